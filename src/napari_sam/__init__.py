@@ -1,0 +1,1 @@
+"""Segment Anything for scientific images of any size."""

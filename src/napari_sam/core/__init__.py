@@ -1,0 +1,1 @@
+"""Prompts, masks, tiles, planes and intensities: numpy and scikit-image only."""

@@ -1,0 +1,95 @@
+"""Masks as models propose them and as labels receive them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari_sam.core.planes import Plane
+
+Bbox = tuple[int, int, int, int]
+"""(y0, x0, y1, x1) in pixels, half-open."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskCandidate:
+    """One mask a model proposes, cropped to its bounding box."""
+
+    bbox: Bbox
+    """(y0, x0, y1, x1), half-open, in pixels of the plane (of the window, from a model)."""
+    mask: np.ndarray
+    """(y1 - y0, x1 - x0), bool."""
+    predicted_iou: float
+    """The model's own estimate of its overlap with the truth, about 0..1."""
+    stability_score: float
+    """IoU between the mask cut at logit +1 and at logit -1, 0..1 (SAM, appendix B)."""
+    low_res_logits: np.ndarray
+    """(m, m) float32 over the model's padded frame: what `mask_input` takes back."""
+
+    @property
+    def area(self) -> int:
+        """Pixels in the mask."""
+        return int(np.count_nonzero(self.mask))
+
+    def moved(self, dy: int, dx: int) -> MaskCandidate:
+        """Return the same mask `dy` rows and `dx` columns further."""
+        y0, x0, y1, x1 = self.bbox
+        return replace(self, bbox=(y0 + dy, x0 + dx, y1 + dy, x1 + dx))
+
+    def full(self, shape: tuple[int, int]) -> np.ndarray:
+        """Return the mask on a boolean array of the plane's (height, width)."""
+        out = np.zeros(shape, bool)
+        y0, x0, y1, x1 = self.bbox
+        out[y0:y1, x0:x1] = self.mask
+        return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelPatch:
+    """One change of the labels: what a rectangle of a plane held and will hold."""
+
+    plane: Plane
+    bbox: Bbox
+    """(y0, x0, y1, x1) in level-0 pixels of the plane, half-open."""
+    before: np.ndarray
+    """(y1 - y0, x1 - x0), unsigned integers."""
+    after: np.ndarray
+    """Same shape and dtype as `before`."""
+
+    def reversed(self) -> LabelPatch:
+        """Return the patch that takes this one back."""
+        return replace(self, before=self.after, after=self.before)
+
+
+def crop_mask(mask: np.ndarray) -> tuple[Bbox, np.ndarray]:
+    """Cut a boolean (h, w) mask to its pixels; an empty one gives bbox (0, 0, 0, 0)."""
+    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return (0, 0, 0, 0), np.zeros((0, 0), bool)
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
+    return (y0, x0, y1, x1), np.ascontiguousarray(mask[y0:y1, x0:x1])
+
+
+def stability_score(logits: np.ndarray, offset: float = 1.0) -> float:
+    """IoU between `logits` cut at `+offset` and at `-offset` (SAM, appendix B)."""
+    inner = np.count_nonzero(logits > offset)
+    outer = np.count_nonzero(logits > -offset)
+    return inner / outer if outer else 0.0
+
+
+def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boolean masks of one shape; 1 if both are empty."""
+    union = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / union if union else 1.0
+
+
+def union_bbox(a: Bbox, b: Bbox) -> Bbox:
+    """Smallest box around two; an empty one does not count."""
+    if a[2] <= a[0] or a[3] <= a[1]:
+        return b
+    if b[2] <= b[0] or b[3] <= b[1]:
+        return a
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])

@@ -1,0 +1,313 @@
+"""What a user says about one object on one plane, in plane and in window pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.errors import PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from napari_sam.core.tiles import Box, Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MaskPrompt:
+    """A mask given as a prompt: a boolean crop and where it lies on the plane."""
+
+    bbox: tuple[int, int, int, int]
+    """(y0, x0, y1, x1) in level-0 pixels, half-open."""
+    mask: np.ndarray
+    """(y1 - y0, x1 - x0), bool."""
+
+    @classmethod
+    def of(cls, mask: np.ndarray) -> MaskPrompt:
+        """Crop a boolean mask of the whole plane to its pixels.
+
+        Raises
+        ------
+        PromptError
+            If the mask is empty or not 2-D.
+        """
+        mask = np.asarray(mask, bool)
+        if mask.ndim != 2 or not mask.any():
+            raise PromptError(
+                "a mask prompt is a 2-D boolean array of the plane's shape with at "
+                f"least one pixel set; got shape {mask.shape} with {mask.sum()} set"
+            )
+        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        y0, y1, x0, x1 = int(ys[0]), int(ys[-1]) + 1, int(xs[0]), int(xs[-1]) + 1
+        return cls((y0, x0, y1, x1), mask[y0:y1, x0:x1].copy())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prompts:
+    """Everything said about one object on one plane. Immutable; level-0 pixels.
+
+    Points count as clicks in the order given: each one after the first refines the
+    mask that those before it made.
+
+    Examples
+    --------
+    >>> Prompts.of(points=[(10, 20), (12, 40)], point_labels=[1, 0]).n_clicks
+    2
+    """
+
+    points: tuple[tuple[float, float], ...] = ()
+    """(y, x) pixel centres."""
+    point_labels: tuple[int, ...] = ()
+    """1 = in the object, 0 = not in it."""
+    box: Box | None = None
+    """(y0, x0, y1, x1), half-open."""
+    polygon: tuple[tuple[float, float], ...] = ()
+    """(y, x) corners of a rough outline."""
+    mask: MaskPrompt | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        points: Iterable[Sequence[float]] | None = None,
+        point_labels: Iterable[int] | None = None,
+        box: Sequence[float] | None = None,
+        polygon: Iterable[Sequence[float]] | None = None,
+        mask: np.ndarray | MaskPrompt | None = None,
+    ) -> Prompts:
+        """Build prompts from plain Python and numpy values.
+
+        Parameters
+        ----------
+        points : iterable of (y, x), optional
+        point_labels : iterable of int, optional
+            1 or 0 for each point; all 1 when left out.
+        box : (y0, x0, y1, x1), optional
+        polygon : iterable of (y, x), optional
+            At least three corners.
+        mask : ndarray of bool, (h, w) of the plane, or MaskPrompt, optional
+
+        Raises
+        ------
+        PromptError
+            If lengths, labels or shapes do not make sense.
+        """
+        pts = tuple(_pair(p, "point") for p in points or ())
+        labels = (1,) * len(pts) if point_labels is None else tuple(point_labels)
+        corners = tuple(_pair(p, "polygon corner") for p in polygon or ())
+        if len(labels) != len(pts):
+            raise PromptError(
+                f"each point needs one label; got {len(pts)} points and "
+                f"{len(labels)} point_labels"
+            )
+        if any(int(v) not in (0, 1) for v in labels):
+            raise PromptError(
+                f"point_labels are 1 (object) or 0 (background); got {list(labels)}"
+            )
+        if corners and len(corners) < 3:
+            raise PromptError(f"a polygon needs 3 corners or more; got {len(corners)}")
+        if isinstance(mask, np.ndarray):
+            mask = MaskPrompt.of(mask)
+        return cls(
+            points=pts,
+            point_labels=tuple(int(v) for v in labels),
+            box=None if box is None else _box(box),
+            polygon=corners,
+            mask=mask,
+        )
+
+    @property
+    def n_clicks(self) -> int:
+        """Number of points."""
+        return len(self.points)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is said at all."""
+        return not (self.points or self.box or self.polygon or self.mask is not None)
+
+    def check(self, plane_shape: tuple[int, int]) -> None:
+        """Refuse prompts that cannot be answered on a plane of that (height, width).
+
+        Raises
+        ------
+        PromptError
+            For no prompt at all, only negative points, a point outside the plane, or
+            a box or polygon that holds no pixel of it.
+        """
+        h, w = plane_shape
+        if self.is_empty:
+            raise PromptError("no prompt given: add a point, a box, a polygon or a mask")
+        if self.points and not any(self.point_labels) and self._has_only_points():
+            raise PromptError(
+                "only negative points given: a negative point takes away from an object, "
+                "so first add a positive point, a box or a mask"
+            )
+        for y, x in self.points:
+            if not (-0.5 <= y <= h - 0.5 and -0.5 <= x <= w - 0.5):
+                raise PromptError(
+                    f"point (y={y:g}, x={x:g}) lies outside the plane of {h} x {w} pixels"
+                )
+        for what, box in (("box", self.box), ("polygon", self._polygon_box())):
+            if box is None:
+                continue
+            y0, x0, y1, x1 = box
+            if y1 - y0 <= 0 or x1 - x0 <= 0:
+                raise PromptError(
+                    f"the {what} (y0={y0:g}, x0={x0:g}, y1={y1:g}, x1={x1:g}) is empty: "
+                    "it needs y0 < y1 and x0 < x1"
+                )
+            if y1 <= 0 or x1 <= 0 or y0 >= h or x0 >= w:
+                raise PromptError(
+                    f"the {what} (y0={y0:g}, x0={x0:g}, y1={y1:g}, x1={x1:g}) lies "
+                    f"outside the plane of {h} x {w} pixels"
+                )
+
+    def steps(self) -> tuple[Prompts, ...]:
+        """Break down into what a user said one after the other.
+
+        First the box, polygon and mask together with the first points up to the
+        first positive one (or alone, when there are no points), then one more point
+        each time. The last step is the whole.
+        """
+        if not self.points:
+            return (self,)
+        anchored = not self._has_only_points()
+        first = 0 if anchored else self.point_labels.index(1) + 1
+        return tuple(
+            replace(self, points=self.points[:n], point_labels=self.point_labels[:n])
+            for n in range(first, self.n_clicks + 1)
+        )
+
+    def extends(self, other: Prompts) -> bool:
+        """Whether these are `other` with further points after its own."""
+        n = other.n_clicks
+        return (
+            n <= self.n_clicks
+            and self.points[:n] == other.points
+            and self.point_labels[:n] == other.point_labels
+            and self.box == other.box
+            and self.polygon == other.polygon
+            and self.mask is other.mask
+        )
+
+    def extent(self) -> Box:
+        """Smallest half-open level-0 box around everything said."""
+        boxes = [(y - 0.5, x - 0.5, y + 0.5, x + 0.5) for y, x in self.points]
+        boxes += [b for b in (self.box, self._polygon_box()) if b is not None]
+        if self.mask is not None:
+            y0, x0, y1, x1 = self.mask.bbox
+            boxes.append((float(y0), float(x0), float(y1), float(x1)))
+        low, high = np.min(boxes, axis=0), np.max(boxes, axis=0)
+        return float(low[0]), float(low[1]), float(high[2]), float(high[3])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for files and the command line; what is not said is left out."""
+        out: dict[str, Any] = {}
+        if self.points:
+            out["points"] = [list(p) for p in self.points]
+            out["point_labels"] = list(self.point_labels)
+        if self.box is not None:
+            out["box"] = list(self.box)
+        if self.polygon:
+            out["polygon"] = [list(p) for p in self.polygon]
+        if self.mask is not None:
+            packed = np.packbits(self.mask.mask)
+            out["mask"] = {"bbox": list(self.mask.bbox), "bits": packed.tobytes().hex()}
+        return out
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Prompts:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        PromptError
+            If a key is unknown or a value does not make sense.
+        """
+        known = {"points", "point_labels", "box", "polygon", "mask"}
+        if unknown := set(value) - known:
+            raise PromptError(
+                f"unknown prompt key(s) {sorted(unknown)}; expected {sorted(known)}"
+            )
+        mask = None
+        if given := value.get("mask"):
+            y0, x0, y1, x1 = (int(v) for v in given["bbox"])
+            bits = np.frombuffer(bytes.fromhex(given["bits"]), np.uint8)
+            shape = (y1 - y0, x1 - x0)
+            pixels = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape)
+            mask = MaskPrompt((y0, x0, y1, x1), pixels.astype(bool))
+        return cls.of(
+            points=value.get("points"),
+            point_labels=value.get("point_labels"),
+            box=value.get("box"),
+            polygon=value.get("polygon"),
+            mask=mask,
+        )
+
+    def _has_only_points(self) -> bool:
+        return self.box is None and not self.polygon and self.mask is None
+
+    def _polygon_box(self) -> Box | None:
+        if not self.polygon:
+            return None
+        ys, xs = np.array(self.polygon).T
+        return float(ys.min()), float(xs.min()), float(ys.max()), float(xs.max())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowPrompts:
+    """Prompts in the pixels of one window: what a model decodes.
+
+    Examples
+    --------
+    >>> WindowPrompts(points=np.array([[4.0, 7.0]]), point_labels=np.array([1]))
+    WindowPrompts(points=array([[4., 7.]]), point_labels=array([1]), ...)
+    """
+
+    points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    """(N, 2) float, (y, x) pixel centres in the window."""
+    point_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """(N,) int, 1 = object, 0 = background."""
+    box: Box | None = None
+    """(y0, x0, y1, x1) in the window's pixels, half-open."""
+    mask_input: np.ndarray | None = None
+    """(m, m) float32 logits over the model's padded frame, as `low_res_logits` are."""
+    multimask_output: bool = True
+    """Ask for alternatives, as fits a lone, ambiguous point."""
+
+
+def to_window(
+    prompts: Prompts, window: Window, *, mask_input: np.ndarray | None = None
+) -> WindowPrompts:
+    """Express prompts in a window's pixels.
+
+    A polygon or mask also gives its box, unless a box is given. Rasterising them into
+    `mask_input` is the caller's part, who knows the model's frame.
+    """
+    box = prompts.box or prompts._polygon_box()
+    if box is None and prompts.mask is not None:
+        box = tuple(float(v) for v in prompts.mask.bbox)  # type: ignore[assignment]
+    ys, xs = np.array(prompts.points, np.float64).reshape(-1, 2).T
+    return WindowPrompts(
+        points=np.stack(window.to_window(ys, xs), axis=1),
+        point_labels=np.array(prompts.point_labels, np.int64),
+        box=None if box is None else window.box_to_window(box),
+        mask_input=mask_input,
+        multimask_output=prompts.n_clicks == 1 and box is None and mask_input is None,
+    )
+
+
+def _pair(value: Sequence[float], what: str) -> tuple[float, float]:
+    if len(value) != 2 or not np.isfinite(np.asarray(value, float)).all():
+        raise PromptError(f"a {what} is two finite numbers (y, x); got {value}")
+    return float(value[0]), float(value[1])
+
+
+def _box(value: Sequence[float]) -> Box:
+    if len(value) != 4 or not np.isfinite(np.asarray(value, float)).all():
+        raise PromptError(f"a box is four finite numbers (y0, x0, y1, x1); got {value}")
+    y0, x0, y1, x1 = (float(v) for v in value)
+    return y0, x0, y1, x1

@@ -1,0 +1,92 @@
+"""Every exception that napari-sam raises on purpose.
+
+::
+
+    NapariSamError (ValueError)
+    ├── VolumeError             an image cannot be opened or read
+    │   └── SeriesError         several DICOM series (or OME series) and none was chosen
+    ├── PromptError             prompts that no model can answer
+    ├── IntensityError          an intensity mapping that does not fit the data
+    ├── ModelError              an unknown model, or one that cannot do what is asked
+    │   ├── CheckpointError     a checkpoint that does not fit, is damaged or is unsafe
+    │   └── DownloadError       weights that could not be fetched or verified
+    ├── StoreError              an embedding store that cannot be read or written
+    │   └── SignatureError      a store made by another model, image or intensity mapping
+    ├── SessionError            a session that cannot be read or written
+    │   └── SessionLockedError  a session that another process has open
+    ├── ExportError             a result that cannot be written in the format asked for
+    └── Cancelled               work that was stopped on request
+
+Messages say what was expected, what came, and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class NapariSamError(ValueError):
+    """Root of all errors of this package."""
+
+
+class VolumeError(NapariSamError):
+    """An image cannot be opened or read."""
+
+
+class SeriesError(VolumeError):
+    """A folder or file holds several series and none was chosen.
+
+    Parameters
+    ----------
+    message : str
+        What was found and how to choose.
+    series : dict of str to str
+        Identifier of each series (what ``open_volume(series=...)`` takes) and a
+        description for people.
+    """
+
+    def __init__(self, message: str, series: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.series: dict[str, str] = dict(series or {})
+
+
+class PromptError(NapariSamError):
+    """Prompts that no model can answer."""
+
+
+class IntensityError(NapariSamError):
+    """An intensity mapping does not fit the data."""
+
+
+class ModelError(NapariSamError):
+    """A model is unknown, or cannot do what is asked of it."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint does not fit its architecture, is damaged, or is unsafe to read."""
+
+
+class DownloadError(ModelError):
+    """Weights could not be fetched or did not verify."""
+
+
+class StoreError(NapariSamError):
+    """An embedding store cannot be read or written."""
+
+
+class SignatureError(StoreError):
+    """A store holds embeddings of another model, image or intensity mapping."""
+
+
+class SessionError(NapariSamError):
+    """A session cannot be read or written."""
+
+
+class SessionLockedError(SessionError):
+    """Another process has the session open for writing."""
+
+
+class ExportError(NapariSamError):
+    """A result cannot be written in the format asked for."""
+
+
+class Cancelled(NapariSamError):
+    """Work was stopped on request; what was finished before is kept."""

@@ -1,0 +1,1 @@
+"""Promptable models behind one protocol; see `napari_sam.models.base`."""

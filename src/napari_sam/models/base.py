@@ -1,0 +1,88 @@
+"""The protocol that every model follows, and what is known about a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+    from napari_sam.core.embedding import Embedding
+    from napari_sam.core.masks import MaskCandidate
+    from napari_sam.core.prompts import WindowPrompts
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What is known about a model without running it."""
+
+    name: str
+    """Name that `load_model` takes, such as "nano" or "sam_vit_b"."""
+    input_side: int
+    """Side of the square frame, in pixels; also the tile side."""
+    feature_shapes: Mapping[str, tuple[int, int, int]]
+    """(C, h, w) of each named feature array of one embedding."""
+    mask_side: int
+    """Side m of `low_res_logits` and `mask_input`."""
+    sha256: str
+    """Of the checkpoint file in use; "" for a model with random weights."""
+    encoder_revision: str = "1"
+    """Changed whenever our code changes what `encode` returns."""
+    enlarges: bool = True
+    """Whether an image smaller than the frame is scaled up to fill it."""
+    prompts: frozenset[str] = frozenset({"points", "box", "mask"})
+    """Kinds of prompt that the model understands."""
+    license: str = ""
+    """SPDX identifier of the weights' licence."""
+    citation: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """Further facts for people: parameters, modality, where trained."""
+
+
+@runtime_checkable
+class PromptableModel(Protocol):
+    """A model that turns an image window into an embedding, and prompts into masks.
+
+    Both calls are safe from any thread, one call at a time. Nothing here depends on
+    tiles, planes or volumes.
+    """
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What is known about the model."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs: "cpu", "cuda:0" or "mps"."""
+        ...
+
+    def encode(self, batch: np.ndarray) -> list[Embedding]:
+        """Encode windows.
+
+        Parameters
+        ----------
+        batch : ndarray, (B, h, w, 3), uint8
+            RGB; h and w are at most `spec.input_side` for a model with
+            ``spec.enlarges`` False, and free otherwise.
+        """
+        ...
+
+    def decode(
+        self, embedding: Embedding, prompts: WindowPrompts
+    ) -> list[MaskCandidate]:
+        """Predict masks, best `predicted_iou` first.
+
+        Masks have the window's own pixels; `bbox` is relative to the window. An empty
+        mask is a candidate with bbox (0, 0, 0, 0).
+        """
+        ...
+
+    def decode_many(
+        self, embedding: Embedding, prompts: Sequence[WindowPrompts]
+    ) -> list[list[MaskCandidate]]:
+        """`decode` for many prompt sets on one embedding, batched."""
+        ...

@@ -1,0 +1,1 @@
+"""What every model and every embedding store must do, as tests to inherit."""

@@ -12,7 +12,7 @@ from napari_sam.errors import PromptError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from napari_sam.core.tiles import Box, Window
+    from napari_sam.core.tiles import Box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +66,8 @@ class Prompts:
     polygon: tuple[tuple[float, float], ...] = ()
     """(y, x) corners of a rough outline."""
     mask: MaskPrompt | None = None
+    level: int = 0
+    """Pyramid level a lone point is looked at first: the level the user's view shows."""
 
     @classmethod
     def of(
@@ -76,6 +78,7 @@ class Prompts:
         box: Sequence[float] | None = None,
         polygon: Iterable[Sequence[float]] | None = None,
         mask: np.ndarray | MaskPrompt | None = None,
+        level: int = 0,
     ) -> Prompts:
         """Build prompts from plain Python and numpy values.
 
@@ -88,6 +91,8 @@ class Prompts:
         polygon : iterable of (y, x), optional
             At least three corners.
         mask : ndarray of bool, (h, w) of the plane, or MaskPrompt, optional
+        level : int
+            Pyramid level a lone point is looked at first.
 
         Raises
         ------
@@ -116,6 +121,7 @@ class Prompts:
             box=None if box is None else _box(box),
             polygon=corners,
             mask=mask,
+            level=int(level),
         )
 
     @property
@@ -150,7 +156,7 @@ class Prompts:
                 raise PromptError(
                     f"point (y={y:g}, x={x:g}) lies outside the plane of {h} x {w} pixels"
                 )
-        for what, box in (("box", self.box), ("polygon", self._polygon_box())):
+        for what, box in (("box", self.box), ("polygon", self.polygon_box())):
             if box is None:
                 continue
             y0, x0, y1, x1 = box
@@ -190,13 +196,14 @@ class Prompts:
             and self.point_labels[:n] == other.point_labels
             and self.box == other.box
             and self.polygon == other.polygon
-            and self.mask is other.mask
+            and _same_mask(self.mask, other.mask)
+            and self.level == other.level
         )
 
     def extent(self) -> Box:
         """Smallest half-open level-0 box around everything said."""
         boxes = [(y - 0.5, x - 0.5, y + 0.5, x + 0.5) for y, x in self.points]
-        boxes += [b for b in (self.box, self._polygon_box()) if b is not None]
+        boxes += [b for b in (self.box, self.polygon_box()) if b is not None]
         if self.mask is not None:
             y0, x0, y1, x1 = self.mask.bbox
             boxes.append((float(y0), float(x0), float(y1), float(x1)))
@@ -216,6 +223,8 @@ class Prompts:
         if self.mask is not None:
             packed = np.packbits(self.mask.mask)
             out["mask"] = {"bbox": list(self.mask.bbox), "bits": packed.tobytes().hex()}
+        if self.level:
+            out["level"] = self.level
         return out
 
     @classmethod
@@ -227,7 +236,7 @@ class Prompts:
         PromptError
             If a key is unknown or a value does not make sense.
         """
-        known = {"points", "point_labels", "box", "polygon", "mask"}
+        known = {"points", "point_labels", "box", "polygon", "mask", "level"}
         if unknown := set(value) - known:
             raise PromptError(
                 f"unknown prompt key(s) {sorted(unknown)}; expected {sorted(known)}"
@@ -245,12 +254,14 @@ class Prompts:
             box=value.get("box"),
             polygon=value.get("polygon"),
             mask=mask,
+            level=value.get("level", 0),
         )
 
     def _has_only_points(self) -> bool:
         return self.box is None and not self.polygon and self.mask is None
 
-    def _polygon_box(self) -> Box | None:
+    def polygon_box(self) -> Box | None:
+        """Box around the polygon, or None without one."""
         if not self.polygon:
             return None
         ys, xs = np.array(self.polygon).T
@@ -279,25 +290,10 @@ class WindowPrompts:
     """Ask for alternatives, as fits a lone, ambiguous point."""
 
 
-def to_window(
-    prompts: Prompts, window: Window, *, mask_input: np.ndarray | None = None
-) -> WindowPrompts:
-    """Express prompts in a window's pixels.
-
-    A polygon or mask also gives its box, unless a box is given. Rasterising them into
-    `mask_input` is the caller's part, who knows the model's frame.
-    """
-    box = prompts.box or prompts._polygon_box()
-    if box is None and prompts.mask is not None:
-        box = tuple(float(v) for v in prompts.mask.bbox)  # type: ignore[assignment]
-    ys, xs = np.array(prompts.points, np.float64).reshape(-1, 2).T
-    return WindowPrompts(
-        points=np.stack(window.to_window(ys, xs), axis=1),
-        point_labels=np.array(prompts.point_labels, np.int64),
-        box=None if box is None else window.box_to_window(box),
-        mask_input=mask_input,
-        multimask_output=prompts.n_clicks == 1 and box is None and mask_input is None,
-    )
+def _same_mask(a: MaskPrompt | None, b: MaskPrompt | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a is b or (a.bbox == b.bbox and np.array_equal(a.mask, b.mask))
 
 
 def _pair(value: Sequence[float], what: str) -> tuple[float, float]:

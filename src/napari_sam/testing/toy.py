@@ -278,12 +278,12 @@ class _Scene:
     def _likeness(self, color: Any, tolerance: float) -> np.ndarray:
         distance = np.abs(self.colors - np.reshape(color, (3, 1, 1))).max(0)
         near = _STEEPNESS * (1 - distance / np.float32(tolerance))
-        near = np.maximum(near, -_STEEPNESS).astype(np.float32)
+        near = np.asarray(np.maximum(near, -_STEEPNESS), np.float32)
         if self.bounds is not None:
             inside = np.zeros(self.shape, bool)
             inside[self.bounds] = True
             near[~inside] = -_STEEPNESS
-        return near
+        return np.asarray(near)
 
     def _at(self, near: np.ndarray, y: int, x: int) -> np.ndarray:
         regions = _regions(near)

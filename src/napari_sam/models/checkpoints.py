@@ -1,0 +1,211 @@
+"""Checkpoint files: read without running anything in them, loaded strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_sam.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+M = TypeVar("M", bound="nn.Module")
+
+_WRAPPERS = ("model_state", "model", "state_dict")
+"""Keys under which training code keeps a network's tensors."""
+_PREFIXES = ("module.", "sam.", "_orig_mod.")
+"""What wrappers put before every tensor's name."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """Tensors of a checkpoint file, by their official names."""
+
+    path: Path
+    state: Mapping[str, Tensor]
+    sha256: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the header of a safetensors file says besides."""
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of a tensor.
+
+        Raises
+        ------
+        CheckpointError
+            If there is no such tensor.
+        """
+        if key not in self.state:
+            raise CheckpointError(
+                f"{self.path.name} lacks the tensor {key!r}: it is not a checkpoint of "
+                f"this architecture, or not a whole one. It holds {_some(self.state)}"
+            )
+        return tuple(self.state[key].shape)
+
+    def count(self, prefix: str) -> int:
+        """Number of children numbered 0, 1, ... under a name."""
+        start = len(prefix) + 1
+        found = {
+            k[start:].split(".", 1)[0] for k in self.state if k[:start] == f"{prefix}."
+        }
+        return sum(1 for name in found if name.isdigit())
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read the tensors of a ``.safetensors``, ``.pth`` or ``.pt`` file.
+
+    Nothing in the file is executed: pickled files are read by torch's restricted
+    reader, which builds tensors and plain containers only. Wrappers that training
+    code adds (``{"model": ...}``, micro-sam's ``model_state`` with ``sam.`` before
+    each name) are taken off.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, holds something other than tensors, or could
+        only be read by running code in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(
+            f"no checkpoint file at {path}: give the path of a .safetensors, .pth or "
+            ".pt file, or a name from napari_sam.list_models()"
+        )
+    metadata: dict[str, str] = {}
+    if _is_safetensors(path):
+        content, metadata = _read_safetensors(path)
+    else:
+        content = _read_pickled(path)
+    return Checkpoint(path, _unwrap(content, path), file_sha256(path), metadata)
+
+
+def load_strict(build: Callable[[], M], checkpoint: Checkpoint) -> M:
+    """Build a network and give it every tensor of a checkpoint, and nothing else.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the network; called where tensors have shapes but no memory, so that no
+        weights are drawn only to be overwritten.
+    checkpoint : Checkpoint
+
+    Raises
+    ------
+    CheckpointError
+        With the names that are missing, unexpected, or of another shape.
+    """
+    import torch
+
+    with torch.device("meta"):
+        network = build()
+    own = network.state_dict()
+    given = checkpoint.state
+    wrong = [
+        f"{k} (expected {tuple(own[k].shape)}, got {tuple(v.shape)})"
+        for k, v in given.items()
+        if k in own and own[k].shape != v.shape
+    ]
+    kinds = {
+        "missing": [k for k in own if k not in given],
+        "unexpected": [k for k in given if k not in own],
+        "of another shape": wrong,
+    }
+    if problems := [f"{len(v)} {k}: {_some(v)}" for k, v in kinds.items() if v]:
+        raise CheckpointError(
+            f"{checkpoint.path.name} does not fit {type(network).__name__}: "
+            f"{'; '.join(problems)}. Check that the file is of the model asked for"
+        )
+    network.to_empty(device="cpu")
+    network.load_state_dict(dict(given))
+    return network.eval().requires_grad_(False)
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as f:
+        head = f.read(9)
+    return path.suffix == ".safetensors" or (len(head) == 9 and head[8:] == b"{")
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as f:
+            return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_pickled(path: Path) -> Any:
+    import zipfile
+
+    import torch
+
+    zipped = zipfile.is_zipfile(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error).lower():
+            raise _damaged(path, error) from error
+        raise CheckpointError(
+            f"{path.name} holds Python objects besides tensors, which could only be "
+            "read by running code from the file; it was refused. If you trust where it "
+            "comes from, save its tensors alone in the environment it was made in: "
+            "torch.save(model.state_dict(), 'weights.pth'), or safetensors"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+    except (AttributeError, IndexError, AssertionError, ImportError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).strip().split("\n")[0][:200]
+    return CheckpointError(
+        f"{path.name} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it is "
+        f"cut off, damaged, or of another kind ({type(error).__name__}: {reason}). "
+        "Download it again, or give a .safetensors, .pth or .pt file"
+    )
+
+
+def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
+    import torch
+
+    if isinstance(content, Mapping):
+        for name in _WRAPPERS:
+            if isinstance(content.get(name), Mapping):
+                content = content[name]
+                break
+    tensors = isinstance(content, Mapping) and {
+        k: v for k, v in content.items() if isinstance(v, torch.Tensor)
+    }
+    if not tensors or len(tensors) < len(content):
+        kinds = sorted({type(v).__name__ for v in getattr(content, "values", list)()})
+        raise CheckpointError(
+            f"{path.name} holds no table of named tensors (a state_dict) but "
+            f"{type(content).__name__}{f' of {kinds}' if kinds else ''}; expected tensors "
+            f"alone, or under one of the keys {list(_WRAPPERS)}"
+        )
+    for prefix in _PREFIXES:
+        if all(k.startswith(prefix) for k in tensors):
+            tensors = {k[len(prefix) :]: v for k, v in tensors.items()}
+    return tensors
+
+
+def _some(names: Any, n: int = 8) -> str:
+    names = list(names)
+    more = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(names[:n]) + more

@@ -1,0 +1,99 @@
+"""The SAM authors' own code, for parity tests; it misses only names of torchvision."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from seeded_weights import seeded_state
+
+TINY = {
+    "side": 256,
+    "dim": 48,
+    "depth": 3,
+    "heads": 3,
+    "global_blocks": (1,),
+    "out": 64,
+}
+"""Two windowed blocks (16 x 16 tokens: padded to 28 x 28) and a global one."""
+VIT_B = {
+    "side": 1024, "dim": 768, "depth": 12, "heads": 12,
+    "global_blocks": (2, 5, 8, 11), "out": 256,
+}  # fmt: skip
+
+
+def import_segment_anything() -> Any:
+    """Import segment-anything 1.0; where torchvision is missing, stand in for it."""
+    if importlib.util.find_spec("segment_anything") is None:
+        pytest.skip("segment-anything is not installed (it comes with the dev extra)")
+    if "segment_anything" in sys.modules or importlib.util.find_spec("torchvision"):
+        return importlib.import_module("segment_anything")
+    stand_ins = _torchvision()
+    sys.modules.update(stand_ins)
+    try:
+        return importlib.import_module("segment_anything")
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+
+
+def reference_sam(sizes: dict[str, Any]) -> torch.nn.Module:
+    """Build the reference with seeded weights."""
+    import_segment_anything()
+    from segment_anything import modeling
+
+    grid = sizes["side"] // 16
+    encoder = modeling.ImageEncoderViT(
+        depth=sizes["depth"], embed_dim=sizes["dim"], img_size=sizes["side"],
+        mlp_ratio=4, norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        num_heads=sizes["heads"], patch_size=16, qkv_bias=True, use_rel_pos=True,
+        global_attn_indexes=sizes["global_blocks"], window_size=14,
+        out_chans=sizes["out"],
+    )  # fmt: skip
+    sam = modeling.Sam(
+        image_encoder=encoder,
+        prompt_encoder=modeling.PromptEncoder(
+            embed_dim=sizes["out"],
+            image_embedding_size=(grid, grid),
+            input_image_size=(sizes["side"], sizes["side"]),
+            mask_in_chans=16,
+        ),
+        mask_decoder=modeling.MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=modeling.TwoWayTransformer(
+                depth=2, embedding_dim=sizes["out"], mlp_dim=2048, num_heads=8
+            ),
+            transformer_dim=sizes["out"],
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        ),
+    )
+    sam.load_state_dict(
+        seeded_state({k: tuple(v.shape) for k, v in sam.state_dict().items()})
+    )
+    return sam.eval()
+
+
+def _torchvision() -> dict[str, types.ModuleType]:
+    import numpy as np
+    from PIL import Image
+
+    def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        return image.resize(size[::-1], Image.Resampling.BILINEAR)
+
+    names = [
+        "torchvision", "torchvision.ops", "torchvision.ops.boxes",
+        "torchvision.transforms", "torchvision.transforms.functional",
+    ]  # fmt: skip
+    modules = {name: types.ModuleType(name) for name in names}
+    boxes = modules["torchvision.ops.boxes"]
+    boxes.batched_nms = boxes.box_area = None  # type: ignore[attr-defined]
+    functional = modules["torchvision.transforms.functional"]
+    functional.resize = resize  # type: ignore[attr-defined]
+    functional.to_pil_image = lambda a: Image.fromarray(np.asarray(a))  # type: ignore[attr-defined]
+    return modules

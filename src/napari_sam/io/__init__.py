@@ -1,1 +1,1 @@
-"""napari_sam.io."""
+"""Reading images and embeddings, writing results: every format behind plain names."""

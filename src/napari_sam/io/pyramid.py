@@ -1,0 +1,218 @@
+"""Windows at any pyramid level: from the data's own levels, or averaged on the way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_sam.core.planes import Plane
+    from napari_sam.core.tiles import Window
+    from napari_sam.io.views import Array
+
+BLOCK_BYTES = 32 << 20
+"""Most that is held of a finer level while it is averaged."""
+BLURRED_AFTER = 4
+"""Averaging factor beyond which a level that is also averaged across planes is used."""
+
+
+def spatial_shape(array: Array, channel_axis: int | None) -> tuple[int, ...]:
+    """Shape of a level without its channel axis."""
+    return tuple(n for a, n in enumerate(array.shape) if a != channel_axis)
+
+
+def read_window(
+    levels: Sequence[Array], channel_axis: int | None, plane: Plane, window: Window
+) -> np.ndarray:
+    """Read a window of a plane at a pyramid level, reading no more than it covers.
+
+    Parameters
+    ----------
+    levels : sequence of array-likes
+        Own pyramid of the data, finest first.
+    channel_axis : int or None
+        Channel axis of the arrays.
+    plane : Plane
+    window : Window
+        In pixels of level `window.level`, where level n is level 0 divided by 2**n,
+        rounded up.
+
+    Returns
+    -------
+    ndarray, (h, w) or (h, w, C)
+        Values in the dtype of the data; averages of integers are rounded.
+    """
+    number, own = _best_level(levels, channel_axis, plane, window.level)
+    factor = 1 << (window.level - own)
+    bbox = tuple(v * factor for v in window.bbox)
+    array = levels[number]
+    shape = spatial_shape(levels[0], channel_axis)
+    at = _plane_at_level(plane, shape, spatial_shape(array, channel_axis))
+    if factor == 1:
+        return _read_padded(array, channel_axis, at, bbox)
+    return _read_averaged(array, channel_axis, at, bbox, factor, (window.h, window.w))
+
+
+def _best_level(
+    levels: Sequence[Array], channel_axis: int | None, plane: Plane, level: int
+) -> tuple[int, int]:
+    """Return (number, n) of the own level of factor 2**n to start from, n <= level.
+
+    Levels that keep every plane come first: one that also averages across planes
+    shows neighbouring planes mixed in, so it is used only where the alternative would
+    read `BLURRED_AFTER` times too many pixels along an axis.
+    """
+    shape = spatial_shape(levels[0], channel_axis)
+    sharp, blurred = (0, 0), (0, 0)
+    for number, array in enumerate(levels[1:], 1):
+        own = spatial_shape(array, channel_axis)
+        n = _halvings(plane.shape(shape), plane.shape(own))
+        if n is None or n > level:
+            continue
+        shown = plane.shown_axes()
+        if all(own[a] == shape[a] for a in range(len(shape)) if a not in shown):
+            sharp = max(sharp, (number, n), key=lambda v: v[1])
+        else:
+            blurred = max(blurred, (number, n), key=lambda v: v[1])
+    if blurred[1] > sharp[1] and (1 << (level - sharp[1])) > BLURRED_AFTER:
+        return blurred
+    return sharp
+
+
+def _halvings(shape: tuple[int, int], own: tuple[int, int]) -> int | None:
+    """Return n where `own` is `shape` divided by 2**n up to rounding, or None."""
+    for n in range(1, 40):
+        scale = 1 << n
+        if all(abs(o - s / scale) < 1 for s, o in zip(shape, own, strict=True)):
+            return n if own[0] * own[1] < shape[0] * shape[1] else None
+        if max(shape) < scale:
+            break
+    return None
+
+
+def _plane_at_level(plane: Plane, shape: Sequence[int], own: Sequence[int]) -> Plane:
+    from napari_sam.core.planes import Plane
+
+    shown = plane.shown_axes()
+    hidden = [a for a in range(len(shape)) if a not in shown]
+    index = tuple(
+        min(int((i + 0.5) * own[a] / shape[a]), own[a] - 1)
+        for i, a in zip(plane.index, hidden, strict=True)
+    )
+    return Plane(index, plane.axis)
+
+
+def read_block(
+    array: Array, channel_axis: int | None, plane: Plane, bbox: Sequence[int]
+) -> np.ndarray:
+    """Read the half-open box of a plane from one array, channels moved last."""
+    y0, x0, y1, x1 = bbox
+    index: list[Any] = list(plane.window((y0, x0, y1, x1)))
+    if channel_axis is None:
+        return np.asarray(array[tuple(index)])
+    before = sum(isinstance(s, slice) for s in index[:channel_axis])
+    index.insert(channel_axis, slice(None))
+    return np.moveaxis(np.asarray(array[tuple(index)]), before, -1)
+
+
+def _read_padded(
+    array: Array, channel_axis: int | None, plane: Plane, bbox: Sequence[int]
+) -> np.ndarray:
+    # Pyramids written by rounding down lack the last row or column of ours.
+    h, w = plane.shape(spatial_shape(array, channel_axis))
+    y0, x0, y1, x1 = bbox
+    top, left = min(y0, h - 1), min(x0, w - 1)
+    out = read_block(array, channel_axis, plane, (top, left, min(y1, h), min(x1, w)))
+    pad = [(y1 - y0 - out.shape[0]), (x1 - x0 - out.shape[1])]
+    if not any(pad):
+        return out
+    return np.pad(out, [(0, p) for p in pad] + [(0, 0)] * (out.ndim - 2), mode="edge")
+
+
+def _read_averaged(
+    array: Array,
+    channel_axis: int | None,
+    plane: Plane,
+    bbox: Sequence[int],
+    factor: int,
+    size: tuple[int, int],
+) -> np.ndarray:
+    h, w = plane.shape(spatial_shape(array, channel_axis))
+    y0, x0, y1, x1 = bbox
+    y0, x0 = min(y0, h - 1), min(x0, w - 1)
+    y1, x1 = min(y1, h), min(x1, w)
+    step_y, step_x = _block_size(array, channel_axis, plane, factor)
+    n_channels = () if channel_axis is None else (array.shape[channel_axis],)
+    out = np.empty((-(-(y1 - y0) // factor), -(-(x1 - x0) // factor), *n_channels),
+                   array.dtype)  # fmt: skip
+    for top in range(y0 - y0 % step_y, y1, step_y):
+        for left in range(x0 - x0 % step_x, x1, step_x):
+            a0, b0 = max(top, y0), max(left, x0)
+            a1, b1 = min(top + step_y, y1), min(left + step_x, x1)
+            block = read_block(array, channel_axis, plane, (a0, b0, a1, b1))
+            small = block_mean(block, factor)
+            i, j = (a0 - y0) // factor, (b0 - x0) // factor
+            out[i : i + small.shape[0], j : j + small.shape[1]] = small
+    pad = [(size[0] - out.shape[0]), (size[1] - out.shape[1])]
+    if not any(pad):
+        return out
+    return np.pad(out, [(0, p) for p in pad] + [(0, 0)] * (out.ndim - 2), mode="edge")
+
+
+def _block_size(
+    array: Array, channel_axis: int | None, plane: Plane, factor: int
+) -> tuple[int, int]:
+    """Return block sides that follow the array's chunks and fit in `BLOCK_BYTES`."""
+    chunks = getattr(array, "chunks", None)
+    side_y = side_x = factor
+    if chunks and all(isinstance(c, int) for c in chunks):
+        sizes = [c for a, c in enumerate(chunks) if a != channel_axis]
+        shown = plane.shown_axes()
+        side_y, side_x = (_multiple(sizes[a], factor) for a in shown)
+    channels = 1 if channel_axis is None else array.shape[channel_axis]
+    pixel = np.dtype(array.dtype).itemsize * channels
+    room = max(1, int((BLOCK_BYTES / pixel / (side_y * side_x)) ** 0.5))
+    return side_y * room, side_x * room
+
+
+def _multiple(chunk: int, factor: int) -> int:
+    """Return a chunk side rounded up to a multiple of the averaging factor."""
+    return -(-chunk // factor) * factor
+
+
+def block_mean(pixels: np.ndarray, factor: int) -> np.ndarray:
+    """Average blocks of `factor` x `factor` pixels; those at the end may be smaller.
+
+    NaN is left out of the averages. Integers are rounded, and the dtype is kept.
+
+    Examples
+    --------
+    >>> block_mean(np.array([[0, 2, 5], [4, 6, 7]], np.uint8), 2).tolist()
+    [[3, 6]]
+    """
+    starts = [np.arange(0, n, factor) for n in pixels.shape[:2]]
+    wide = np.float64 if pixels.dtype.itemsize > 2 else np.float32
+    values = pixels.astype(wide)
+    counts = _block_sum(np.ones(pixels.shape[:2], np.float32), starts)
+    if pixels.dtype.kind == "f":
+        missing = np.isnan(values)
+        if missing.any():
+            values[missing] = 0
+            counts = _block_sum((~missing).astype(np.float32), starts)
+    if counts.ndim < pixels.ndim:
+        counts = counts[..., None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = _block_sum(values, starts) / counts
+    if pixels.dtype.kind in "iu":
+        mean = np.rint(mean)
+    if pixels.dtype.kind == "b":
+        mean = mean >= 0.5
+    return np.asarray(mean.astype(pixels.dtype))
+
+
+def _block_sum(values: np.ndarray, starts: Sequence[np.ndarray]) -> np.ndarray:
+    rows = np.add.reduceat(values, starts[0], axis=0)
+    return np.asarray(np.add.reduceat(rows, starts[1], axis=1))

@@ -1,1 +1,90 @@
-"""Segment Anything for scientific images of any size."""
+"""Segment Anything for scientific images of any size.
+
+Names are imported when they are first used, so ``import napari_sam`` costs next to
+nothing.
+
+Examples
+--------
+>>> import napari_sam as ns
+>>> from napari_sam.testing import ToyModel, phantom_image
+>>> cells = phantom_image((64, 96), n_objects=2)
+>>> session = ns.Session(cells.image, ToyModel(), embeddings=False)
+>>> best, *others = session.segment(points=[cells.center(1)])
+>>> int(session.labels[cells.center(1)])
+1
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_sam.core.intensity import CT_PRESETS, IntensityMapping
+    from napari_sam.core.masks import MaskCandidate
+    from napari_sam.core.planes import Plane
+    from napari_sam.core.prompts import Prompts
+    from napari_sam.engine.encode import encode_volume
+    from napari_sam.errors import NapariSamError
+    from napari_sam.io.coco import write_coco
+    from napari_sam.io.embeddings import EmbeddingStore
+    from napari_sam.io.labels import write_ome_zarr_labels, write_tiff
+    from napari_sam.io.volume import Volume, open_volume
+    from napari_sam.models.registry import list_models, load_model
+    from napari_sam.session import Session
+
+    __version__: str
+
+_HOMES = {
+    "CT_PRESETS": "core.intensity",
+    "EmbeddingStore": "io.embeddings",
+    "IntensityMapping": "core.intensity",
+    "MaskCandidate": "core.masks",
+    "NapariSamError": "errors",
+    "Plane": "core.planes",
+    "Prompts": "core.prompts",
+    "Session": "session",
+    "Volume": "io.volume",
+    "encode_volume": "engine.encode",
+    "list_models": "models.registry",
+    "load_model": "models.registry",
+    "open_volume": "io.volume",
+    "write_coco": "io.coco",
+    "write_ome_zarr_labels": "io.labels",
+    "write_tiff": "io.labels",
+}
+"""Module of each public name."""
+
+__all__ = [
+    "CT_PRESETS",
+    "EmbeddingStore",
+    "IntensityMapping",
+    "MaskCandidate",
+    "NapariSamError",
+    "Plane",
+    "Prompts",
+    "Session",
+    "Volume",
+    "encode_volume",
+    "list_models",
+    "load_model",
+    "open_volume",
+    "write_coco",
+    "write_ome_zarr_labels",
+    "write_tiff",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("napari-sam")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -36,7 +36,7 @@ def grid_for(volume: Volume, model: PromptableModel, axis: int = 0) -> TileGrid:
     The tile side is the model's input side, neighbours share a quarter of it, and the
     coarsest level is one tile.
     """
-    shape = plane_at(volume.shape, 0, axis).shape(volume.shape)
+    shape = Plane.of(volume.shape, 0, axis=axis).shape(volume.shape)
     return TileGrid.of(shape, model.spec.input_side)
 
 
@@ -242,11 +242,13 @@ def encode_volume(
     chosen = _levels(opened.grid, levels)
     numbers = {n for level in chosen for n in _numbers(opened.grid, level)}
     total = len(wanted) * len(numbers)
-    done = sum(len(_there(volume, opened, p) & numbers) for p in wanted)
+    started = [len(_there(volume, opened, p) & numbers) for p in wanted]
+    done = sum(started)
     yield done, total
     size = batch_size or (1 if model.device == "cpu" else 4)
-    for plane in wanted:
+    for plane, at_start in zip(wanted, started, strict=True):
         there = _there(volume, opened, plane)
+        done += len(there & numbers) - at_start  # clicks and others encode too
         for region in regions(plane, opened.grid, chosen, skip=there):
             for n in encode_region(
                 volume, model, opened, region,
@@ -344,6 +346,7 @@ def _opened(
 
 def _planes(volume: Volume, planes: Iterable[Any] | None, axis: int) -> list[Plane]:
     if planes is None:
+        Plane.of(volume.shape, 0, axis=axis)  # refuses an axis that is not there
         n = count_planes(volume.shape, axis)
         return [plane_at(volume.shape, i, axis) for i in range(n)]
     given = [Plane.of(volume.shape, p, axis=axis) for p in planes]

@@ -1,0 +1,476 @@
+"""Network of nano: small convolutional encoder, dense prompts, U-shaped decoder.
+
+Unlike SAM, prompts do not become tokens but maps on the stride-4 grid: bumps at the
+clicks, the box and its inscribed ellipse, the previous mask, and how alike every
+place is to the clicked ones. A convolutional decoder reads them beside the embedding.
+This learns from a few hundred thousand simulated prompts where token attention needs
+far more.
+
+Letters in shape comments: B windows, P prompt sets, K clicks of one set, C channels,
+H, W pixels of the padded window (multiples of 32), h, w cells of the grid at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+N_CANDIDATES = 3
+ALIGN = 32
+"""Windows are padded to a multiple of this, the deepest stride."""
+FEATURES = {"s2": (12, 2), "s4": (48, 4), "s16": (64, 16)}
+"""Name of each feature map: channels, stride."""
+
+_CLICK_SIGMAS = (3.0, 10.0, 40.0)
+_HEADS, _HEAD_DIM = 4, 8
+_N_MAPS = 17 + 4 * _HEADS
+_LOGIT_LIMIT = 8.0
+
+
+class Features(NamedTuple):
+    """What the encoder hands to the decoder."""
+
+    s2: Tensor  # (B, 12, H/2, W/2), crisp edges
+    s4: Tensor  # (B, 48, H/4, W/4), what every place is
+    s16: Tensor  # (B, 64, H/16, W/16), what surrounds it
+
+
+@dataclass(slots=True)
+class PromptBatch:
+    """Prompts of P objects, padded to K clicks each; pixels of the window."""
+
+    image_of: Tensor  # (P,) int64: the window each belongs to
+    points: Tensor  # (P, K, 2) float, (y, x)
+    labels: Tensor  # (P, K) int64: 1, 0, or -1 for padding
+    box: Tensor  # (P, 4) float, (y0, x0, y1, x1); ignored where has_box is 0
+    has_box: Tensor  # (P,) float 0 | 1
+    prev: Tensor  # (P, H/4, W/4) float logits; ignored where has_prev is 0
+    has_prev: Tensor  # (P,) float 0 | 1
+
+
+class Decoded(NamedTuple):
+    """What the decoder answers."""
+
+    logits: Tensor  # (P, 3, H/2, W/2)
+    low_res: Tensor  # (P, 3, H/4, W/4)
+    iou: Tensor  # (P, 3), 0..1
+
+
+# --------------------------------------------------------------------------- blocks
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, group normalisation, ReLU."""
+
+    def __init__(self, c_in: int, c_out: int, k: int = 3, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(
+                c_in, c_out, k, stride, padding=k // 2 if stride == 1 else 0, bias=False
+            ),
+            nn.GroupNorm(8, c_out),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions beside the identity."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.a = ConvNorm(c, c)
+        self.b = nn.Conv2d(c, c, 3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(8, c)
+        nn.init.constant_(self.norm.weight, 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return F.relu(x + self.norm(self.b(self.a(x))))
+
+
+class GlobalContext(nn.Module):
+    """Tell every place what the whole map holds."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(2 * c, c), nn.ReLU(), nn.Linear(c, c))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)  # (B, 2C)
+        added: Tensor = self.mlp(pooled)
+        return x + added[:, :, None, None]
+
+
+def _up(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+# -------------------------------------------------------------------------- encoder
+
+
+def standardise(image: Tensor, valid: Tensor) -> Tensor:
+    """Bring any brightness and contrast to one scale, per window.
+
+    Two views side by side: colours against the whole window (mean 0, deviation 1, large
+    values compressed), and grey against its neighbourhood of 36 pixels, so that neither
+    halved contrast nor an uneven background matters much.
+
+    Parameters
+    ----------
+    image : (B, 3, H, W) float, any range.
+    valid : (B, 1, H, W) float, 1 inside the window and 0 in the padding.
+
+    Returns
+    -------
+    (B, 4, H, W), 0 in the padding.
+    """
+    n = valid.sum((1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
+    grey = image.mean(1, keepdim=True)
+    mean = (grey * valid).sum((2, 3), keepdim=True) / n
+    var = ((grey - mean).square() * valid).sum((2, 3), keepdim=True) / n
+    std = var.sqrt() + 1e-3
+    x = (image - mean) / std * valid  # (B, 3, H, W)
+    g = (grey - mean) / std * valid  # (B, 1, H, W)
+    cells = F.avg_pool2d(torch.cat([g, g.square(), valid], 1), 4)  # (B, 3, H/4, W/4)
+    local = F.avg_pool2d(cells, 9, 1, padding=4)
+    weight = local[:, 2:] + 1e-6
+    m, s = local[:, :1] / weight, local[:, 1:2] / weight
+    s = (s - m.square()).clamp_min(0).sqrt() + 0.15
+    m, s = _up(m, g), _up(s, g)
+    x = x / (1 + x.abs() / 3)
+    g = (g - m) / s
+    g = g / (1 + g.abs() / 3)
+    return torch.cat([x, g], 1) * valid
+
+
+class Encoder(nn.Module):
+    """Residual pyramid to stride 32, merged upwards into three maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.PixelUnshuffle(2), ConvNorm(16, 24))
+        self.stage4 = nn.Sequential(ConvNorm(24, 48, 2, 2), Residual(48))
+        self.stage8 = nn.Sequential(ConvNorm(48, 96, 2, 2), Residual(96), Residual(96))
+        self.stage16 = nn.Sequential(
+            ConvNorm(96, 160, 2, 2), Residual(160), Residual(160)
+        )
+        self.stage32 = nn.Sequential(
+            ConvNorm(160, 192, 2, 2), Residual(192), Residual(192), GlobalContext(192)
+        )
+        self.lateral32 = nn.Conv2d(192, 96, 1)
+        self.lateral16 = nn.Conv2d(160, 96, 1)
+        self.merge16 = ConvNorm(96, 96)
+        self.top16 = nn.Conv2d(96, 64, 1)
+        self.down16 = nn.Conv2d(96, 64, 1)
+        self.lateral8 = nn.Conv2d(96, 64, 1)
+        self.merge8 = ConvNorm(64, 64)
+        self.down8 = nn.Conv2d(64, 48, 1)
+        self.lateral4 = nn.Conv2d(48, 48, 1)
+        self.merge4 = nn.Sequential(ConvNorm(48, 48), nn.Conv2d(48, 48, 1))
+        self.thin = nn.Conv2d(24, 12, 1)
+
+    def forward(self, image: Tensor, valid: Tensor) -> Features:
+        """Image (B, 3, H, W) of any range and its valid pixels (B, 1, H, W)."""
+        x2 = self.stem(standardise(image, valid))  # (B, 24, H/2, W/2)
+        x4 = self.stage4(x2)  # (B, 48, H/4, W/4)
+        x8 = self.stage8(x4)  # (B, 96, H/8, W/8)
+        x16 = self.stage16(x8)  # (B, 160, H/16, W/16)
+        x32 = self.stage32(x16)  # (B, 192, H/32, W/32)
+        p16 = self.merge16(self.lateral16(x16) + _up(self.lateral32(x32), x16))
+        p8 = self.merge8(self.lateral8(x8) + _up(self.down16(p16), x8))
+        p4 = self.merge4(self.lateral4(x4) + _up(self.down8(p8), x4))
+        return Features(self.thin(x2), p4, self.top16(p16))
+
+
+# -------------------------------------------------------------------------- decoder
+
+
+def _cell_centres(n: int, stride: int, like: Tensor) -> Tensor:
+    """Pixel coordinates of the centres of n cells."""
+    return (torch.arange(n, device=like.device, dtype=like.dtype) + 0.5) * stride - 0.5
+
+
+def _nearest_click(batch: PromptBatch, ys: Tensor, xs: Tensor, label: int) -> Tensor:
+    """Squared distance of every cell to the nearest click of one label, (P, h, w)."""
+    py, px = batch.points[..., 0, None], batch.points[..., 1, None]  # (P, K, 1)
+    off = (batch.labels != label).to(py.dtype)[..., None] * 1e7  # (P, K, 1)
+    dy2, dx2 = (ys - py).square() + off, (xs - px).square()  # (P, K, h), (P, K, w)
+    return (dy2[..., :, None] + dx2[..., None, :]).amin(1)
+
+
+class _BoxMaps(NamedTuple):
+    """Where every cell lies with respect to the box, (P, h, w) each."""
+
+    inside: Tensor  # 0..1
+    prior: Tensor  # logits of the inscribed ellipse
+    rel_y: Tensor  # -1 at the upper side, 1 at the lower, clipped at 2
+    rel_x: Tensor
+    depth: Tensor  # signed distance to the nearest side / 16 px, clipped
+    ring: Tensor  # around the box, not in it
+
+
+def _box_maps(batch: PromptBatch, ys: Tensor, xs: Tensor) -> _BoxMaps:
+    y0, x0, y1, x1 = (batch.box[:, i, None] - 0.5 for i in range(4))  # (P, 1), edges
+    hh, hw = ((y1 - y0) / 2).clamp_min(0.5), ((x1 - x0) / 2).clamp_min(0.5)
+    ry = ((ys - (y0 + y1) / 2) / hh)[:, :, None]  # (P, h, 1)
+    rx = ((xs - (x0 + x1) / 2) / hw)[:, None, :]  # (P, 1, w)
+    r = (ry.square() + rx.square() + 1e-6).sqrt()  # (P, h, w)
+    dy, dx = (1 - ry.abs()) * hh[:, :, None], (1 - rx.abs()) * hw[:, :, None]
+    depth = torch.minimum(dy, dx)  # px to the nearest side, negative outside
+    inside = (depth / 4 + 0.5).clamp(0, 1)
+    margin = 0.35 * torch.minimum(hh, hw)[:, :, None] + 4
+    ring = ((depth + margin) / 4 + 0.5).clamp(0, 1) * (1 - inside)
+    on = batch.has_box[:, None, None]
+    return _BoxMaps(
+        inside * on,
+        (4 * (1 - r)).clamp(-4, 4) * on,
+        (ry.clamp(-2, 2) * on).expand_as(r),
+        (rx.clamp(-2, 2) * on).expand_as(r),
+        (depth / 16).clamp(-2, 2) * on,
+        ring * on,
+    )
+
+
+def _weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
+    """Mean of x (P, C, h, w) under each of weight (P, M, h, w) -> (P, M, C)."""
+    total = torch.einsum("pmhw,pchw->pmc", weight, x)
+    return total / (weight.sum((2, 3))[..., None] + 1e-4)
+
+
+class IouHead(nn.Module):
+    """Estimate each candidate's IoU from the features inside it and on its boundary."""
+
+    def __init__(self, c: int, c_global: int, c_cond: int) -> None:
+        super().__init__()
+        n = 2 * c + c_global + c_cond + 8 + N_CANDIDATES
+        self.mlp = nn.Sequential(
+            nn.Linear(n, 96), nn.ReLU(), nn.Linear(96, 64), nn.ReLU(), nn.Linear(64, 1)
+        )
+
+    def forward(
+        self, x: Tensor, logits: Tensor, context: Tensor, maps: Tensor
+    ) -> Tensor:
+        """Features x (P, C, h, w), logits (P, 3, h, w), context (P, G) -> (P, 3).
+
+        `maps` (P, 3, h, w) are the box, its ellipse and the bumps at positive clicks.
+        """
+        logits = logits.detach()
+        p = logits.sigmoid()  # (P, 3, h, w)
+        edge = 4 * p * (1 - p)
+        inner = _weighted_mean(x, p)  # (P, 3, C)
+        border = _weighted_mean(x, edge)  # (P, 3, C)
+        area = p.sum((2, 3))  # (P, 3)
+        both = torch.einsum("pmhw,pnhw->pmn", p, p)  # (P, 3, 3)
+        agree = both / (area[:, :, None] + area[:, None, :] - both + 1e-4)
+        said = torch.einsum("pmhw,pnhw->pmn", p, maps)  # (P, 3, 3)
+        stats = torch.cat(
+            [
+                torch.log1p(area)[..., None] / 4,
+                (edge.sum((2, 3)) / (area + 1))[..., None],
+                ((logits > 1).sum((2, 3)) / ((logits > -1).sum((2, 3)) + 1))[..., None],
+                (agree.sum(2, keepdim=True) - 1) / 2,
+                agree.amin(2, keepdim=True),
+                said[..., :2] / (area[..., None] + 1),
+                said[..., 2:] / (maps[:, 2].sum((1, 2)) + 1e-2)[:, None, None],
+            ],
+            2,
+        )  # (P, 3, 8)
+        which = torch.eye(N_CANDIDATES, device=x.device, dtype=x.dtype)
+        evidence = torch.cat(
+            [
+                inner,
+                border,
+                context[:, None].expand(-1, N_CANDIDATES, -1),
+                stats,
+                which.expand(len(x), -1, -1),
+            ],
+            2,
+        )
+        out: Tensor = self.mlp(evidence)  # (P, 3, 1)
+        return out.squeeze(2).sigmoid()
+
+
+class Queries(NamedTuple):
+    """Vectors that every place is compared with."""
+
+    clicked: Tensor  # (P, 32, K)
+    labels: Tensor  # (P, K)
+    mean: Tensor  # (P, 32), over positive clicks
+    region: Tensor  # (P, 32), in the previous mask or the box
+    surround: Tensor  # (P, 32), around the box
+
+    @property
+    def vectors(self) -> Tensor:
+        """All that has a fixed size, (P, 96)."""
+        return torch.cat([self.mean, self.region, self.surround], 1)
+
+
+class Prepared(NamedTuple):
+    """What the decoder computes once for all prompts of a window."""
+
+    base4: Tensor  # (B, 32, H/4, W/4)
+    keys: Tensor  # (B, 4 * 8, H/4, W/4), unit vectors of 8
+    base16: Tensor  # (B, 64, H/16, W/16)
+    fine2: Tensor  # (B, 16, H/2, W/2)
+
+
+class Decoder(nn.Module):
+    """Prompt maps and embedding -> three masks and their predicted IoU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_base4 = nn.Conv2d(48, 32, 1)
+        self.to_keys = nn.Conv2d(48, _HEADS * _HEAD_DIM, 1)
+        self.to_base16 = nn.Conv2d(64, 64, 1)
+        self.to_fine2 = nn.Conv2d(12, 16, 1)
+        self.read = nn.Conv2d(_N_MAPS, 32, 3, padding=1, bias=False)
+        self.read_norm = nn.GroupNorm(8, 32)
+        self.cond = nn.Sequential(nn.Linear(3 * 32 + 6, 96), nn.ReLU())
+        self.cond4, self.cond8 = nn.Linear(96, 32), nn.Linear(96, 48)
+        self.cond16, self.cond32 = nn.Linear(96, 64), nn.Linear(96, 96)
+        self.down8 = ConvNorm(32, 48, 2, 2)
+        self.block8 = Residual(48)
+        self.down16 = ConvNorm(48, 64, 2, 2)
+        self.block16 = Residual(64)
+        self.down32 = ConvNorm(64, 96, 2, 2)
+        self.block32 = nn.Sequential(Residual(96), GlobalContext(96))
+        self.up16, self.merge16 = nn.Conv2d(96, 64, 1), ConvNorm(64, 64)
+        self.up8, self.merge8 = nn.Conv2d(64, 48, 1), ConvNorm(48, 48)
+        self.up4, self.merge4 = nn.Conv2d(48, 32, 1), ConvNorm(32, 32)
+        self.masks4 = nn.Conv2d(32, N_CANDIDATES, 1)
+        self.up2 = nn.Conv2d(32, 16, 1)
+        self.refine = ConvNorm(16, 16)
+        self.masks2 = nn.Conv2d(16, N_CANDIDATES, 3, padding=1)
+        self.keep_prev = nn.Parameter(torch.full((N_CANDIDATES,), 0.7))
+        self.keep_box = nn.Parameter(torch.full((N_CANDIDATES,), 1.0))
+        self.iou = IouHead(32, 96, 96)
+        nn.init.normal_(self.masks4.weight, std=0.05)
+        nn.init.zeros_(self.masks2.weight)
+
+    def prepare(self, f: Features) -> Prepared:
+        """Compute what does not depend on the prompts."""
+        k = self.to_keys(f.s4)  # (B, heads * dim, H/4, W/4)
+        b, _, h, w = k.shape
+        k = F.normalize(k.view(b, _HEADS, _HEAD_DIM, h, w), dim=2).view(b, -1, h, w)
+        return Prepared(
+            self.to_base4(f.s4), k, self.to_base16(f.s16), self.to_fine2(f.s2)
+        )
+
+    def forward(self, ready: Prepared, batch: PromptBatch) -> Decoded:
+        """Answer P prompt sets."""
+        h, w = ready.base4.shape[-2:]
+        ys, xs = _cell_centres(h, 4, ready.base4), _cell_centres(w, 4, ready.base4)
+        keys = _take(ready.keys, batch.image_of)  # (P, 32, h, w)
+        box = _box_maps(batch, ys, xs)
+        d2 = [_nearest_click(batch, ys, xs, label) for label in (1, 0)]
+        bumps = [torch.exp(-d / (2 * s * s)) for d in d2 for s in _CLICK_SIGMAS]
+        has_box, has_prev = batch.has_box[:, None, None], batch.has_prev[:, None, None]
+        prev = batch.prev.clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT) * has_prev
+        prev_p = prev.sigmoid() * has_prev
+        n_pos = (batch.labels == 1).sum(1).to(keys.dtype)  # (P,)
+        n_neg = (batch.labels == 0).sum(1).to(keys.dtype)
+        one = torch.ones_like(prev)
+        maps = [
+            *bumps,
+            box.inside,
+            box.prior / 4,
+            box.rel_y,
+            box.rel_x,
+            box.depth,
+            prev / 4,
+            prev_p,
+            one * has_box,
+            one * has_prev,
+            one * (n_pos / 4).clamp(max=1)[:, None, None],
+            one * (n_neg / 4).clamp(max=1)[:, None, None],
+        ]
+        said = (box.prior.sigmoid() * has_box * (1 - has_prev)) + prev_p
+        vectors = self._query_vectors(keys, batch, said + 1e-3 * bumps[1], box.ring)
+        alike = self._similarities(keys, vectors)  # (P, 4 * heads, h, w)
+        x = torch.cat([torch.stack(maps, 1), alike], 1)  # (P, 33, h, w)
+
+        size = ((said.sum((1, 2)) + 1).log() / 8)[:, None]  # (P, 1)
+        flags = [batch.has_box, batch.has_prev, n_pos / 4, n_neg / 4]
+        rest = torch.stack([*flags, batch.has_box * batch.has_prev], 1)  # (P, 5)
+        cond = self.cond(torch.cat([vectors.vectors, rest, size], 1))  # (P, 96)
+        y4, bottom = self._unet(ready, batch.image_of, x, cond)
+
+        prior = (
+            self.keep_box[:, None, None] * (box.prior * (1 - has_prev))[:, None]
+        ) + (self.keep_prev[:, None, None] * prev[:, None])  # (P, 3, h, w)
+        low = self.masks4(y4) + prior  # (P, 3, h, w)
+        fine = F.interpolate(self.up2(y4), scale_factor=2, mode="bilinear")
+        fine = self.refine(F.relu(fine + _take(ready.fine2, batch.image_of)))
+        logits = F.interpolate(low, scale_factor=2, mode="bilinear") + self.masks2(fine)
+        evidence = torch.stack([box.inside, box.prior.sigmoid() * has_box, bumps[0]], 1)
+        iou = self.iou(y4, low, torch.cat([bottom, cond], 1), evidence)
+        return Decoded(logits, low, iou)
+
+    def _unet(
+        self, ready: Prepared, image_of: Tensor, maps: Tensor, cond: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Prompt maps (P, 33, h, w) -> features (P, 32, h, w), summary (P, 96)."""
+        x4 = self.read_norm(self.read(maps)) + self.cond4(cond)[:, :, None, None]
+        x4 = F.relu(x4 + _take(ready.base4, image_of))  # (P, 32, H/4, W/4)
+        x8 = self.block8(self.down8(x4) + self.cond8(cond)[:, :, None, None])
+        x16 = self.down16(x8) + self.cond16(cond)[:, :, None, None]
+        x16 = self.block16(x16 + _take(ready.base16, image_of))  # (P, 64, H/16, W/16)
+        x32 = self.block32(self.down32(x16) + self.cond32(cond)[:, :, None, None])
+        y16 = self.merge16(x16 + _up(self.up16(x32), x16))
+        y8 = self.merge8(x8 + _up(self.up8(y16), x8))
+        y4 = self.merge4(x4 + _up(self.up4(y8), x4))
+        return y4, x32.mean((2, 3))
+
+    def _query_vectors(
+        self, keys: Tensor, batch: PromptBatch, region: Tensor, ring: Tensor
+    ) -> Queries:
+        h, w = keys.shape[-2:]
+        cell = ((batch.points + 0.5) / 4).floor().long()  # (P, K, 2)
+        at = cell[..., 0].clamp(0, h - 1) * w + cell[..., 1].clamp(0, w - 1)  # (P, K)
+        flat = keys.flatten(2)  # (P, 32, h * w)
+        clicked = flat.gather(
+            2, at[:, None, :].expand(-1, flat.shape[1], -1)
+        )  # (P, 32, K)
+        positive = (batch.labels == 1).to(keys.dtype)[:, None]  # (P, 1, K)
+        mean = (clicked * positive).sum(2) / positive.sum(2).clamp_min(1)  # (P, 32)
+        # Without a box the surroundings are the whole window.
+        around = ring + (1 - batch.has_box)[:, None, None]
+        both = _weighted_mean(keys, torch.stack([region, around], 1))  # (P, 2, 32)
+        return Queries(clicked, batch.labels, mean, both[:, 0], both[:, 1])
+
+    @staticmethod
+    def _similarities(keys: Tensor, q: Queries) -> Tensor:
+        """Cosine per head to the clicks (best of + and -), region, surroundings."""
+        p, _, h, w = keys.shape
+        k = keys.view(p, _HEADS, _HEAD_DIM, h * w)
+        clicked = q.clicked.view(p, _HEADS, _HEAD_DIM, -1)  # (P, heads, dim, K)
+        each = torch.einsum("pgdk,pgdn->pkgn", clicked, k)  # (P, K, heads, h * w)
+        out = []
+        for label in (1, 0):
+            off = (q.labels != label).to(k.dtype)[:, :, None, None] * 4.0
+            out.append((each - off).amax(1).clamp_min(-1.0))  # -1: there is none
+        for vector in (q.region, q.surround):
+            out.append(
+                torch.einsum("pgd,pgdn->pgn", vector.view(p, _HEADS, _HEAD_DIM), k)
+            )
+        return torch.cat(out, 1).view(p, 4 * _HEADS, h, w)
+
+
+def _take(x: Tensor, image_of: Tensor) -> Tensor:
+    """Rows of x for each prompt; a view where there is only one window."""
+    if len(x) == 1:
+        return x.expand(len(image_of), -1, -1, -1)
+    return x[image_of]
+
+
+class NanoNetwork(nn.Module):
+    """Encoder and decoder; 2.9 M parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+        self.decoder = Decoder()

@@ -1,0 +1,125 @@
+"""Command line of the training package: ``python -m napari_sam.training``.
+
+Examples
+--------
+::
+
+    python -m napari_sam.training run --data DATA --folder STATE --steps 4000
+    python -m napari_sam.training score --data DATA --folder STATE
+    python -m napari_sam.training export --folder STATE --out nano.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from napari_sam.models.nano import Nano, load_nano, write_weights
+from napari_sam.models.nano_network import NanoNetwork
+from napari_sam.training.data import CropSampler, read_folder, split
+from napari_sam.training.loop import Trainer, TrainOptions
+from napari_sam.training.procedural import procedural_images
+
+SHARES = {
+    "dsb2018": 2.2,
+    "usiigaci_phase": 1.0,
+    "feral_cats": 1.2,
+    "kidney_stone_ct": 0.6,
+    "serebrum7t": 0.6,
+    "car_parts": 0.6,
+    "amazon_forest": 0.7,
+    "procedural": 3.4,
+}
+"""How often data sets are drawn beyond the square root of their size."""
+
+logger = logging.getLogger("napari_sam.training")
+
+
+def main() -> None:
+    """Run one of the verbs."""
+    usual = TrainOptions()
+    parser = argparse.ArgumentParser(prog="python -m napari_sam.training")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="train, or go on training")
+    run.add_argument("--data", type=Path, required=True)
+    run.add_argument("--folder", type=Path, required=True)
+    run.add_argument("--steps", type=int, default=usual.steps)
+    run.add_argument("--decay-steps", type=int, default=usual.decay_steps)
+    run.add_argument("--learning-rate", type=float, default=usual.learning_rate)
+    run.add_argument("--procedural", type=int, default=600)
+    run.add_argument("--threads", type=int, default=2)
+    run.add_argument("--device", default="cpu")
+    score = verbs.add_parser("score", help="score on the validation split")
+    score.add_argument("--data", type=Path, required=True)
+    score.add_argument(
+        "--folder", type=Path, help="state to score; else shipped weights"
+    )
+    score.add_argument("--images", type=int, default=1000, help="at most, a data set")
+    score.add_argument("--objects", type=int, default=8, help="at most, an image")
+    score.add_argument("--clicks", type=int, default=3)
+    score.add_argument("--out", type=Path, help="JSON report")
+    export = verbs.add_parser("export", help="write the averaged weights")
+    export.add_argument("--folder", type=Path, required=True)
+    export.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    {"run": _run, "score": _score, "export": _export}[args.verb](args)
+
+
+def _run(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
+    images = split(read_folder(args.data)).train
+    images += procedural_images(args.procedural)
+    logger.info("%d training images in memory", len(images))
+    options = TrainOptions(
+        steps=args.steps,
+        decay_steps=args.decay_steps,
+        learning_rate=args.learning_rate,
+        device=args.device,
+    )
+    trainer = Trainer(CropSampler(images, shares=SHARES), args.folder, options)
+    sums: dict[str, list[float]] = {}
+    for row in trainer.run():
+        for key, value in row.items():
+            sums.setdefault(key, []).append(value)
+        if trainer.step % 50 == 0:
+            means = {k: sum(v) / len(v) for k, v in sums.items() if k != "step"}
+            logger.info(
+                "step %d  %s",
+                trainer.step,
+                "  ".join(f"{k} {v:.3g}" for k, v in means.items()),
+            )
+            sums.clear()
+
+
+def _averaged(folder: Path) -> NanoNetwork:
+    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    network = NanoNetwork()
+    network.load_state_dict(state["average"])
+    logger.info("weights of step %d", state["step"])
+    return network
+
+
+def _score(args: argparse.Namespace) -> None:
+    from napari_sam.training.score import ScoreOptions, score_split
+
+    model = Nano(_averaged(args.folder)) if args.folder else load_nano()
+    options = ScoreOptions(
+        max_images=args.images, max_objects=args.objects, clicks=args.clicks
+    )
+    report = score_split(model, split(read_folder(args.data)), options)
+    logger.info("\n%s", report.table())
+    if args.out:
+        args.out.write_text(report.to_json())
+
+
+def _export(args: argparse.Namespace) -> None:
+    write_weights(_averaged(args.folder), args.out)
+    logger.info("wrote %s, %d bytes", args.out, args.out.stat().st_size)
+
+
+if __name__ == "__main__":
+    main()

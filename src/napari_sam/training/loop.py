@@ -1,0 +1,306 @@
+"""The training loop of `nano`: resumable to the bit, extendable, logged.
+
+Every step is a function of (seed, step) and the state so far: crops, prompts and their
+order need no saved random state, so a killed run that resumes ends in the same weights.
+The rate is warmed up, held, and lowered only over the last `decay_steps`, so that a run
+can be extended by resuming from a checkpoint taken before the decay.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_sam.models.nano_network import Features, NanoNetwork, PromptBatch
+from napari_sam.training.losses import candidate_losses
+from napari_sam.training.prompts import first_prompts, next_clicks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_sam.training.data import CropBatch, CropSampler
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What a run is made of. Times are in steps."""
+
+    steps: int = 4000
+    decay_steps: int = 1200
+    warmup_steps: int = 150
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    sides: tuple[tuple[int, int, float], ...] = (
+        (192, 8, 0.80),
+        (256, 5, 0.14),
+        (384, 2, 0.06),
+    )
+    """(crop side, crops a step, share of the steps)."""
+    rounds: tuple[float, ...] = (0.3, 0.45, 0.25)
+    """Shares of steps with one, two, three rounds of prompts."""
+    iou_weight: float = 2.0
+    rank_weight: float = 0.15
+    seed: int = 0
+    checkpoint_every_s: float = 240.0
+    device: str = "cpu"
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        up = min(1.0, (step + 1) / self.warmup_steps)
+        left = (self.steps - step) / max(self.decay_steps, 1)
+        down = 1.0 if left >= 1 else 0.5 - 0.5 * float(np.cos(np.pi * max(left, 0.0)))
+        return self.learning_rate * up * (0.01 + 0.99 * down)
+
+    def shape(self, step: int) -> tuple[int, int, int]:
+        """Return (side, crops, rounds) of a step."""
+        rng = np.random.default_rng([self.seed, step, 7])
+        shares = np.array([s[2] for s in self.sides])
+        side, crops, _ = self.sides[rng.choice(len(shares), p=shares / shares.sum())]
+        rounds = np.array(self.rounds)
+        return side, crops, 1 + int(rng.choice(len(rounds), p=rounds / rounds.sum()))
+
+
+class Trainer:
+    """Network, moving average, optimiser and where they are kept.
+
+    Parameters
+    ----------
+    sampler : CropSampler
+    folder : Path
+        Checkpoint ``state.pt`` and ``log.csv`` live here; an existing one is resumed.
+    options : TrainOptions
+    """
+
+    def __init__(
+        self, sampler: CropSampler, folder: Path, options: TrainOptions
+    ) -> None:
+        torch.manual_seed(options.seed)
+        self.sampler, self.folder, self.options = sampler, folder, options
+        self.step = 0
+        self.network = NanoNetwork().to(options.device)
+        self.average = NanoNetwork().to(options.device)
+        self.average.load_state_dict(self.network.state_dict())
+        decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": options.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=options.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint.exists():
+            self._load()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the whole state is kept."""
+        return self.folder / "state.pt"
+
+    def run(self) -> Iterator[dict[str, float]]:
+        """Train up to `options.steps`, yielding a row of numbers for each step."""
+        saved = time.monotonic()
+        for batch, prompts in self._batches():
+            started = time.monotonic()
+            row = self._train_step(batch, prompts)
+            self.step += 1
+            row |= {"step": self.step, "seconds": time.monotonic() - started}
+            self._log(row)
+            yield row
+            if time.monotonic() - saved > self.options.checkpoint_every_s:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+
+    def save(self) -> None:
+        """Write the whole state, atomically."""
+        state = {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "options": dataclasses.asdict(self.options),
+        }
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        os.replace(part, self.checkpoint)
+
+    def _load(self) -> None:
+        state: dict[str, Any] = torch.load(
+            self.checkpoint, map_location=self.options.device, weights_only=True
+        )
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+        logger.info("resumed %s at step %d", self.checkpoint, self.step)
+
+    def _batches(self) -> Iterator[tuple[CropBatch, PromptBatch]]:
+        """Crops and first prompts of the coming steps, made in a background thread."""
+        ready: queue.Queue[tuple[CropBatch, PromptBatch] | BaseException] = queue.Queue(
+            4
+        )
+        stop = threading.Event()
+        first, last, seed = self.step, self.options.steps, self.options.seed
+
+        def put(item: tuple[CropBatch, PromptBatch] | BaseException) -> None:
+            while not stop.is_set():
+                try:
+                    return ready.put(item, timeout=0.5)
+                except queue.Full:
+                    continue
+
+        def work() -> None:
+            try:
+                for step in range(first, last):
+                    if stop.is_set():
+                        return
+                    side, crops, _ = self.options.shape(step)
+                    batch = self.sampler.batch([seed, step], n_crops=crops, side=side)
+                    rng = np.random.default_rng([seed, step, 1])
+                    put((batch, first_prompts(batch.masks, batch.image_of, rng)))
+            except BaseException as error:  # noqa: BLE001 - raised in the main thread
+                put(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            for _ in range(first, last):
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            thread.join()
+
+    def _train_step(self, batch: CropBatch, prompts: PromptBatch) -> dict[str, float]:
+        options, device = self.options, self.options.device
+        rate = options.rate(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        _, _, rounds = options.shape(self.step)
+        rng = np.random.default_rng([options.seed, self.step, 2])
+        self.optimiser.zero_grad(set_to_none=True)
+
+        images = torch.from_numpy(batch.images).to(device)
+        features = self.network.encoder(images, torch.ones_like(images[:, :1]))
+        # Each round is taken back only to the embedding; the encoder learns once.
+        leaves = Features(*(f.detach().requires_grad_(True) for f in features))
+        truth = torch.from_numpy(batch.masks).to(device)
+        row: dict[str, float] = {"rate": rate}
+        for i in range(rounds):
+            prompts = _to(prompts, device)
+            decoded = self.network.decoder(
+                self.network.decoder.prepare(leaves), prompts
+            )
+            lone = (prompts.labels == 1).sum(1) == 1
+            ambiguous = lone.float() * (1 - prompts.has_box) * (1 - prompts.has_prev)
+            losses = candidate_losses(
+                decoded.logits,
+                decoded.iou,
+                truth,
+                torch.from_numpy(batch.weights).to(device),
+                ambiguous,
+            )
+            loss = (
+                losses.mask
+                + options.iou_weight * losses.iou
+                + options.rank_weight * losses.rank
+            )
+            torch.autograd.backward([loss / rounds])
+            best = decoded.iou.detach().argmax(1)  # (P,)
+            row |= _summary(i, losses.reached, best, prompts)
+            row[f"loss_{i}"] = float(losses.mask.detach())
+            row[f"iou_error_{i}"] = float(losses.iou.detach()) ** 0.5
+            if i + 1 < rounds:
+                pick = torch.arange(len(best), device=device)
+                prompts = next_clicks(
+                    _to(prompts, "cpu"),
+                    batch.masks,
+                    (decoded.logits.detach()[pick, best] > 0).cpu().numpy(),
+                    decoded.low_res.detach()[pick, best].cpu(),
+                    rng,
+                )
+        torch.autograd.backward(list(features), [f.grad for f in leaves])
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self._average()
+        return row | {"grad_norm": float(norm), "side": float(batch.images.shape[-1])}
+
+    def _average(self) -> None:
+        keep = min(self.options.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            pairs = zip(
+                self.average.parameters(), self.network.parameters(), strict=True
+            )
+            for mine, new in pairs:
+                mine.lerp_(new, 1 - keep)
+
+    def _log(self, row: dict[str, float]) -> None:
+        path = self.folder / "log.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(
+                file, LOG_COLUMNS, extrasaction="ignore", restval=""
+            )
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
+
+
+LOG_COLUMNS = (
+    "step",
+    "seconds",
+    "side",
+    "rate",
+    "grad_norm",
+    *(
+        f"{what}_{i}"
+        for i in range(3)
+        for what in (
+            "loss",
+            "iou_error",
+            "click_top",
+            "click_best",
+            "box_top",
+            "box_best",
+        )
+    ),
+)
+"""Columns of ``log.csv``; rounds are counted from 0."""
+
+
+def _summary(
+    i: int, reached: Tensor, best: Tensor, prompts: PromptBatch
+) -> dict[str, float]:
+    """Mean IoU of the first-ranked and the best candidate, clicks and boxes apart."""
+    top = reached.gather(1, best[:, None]).squeeze(1)
+    out = {}
+    for name, of in (("click", prompts.has_box == 0), ("box", prompts.has_box == 1)):
+        if bool(of.any()):
+            out[f"{name}_top_{i}"] = float(top[of].mean())
+            out[f"{name}_best_{i}"] = float(reached.amax(1)[of].mean())
+    return out
+
+
+def _to(prompts: PromptBatch, device: str) -> PromptBatch:
+    values = {f.name: getattr(prompts, f.name) for f in dataclasses.fields(prompts)}
+    return PromptBatch(**{k: v.to(device) for k, v in values.items()})

@@ -1,0 +1,161 @@
+"""Images made from rules: closed regions of shapes that real data has too few of.
+
+Four families: loose shapes with their own textures, cells that touch (Voronoi, with or
+without membranes), nested organs, and regions that differ by texture alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from napari_sam.training.augment import smooth_field
+from napari_sam.training.data import LabelledImage
+
+SIDE = 320
+
+
+def procedural_images(n: int, seed: int = 0) -> list[LabelledImage]:
+    """Make n images with instance labels; the same ones for the same seed."""
+    families = (_shapes, _cells, _organs, _shapes)
+    out = []
+    for i in range(n):
+        rng = np.random.default_rng([seed, i])
+        labels = families[i % len(families)](rng)
+        image = _paint(labels, rng)
+        made = LabelledImage("procedural", f"{i:05d}", image, labels)
+        if len(made.objects):
+            out.append(made)
+    return out
+
+
+def _grid() -> tuple[np.ndarray, np.ndarray]:
+    ys, xs = np.mgrid[:SIDE, :SIDE].astype(np.float32)
+    return ys, xs
+
+
+def _blob(rng: np.random.Generator, centre: np.ndarray, r: float) -> np.ndarray:
+    """Closed outline r(angle): an ellipse with a few random waves, or a polygon."""
+    ys, xs = _grid()
+    turn, flat = rng.uniform(0, np.pi), rng.uniform(0.35, 1.0)
+    dy, dx = ys - float(centre[0]), xs - float(centre[1])
+    u = dy * np.cos(turn) + dx * np.sin(turn)
+    v = (dx * np.cos(turn) - dy * np.sin(turn)) / flat
+    angle, radius = np.arctan2(v, u), np.hypot(u, v)
+    edge = np.ones_like(angle)
+    kind = rng.random()
+    if kind < 0.55:
+        for k in range(2, 6):
+            edge += rng.normal(0, 0.28 / k) * np.cos(k * angle + rng.uniform(0, 6.3))
+    elif kind < 0.7:
+        sides = int(rng.integers(3, 7))
+        step = 2 * np.pi / sides
+        edge = np.cos(step / 2) / np.cos((angle % step) - step / 2)
+    return np.asarray(radius < r * np.maximum(edge, 0.15))
+
+
+def _shapes(rng: np.random.Generator) -> np.ndarray:
+    labels = np.zeros((SIDE, SIDE), np.int32)
+    typical = np.exp(rng.uniform(np.log(6), np.log(80)))
+    n = int(np.clip(rng.uniform(0.1, 0.6) * SIDE**2 / (4 * typical**2), 2, 60))
+    for i in range(1, n + 1):
+        r = typical * np.exp(rng.normal(0, 0.35))
+        labels[_blob(rng, rng.uniform(0, SIDE, 2), r)] = i
+    return _largest_parts(labels)
+
+
+def _cells(rng: np.random.Generator) -> np.ndarray:
+    n = int(np.exp(rng.uniform(np.log(8), np.log(220))))
+    seeds = np.zeros((SIDE, SIDE), np.int32)
+    at = rng.integers(0, SIDE, (n, 2))
+    seeds[at[:, 0], at[:, 1]] = np.arange(1, n + 1)
+    squash = np.exp(rng.uniform(-0.5, 0.5))
+    d, (iy, ix) = ndimage.distance_transform_edt(
+        seeds == 0, sampling=(1.0, squash), return_indices=True
+    )
+    bend = [smooth_field(SIDE, rng, low=-6, high=6, cells=24) for _ in range(2)]
+    ys, xs = (
+        np.clip(g + b, 0, SIDE - 1).astype(int)
+        for g, b in zip(_grid(), bend, strict=True)
+    )
+    labels = seeds[iy, ix][ys, xs]
+    if rng.random() < 0.5:
+        labels[ndimage.morphological_gradient(labels, size=3) > 0] = 0
+    if rng.random() < 0.5:
+        labels[d > rng.uniform(0.5, 1.2) * SIDE / n**0.5] = 0
+    return _largest_parts(labels)
+
+
+def _organs(rng: np.random.Generator) -> np.ndarray:
+    labels = np.zeros((SIDE, SIDE), np.int32)
+    centre = rng.uniform(0.4, 0.6, 2) * SIDE
+    body = _blob(rng, centre, rng.uniform(0.35, 0.5) * SIDE)
+    labels[body] = 1
+    for i in range(2, int(rng.integers(5, 14))):
+        r = np.exp(rng.uniform(np.log(6), np.log(70)))
+        part = _blob(rng, centre + rng.normal(0, 0.2 * SIDE, 2), r) & body
+        labels[part] = i
+        if rng.random() < 0.25:
+            labels[ndimage.binary_erosion(part, iterations=int(rng.integers(2, 8)))] = (
+                i + 20
+            )
+    return _largest_parts(labels)
+
+
+def _largest_parts(labels: np.ndarray) -> np.ndarray:
+    """Keep of every id its largest connected part, numbered from 1."""
+    out, n = np.zeros_like(labels), 0
+    for i, where in enumerate(ndimage.find_objects(labels), 1):
+        if where is None:
+            continue
+        parts, _ = ndimage.label(labels[where] == i)
+        n += 1
+        sizes = np.bincount(parts.ravel())[1:]
+        out[where][parts == 1 + int(sizes.argmax())] = n
+    return out
+
+
+def _paint(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Give regions intensities and textures; (s, s) or (s, s, 3) uint8."""
+    n = int(labels.max()) + 1
+    channels = 3 if rng.random() < 0.35 else 1
+    alike = rng.random()
+    base = rng.uniform(0.1, 0.9, (1, channels))
+    contrast = rng.uniform(0.08, 0.5) * rng.choice((-1, 1), (1, channels))
+    values = (
+        base + contrast + rng.normal(0, 0.25 if alike < 0.4 else 0.06, (n, channels))
+    )
+    values[0] = base
+    x = values[labels].astype(np.float32)  # (s, s, c)
+    grains = [_texture(rng) for _ in range(3)]
+    which, amount = rng.integers(0, 3, n), rng.uniform(0, 0.2, n)
+    if alike < 0.6:
+        which[1:], amount[1:] = which[-1], amount[-1]
+    grain = np.choose(which[labels], grains) * amount[labels]
+    x += grain[..., None].astype(np.float32)
+    if rng.random() < 0.4:
+        rim = ndimage.morphological_gradient(labels, size=int(rng.integers(2, 5))) > 0
+        x[rim] = x[rim] * 0.3 + 0.7 * rng.uniform(0, 1, channels)
+    if rng.random() < 0.3:
+        depth = np.minimum(ndimage.distance_transform_edt(labels > 0), 12) / 12
+        x += (rng.uniform(-0.3, 0.3) * depth)[..., None].astype(np.float32)
+    x *= smooth_field(SIDE, rng, low=rng.uniform(0.6, 1), high=1.1)[..., None]
+    sigma = rng.uniform(0.3, 2.0)
+    x = ndimage.gaussian_filter(x, (sigma, sigma, 0), truncate=2.5)
+    x += rng.standard_normal(x.shape, np.float32) * rng.uniform(0.0, 0.08)
+    pixels = np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(pixels[..., 0] if channels == 1 else pixels)
+
+
+def _texture(rng: np.random.Generator) -> np.ndarray:
+    """(s, s) of deviation about 1: blurred noise, or stripes."""
+    if rng.random() < 0.25:
+        ys, xs = _grid()
+        turn, period = rng.uniform(0, np.pi), rng.uniform(4, 24)
+        wave = np.sin((ys * np.cos(turn) + xs * np.sin(turn)) * 2 * np.pi / period)
+        return np.asarray(wave * 1.4)
+    sigma = np.exp(rng.uniform(np.log(0.6), np.log(8)))
+    grain = ndimage.gaussian_filter(
+        rng.standard_normal((SIDE, SIDE), np.float32), sigma
+    )
+    return np.asarray(grain / grain.std())

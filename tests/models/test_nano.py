@@ -1,0 +1,137 @@
+"""nano: the contract that every model keeps, and what is its own."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_sam.core.prompts import WindowPrompts
+from napari_sam.errors import CheckpointError, ModelError
+from napari_sam.models.nano import MASK_SIDE, Nano, load_nano, write_weights
+from napari_sam.models.nano_network import NanoNetwork, standardise
+from napari_sam.testing import ModelContract
+
+SHIPPED = Path(str(resources.files("napari_sam"))) / "weights" / "nano.safetensors"
+
+
+def _random_nano() -> Nano:
+    torch.manual_seed(0)
+    return Nano(NanoNetwork())
+
+
+class TestNanoContract(ModelContract):
+    def make_model(self) -> Nano:
+        return _random_nano()
+
+
+class TestShippedNanoContract(ModelContract):
+    min_iou = 0.8
+
+    def make_model(self) -> Nano:
+        return load_nano()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param((512, 512), id="frame"),
+        pytest.param((100, 33), id="not-aligned"),
+        pytest.param((1, 200), id="one-pixel-thin"),
+        pytest.param((7, 5), id="tiny"),
+    ],
+)
+def test_windows_of_any_size_give_masks_inside_them(shape: tuple[int, int]) -> None:
+    model = _random_nano()
+    rng = np.random.default_rng(0)
+    window = rng.integers(0, 255, (1, *shape, 3), np.uint8)
+    embedding = model.encode(window)[0]
+    prompts = WindowPrompts(
+        np.array([[shape[0] // 2, shape[1] // 2]], float), np.array([1])
+    )
+    found = model.decode(embedding, prompts)
+    assert len(found) == 3
+    for candidate in found:
+        y0, x0, y1, x1 = candidate.bbox
+        assert 0 <= y0 <= y1 <= shape[0]
+        assert 0 <= x0 <= x1 <= shape[1]
+        assert candidate.low_res_logits.shape == (MASK_SIDE, MASK_SIDE)
+        assert np.isfinite(candidate.low_res_logits).all()
+
+
+def test_padding_does_not_reach_the_features() -> None:
+    """A window and the same window with other bytes beyond it are the same to nano."""
+    network = NanoNetwork().eval()
+    image = torch.rand(1, 3, 64, 64) * 255
+    valid = torch.zeros(1, 1, 64, 64)
+    valid[..., :40, :50] = 1
+    other = torch.where(valid > 0, image, torch.rand_like(image) * 255)
+    with torch.inference_mode():
+        for a, b in zip(
+            network.encoder(image, valid), network.encoder(other, valid), strict=True
+        ):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda x: x * 0.5, id="half-contrast"),
+        pytest.param(lambda x: x * 257, id="sixteen-bit"),
+        pytest.param(lambda x: x + 40, id="brighter"),
+    ],
+)
+def test_standardising_undoes_linear_changes(change: object) -> None:
+    image, valid = torch.rand(2, 3, 64, 64) * 100, torch.ones(2, 1, 64, 64)
+    changed = standardise(change(image), valid)  # type: ignore[operator]
+    assert torch.allclose(changed, standardise(image, valid), atol=1e-3)
+
+
+def test_inverting_only_flips_the_sign_of_the_input() -> None:
+    image, valid = torch.rand(1, 3, 64, 64) * 255, torch.ones(1, 1, 64, 64)
+    flipped = standardise(255 - image, valid)
+    assert torch.allclose(flipped, -standardise(image, valid), atol=1e-4)
+
+
+def test_too_large_a_window_is_refused() -> None:
+    with pytest.raises(ModelError, match="up to 512"):
+        _random_nano().encode(np.zeros((1, 513, 20, 3), np.uint8))
+
+
+def test_mask_input_of_another_side_is_refused() -> None:
+    model = _random_nano()
+    embedding = model.encode(np.zeros((1, 64, 64, 3), np.uint8))[0]
+    with pytest.raises(ModelError, match="mask_input"):
+        model.decode(
+            embedding, WindowPrompts(mask_input=np.zeros((256, 256), np.float32))
+        )
+
+
+def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = NanoNetwork()
+    write_weights(network, tmp_path / "n.safetensors")
+    loaded = load_nano(tmp_path / "n.safetensors")
+    assert len(loaded.spec.sha256) == 64
+    for a, b in zip(
+        network.state_dict().values(), loaded.network.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a.half().float(), b)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [pytest.param(b"", id="empty"), pytest.param(b"\x80\x04junk" * 50, id="pickle")],
+)
+def test_damaged_weights_are_refused(tmp_path: Path, raw: bytes) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(raw)
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        load_nano(path)
+
+
+def test_shipped_weights_fit_in_the_wheel() -> None:
+    assert SHIPPED.stat().st_size <= 12_000_000

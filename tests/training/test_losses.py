@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import torch
+
+from napari_sam.training.losses import candidate_losses, dice, normalised_focal
+
+TRUTH = torch.zeros(2, 16, 16, dtype=torch.bool)
+TRUTH[0, 4:12, 4:12] = True
+TRUTH[1, 7:9, 7:9] = True
+
+
+def _perfect(sign: float = 1.0) -> torch.Tensor:
+    return ((TRUTH.float() * 2 - 1) * 9 * sign)[:, None]
+
+
+def test_perfect_masks_cost_nothing_and_inverted_ones_most() -> None:
+    target = TRUTH[:, None].float()
+    for loss in (dice, normalised_focal):
+        assert loss(_perfect(), target).max() < 0.05
+        assert loss(_perfect(-1), target).min() > 0.8
+
+
+def test_only_the_best_candidate_counts_much_for_a_lone_click() -> None:
+    logits = torch.cat([_perfect(), _perfect(-1), _perfect(-1)], 1)
+    iou = torch.full((2, 3), 0.5)
+    ones = torch.ones(2)
+    lone = candidate_losses(logits, iou, TRUTH, ones, ones)
+    clear = candidate_losses(logits, iou, TRUTH, ones, 0 * ones)
+    assert lone.mask < clear.mask / 3
+    assert lone.reached[:, 0].tolist() == [1.0, 1.0]
+    assert lone.reached[:, 1:].max() == 0
+
+
+def test_right_ranking_costs_less_than_wrong_ranking() -> None:
+    logits = torch.cat([_perfect(), _perfect(-1), _perfect(-1)], 1)
+    right = torch.tensor([[0.9, 0.1, 0.1]] * 2)
+    wrong = torch.tensor([[0.1, 0.9, 0.1]] * 2)
+    ones = torch.ones(2)
+    a = candidate_losses(logits, right, TRUTH, ones, ones)
+    b = candidate_losses(logits, wrong, TRUTH, ones, ones)
+    assert a.rank < 0.1 < b.rank
+    assert a.iou < b.iou

@@ -66,6 +66,8 @@ class Volume:
     """What else the format said; keys depend on the format."""
     mapping: IntensityMapping | None = None
     """Intensity given by the caller or the format; None: `intensity` samples one."""
+    inverted: bool = False
+    """Whether low values are white, as in DICOM's MONOCHROME1."""
     recipe: dict[str, Any] | None = None
     """Arguments of `open_volume` that open the same volume; None for memory."""
 
@@ -105,7 +107,8 @@ class Volume:
         from napari_sam.io.sampling import default_intensity
 
         with _reading(self):
-            return default_intensity(self.levels, self.channel_axis, rgb=self.rgb)
+            found = default_intensity(self.levels, self.channel_axis, rgb=self.rgb)
+        return replace(found, invert=self.inverted)
 
     def with_intensity(self, mapping: IntensityMapping | tuple[float, float]) -> Volume:
         """Return the same volume with another default mapping, or (low, high)."""

@@ -11,7 +11,7 @@
     │   ├── CheckpointError     a checkpoint that does not fit, is damaged or is unsafe
     │   └── DownloadError       weights that could not be fetched or verified
     ├── StoreError              an embedding store that cannot be read or written
-    │   └── SignatureError      a store made by another model, image or intensity mapping
+    │   └── SignatureError      a store of another model, image or intensity
     ├── SessionError            a session that cannot be read or written
     │   └── SessionLockedError  a session that another process has open
     ├── ExportError             a result that cannot be written in the format asked for

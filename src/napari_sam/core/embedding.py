@@ -44,7 +44,7 @@ class EmbeddingSignature:
     intensity: dict[str, Any]
     """`IntensityMapping.to_json`."""
     source: dict[str, Any]
-    """Identity of the image: uri, shape, dtype, channels, hash of a fixed small sample."""
+    """Identity of the image: uri, shape, dtype, channels, hash of a small sample."""
 
     @property
     def key(self) -> str:

@@ -37,10 +37,13 @@ class Frame:
     def low_res_size(self) -> tuple[float, float]:
         """Rows and columns of the low-res logits that the image fills, fractional."""
         h, w = self.transform.input_size
-        return h * self.mask_side / self.input_side, w * self.mask_side / self.input_side
+        return (
+            h * self.mask_side / self.input_side,
+            w * self.mask_side / self.input_side,
+        )
 
     def low_res_in_plane(self) -> tuple[np.ndarray, np.ndarray]:
-        """Level-0 (rows, columns) of the low-res pixel centres, each (m,), fractional."""
+        """Level-0 rows and columns, each (m,), of the low-res pixel centres."""
         fh, fw = self.low_res_size()
         grid = np.arange(self.mask_side) + 0.5
         y = grid * (self.window.h / fh) - 0.5
@@ -77,7 +80,7 @@ class Frame:
 
 
 def lerp(values: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
-    """Interpolate linearly along one axis at fractional indices, clamped at the ends."""
+    """Interpolate along one axis at fractional indices, clamped at the ends."""
     last = values.shape[axis] - 1
     at = np.clip(at, 0, last)
     low = np.minimum(np.floor(at).astype(np.intp), max(last - 1, 0))
@@ -153,9 +156,7 @@ def clip_box(
     return max(y0, 0.0), max(x0, 0.0), min(y1, float(h)), min(x1, float(w))
 
 
-def touches_cut_edge(
-    bbox: Bbox, window: Window, level_shape: tuple[int, int]
-) -> bool:
+def touches_cut_edge(bbox: Bbox, window: Window, level_shape: tuple[int, int]) -> bool:
     """Whether a mask (window pixels) reaches an edge of its window inside the image."""
     y0, x0, y1, x1 = bbox
     if y1 <= y0:
@@ -173,7 +174,7 @@ def _drawn_mask(prompts: Prompts, frame: Frame) -> np.ndarray | None:
     if drawn is None:
         return None
     ys, xs = frame.low_res_in_plane()
-    y0, x0, y1, x1 = drawn.bbox
+    y0, x0 = drawn.bbox[:2]
     soft = np.pad(drawn.mask, 1).astype(np.float32)
     inside = lerp(lerp(soft, ys - y0 + 1, 0), xs - x0 + 1, 1)
     return np.asarray((inside * 2 - 1) * MASK_LOGIT, np.float32)

@@ -75,35 +75,6 @@ class Change:
         return replace(self, patches=patches, before=self.after, after=self.before)
 
 
-class History:
-    """Changes done, and changes taken back that can be done again."""
-
-    def __init__(self) -> None:
-        self.done: list[Change] = []
-        self.undone: list[Change] = []
-
-    def push(self, change: Change) -> None:
-        """Add a new change; what was taken back is forgotten."""
-        self.done.append(change)
-        self.undone.clear()
-
-    def undo(self) -> Change | None:
-        """Step back; return the change to apply, or None at the beginning."""
-        if not self.done:
-            return None
-        change = self.done.pop()
-        self.undone.append(change)
-        return change.reversed()
-
-    def redo(self) -> Change | None:
-        """Step forward again; return the change to apply, or None at the end."""
-        if not self.undone:
-            return None
-        change = self.undone.pop()
-        self.done.append(change)
-        return change
-
-
 def lay_mask(
     labels: np.ndarray,
     origin: tuple[int, int],
@@ -154,6 +125,20 @@ def lay_mask(
         written &= beneath == 0
     place[written] = object_id
     return after, Applied(bbox, written, beneath)
+
+
+def differing_patch(
+    plane: Plane, origin: tuple[int, int], before: np.ndarray, after: np.ndarray
+) -> LabelPatch | None:
+    """Return the smallest patch from one crop at `origin` to another, or None."""
+    differs = before != after
+    rows, cols = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
+    if not rows.size:
+        return None
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
+    bbox: Bbox = (origin[0] + y0, origin[1] + x0, origin[0] + y1, origin[1] + x1)
+    part = np.s_[y0:y1, x0:x1]
+    return LabelPatch(plane, bbox, before[part].copy(), after[part].copy())
 
 
 def touched(old: Applied | None, bbox: Bbox) -> Bbox:

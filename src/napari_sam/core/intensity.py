@@ -48,7 +48,7 @@ class IntensityMapping:
         if not self.windows or len(self.windows) != len(self.mix):
             raise IntensityError(
                 "an intensity mapping needs one (low, high) window and one RGB weight "
-                f"per channel; got {len(self.windows)} windows and {len(self.mix)} weights"
+                f"per channel; got {len(self.windows)} and {len(self.mix)}"
             )
         for low, high in self.windows:
             if not (np.isfinite(low) and np.isfinite(high) and low < high):
@@ -121,9 +121,8 @@ class IntensityMapping:
         stack = pixels[..., None] if pixels.ndim == 2 else pixels
         if stack.ndim != 3 or stack.shape[2] != self.n_channels:
             raise IntensityError(
-                f"this mapping has {self.n_channels} channel(s), so it takes pixels of "
-                f"shape (h, w{', ' + str(self.n_channels) if self.n_channels > 1 else ''})"
-                f"; got {pixels.shape}. Choose channels when opening the volume."
+                f"this mapping has {self.n_channels} channel(s); got pixels of shape "
+                f"{pixels.shape}. Choose channels when opening the volume."
             )
         if self._passes_through(pixels.dtype):
             return np.ascontiguousarray(stack)
@@ -168,7 +167,7 @@ class IntensityMapping:
         np.clip(unit, 0.0, 1.0, out=unit)
         if self.gamma != 1.0:
             np.power(unit, self.gamma, out=unit)
-        return 1.0 - unit if self.invert else unit
+        return np.asarray(1.0 - unit if self.invert else unit)
 
 
 def channel_colors(n_channels: int) -> tuple[tuple[float, float, float], ...]:

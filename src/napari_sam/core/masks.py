@@ -19,7 +19,7 @@ class MaskCandidate:
     """One mask a model proposes, cropped to its bounding box."""
 
     bbox: Bbox
-    """(y0, x0, y1, x1), half-open, in pixels of the plane (of the window, from a model)."""
+    """(y0, x0, y1, x1), half-open, in pixels of the plane (from a model: window)."""
     mask: np.ndarray
     """(y1 - y0, x1 - x0), bool."""
     predicted_iou: float
@@ -81,7 +81,7 @@ def stability_score(logits: np.ndarray, offset: float = 1.0) -> float:
 
 
 def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boolean masks of one shape; 1 if both are empty."""
+    """Intersection over union of two boolean masks; 1 if both are empty."""
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 1.0
 

@@ -65,7 +65,8 @@ class Plane:
             If the axis or an index is out of bounds.
         """
         if isinstance(plane, Plane):
-            plane, axis = plane.index, plane.axis
+            axis = plane.axis
+            plane = plane.index if plane.index else 0
         ndim = len(shape)
         if ndim == 2:
             given = (plane,) if isinstance(plane, (int, np.integer)) else tuple(plane)
@@ -163,4 +164,3 @@ def plane_at(volume_shape: Sequence[int], linear: int, axis: int = 0) -> Plane:
 
 def _hidden_axes(ndim: int, axis: int) -> list[int]:
     return [*range(ndim - 3), ndim - 3 + axis]
-

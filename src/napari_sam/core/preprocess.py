@@ -53,7 +53,7 @@ class ResizeTransform:
         return np.asarray(points_xy, np.float64).reshape(-1, 2)[:, ::-1] / (sy, sx)
 
     def box_xyxy(self, box: tuple[float, float, float, float]) -> np.ndarray:
-        """Half-open (y0, x0, y1, x1) in the image -> (4,) as (x0, y0, x1, y1) in the frame."""
+        """Box (y0, x0, y1, x1) in the image -> (4,), (x0, y0, x1, y1) in the frame."""
         sy, sx = self._scales()
         y0, x0, y1, x1 = box
         return np.array([x0 * sx, y0 * sy, x1 * sx, y1 * sy], np.float64)

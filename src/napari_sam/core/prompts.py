@@ -67,7 +67,7 @@ class Prompts:
     """(y, x) corners of a rough outline."""
     mask: MaskPrompt | None = None
     level: int = 0
-    """Pyramid level a lone point is looked at first: the level the user's view shows."""
+    """Pyramid level a lone point is looked at first: the one the user's view shows."""
 
     @classmethod
     def of(
@@ -145,31 +145,28 @@ class Prompts:
         """
         h, w = plane_shape
         if self.is_empty:
-            raise PromptError("no prompt given: add a point, a box, a polygon or a mask")
+            raise PromptError(
+                "no prompt given: add a point, a box, a polygon or a mask"
+            )
         if self.points and not any(self.point_labels) and self._has_only_points():
             raise PromptError(
-                "only negative points given: a negative point takes away from an object, "
-                "so first add a positive point, a box or a mask"
+                "only negative points given: a negative point takes away from an "
+                "object, so first add a positive point, a box or a mask"
             )
         for y, x in self.points:
             if not (-0.5 <= y <= h - 0.5 and -0.5 <= x <= w - 0.5):
                 raise PromptError(
-                    f"point (y={y:g}, x={x:g}) lies outside the plane of {h} x {w} pixels"
+                    f"point (y={y:g}, x={x:g}) lies outside the plane of {h} x {w} px"
                 )
         for what, box in (("box", self.box), ("polygon", self.polygon_box())):
             if box is None:
                 continue
             y0, x0, y1, x1 = box
+            given = f"the {what} (y0={y0:g}, x0={x0:g}, y1={y1:g}, x1={x1:g})"
             if y1 - y0 <= 0 or x1 - x0 <= 0:
-                raise PromptError(
-                    f"the {what} (y0={y0:g}, x0={x0:g}, y1={y1:g}, x1={x1:g}) is empty: "
-                    "it needs y0 < y1 and x0 < x1"
-                )
+                raise PromptError(f"{given} is empty: it needs y0 < y1 and x0 < x1")
             if y1 <= 0 or x1 <= 0 or y0 >= h or x0 >= w:
-                raise PromptError(
-                    f"the {what} (y0={y0:g}, x0={x0:g}, y1={y1:g}, x1={x1:g}) lies "
-                    f"outside the plane of {h} x {w} pixels"
-                )
+                raise PromptError(f"{given} lies outside the plane of {h} x {w} px")
 
     def steps(self) -> tuple[Prompts, ...]:
         """Break down into what a user said one after the other.
@@ -211,7 +208,7 @@ class Prompts:
         return float(low[0]), float(low[1]), float(high[2]), float(high[3])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for files and the command line; what is not said is left out."""
+        """Plain values, for files and the command line; without what is not said."""
         out: dict[str, Any] = {}
         if self.points:
             out["points"] = [list(p) for p in self.points]

@@ -57,7 +57,7 @@ class Window:
         return (y + self.y0 + 0.5) * s - 0.5, (x + self.x0 + 0.5) * s - 0.5
 
     def box_to_window(self, box: Box) -> Box:
-        """Convert a half-open level-0 box to this window's pixels (edges, not centres)."""
+        """Convert a half-open level-0 box (edges) to this window's pixels."""
         s = self.scale
         y0, x0, y1, x1 = box
         return y0 / s - self.y0, x0 / s - self.x0, y1 / s - self.y0, x1 / s - self.x0
@@ -108,7 +108,9 @@ class TileGrid:
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
-            raise ValueError(f"a plane needs at least one pixel; got shape {self.shape}")
+            raise ValueError(
+                f"a plane needs at least one pixel; got shape {self.shape}"
+            )
         if not 0 <= self.overlap < self.side:
             raise ValueError(
                 f"overlap must be in 0..{self.side - 1} for tiles of side {self.side}; "
@@ -118,8 +120,10 @@ class TileGrid:
             raise ValueError(f"a grid needs at least one level; got {self.n_levels}")
 
     @classmethod
-    def of(cls, shape: tuple[int, int], side: int, overlap: int | None = None) -> TileGrid:
-        """Grid whose coarsest level fits one tile; overlap defaults to a quarter tile."""
+    def of(
+        cls, shape: tuple[int, int], side: int, overlap: int | None = None
+    ) -> TileGrid:
+        """Grid whose coarsest level fits one tile; overlap: a quarter tile."""
         n_levels, longest = 1, max(shape)
         while longest > side:
             longest = -(-longest // 2)
@@ -146,8 +150,8 @@ class TileGrid:
         rows, cols = self.counts(level)
         if not (0 <= level < self.n_levels and 0 <= row < rows and 0 <= col < cols):
             raise IndexError(
-                f"no tile ({row}, {col}) on level {level}: the grid has {self.n_levels} "
-                f"levels and level {level} has {rows} x {cols} tiles"
+                f"no tile ({row}, {col}) on level {level}, which has {rows} x {cols} "
+                f"tiles; the grid has {self.n_levels} levels"
             )
         h, w = self.level_shape(level)
         y0, th = self._span(h, row)

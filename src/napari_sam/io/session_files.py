@@ -1,0 +1,301 @@
+"""Sessions on disk: ``name.nsam/`` with an append-only history and a label checkpoint.
+
+``session.json``
+    Volume reference, model, intensity mapping, dtype; rewritten as a whole.
+``history.jsonl``
+    One line a change, undo or redo, in order, handed to the system before `append`
+    returns (so a killed process loses nothing) and fsynced within a second.
+``labels.zarr``
+    The labels as they were after the change numbered in its attribute ``changes``.
+    Lines hold absolute pixel values, so replaying those after it is safe even when
+    some planes of the checkpoint are newer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.errors import SessionError, SessionLockedError
+from napari_sam.io.label_arrays import label_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_sam.io.volume import Volume
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+"""Version of the files' layout."""
+
+
+class SessionFiles:
+    """The folder of one session, held by one writer at a time.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder, by convention ``name.nsam``; made when missing.
+    create : bool
+        Whether a new session starts here; False opens one that exists.
+
+    Raises
+    ------
+    SessionError
+        If the folder cannot be made, or holds no session (with `create`: one).
+    SessionLockedError
+        If another process has it open.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, create: bool) -> None:
+        from filelock import FileLock, Timeout
+
+        self.path = Path(path)
+        exists = (self.path / "session.json").exists()
+        if create and exists:
+            raise SessionError(
+                f"{self.path} already holds a session: open it with Session.load, or "
+                "choose another name"
+            )
+        if not create and not exists:
+            raise SessionError(
+                f"no session at {self.path}: expected a folder with a session.json"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / "session.lock")
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise SessionLockedError(
+                f"{self.path} is open in another process: close it there, or open it "
+                "here with read_only=True"
+            ) from None
+        except OSError as error:
+            raise SessionError(
+                f"cannot write the session to {self.path} ({error}): choose a folder "
+                "you may write to"
+            ) from error
+        self.changes = 0
+        self._history: int | None = None
+        self._unsynced = threading.Event()
+        self._closed = threading.Event()
+        self._syncer: threading.Thread | None = None
+
+    def write_head(self, head: dict[str, Any]) -> None:
+        """Replace ``session.json``."""
+        target = self.path / "session.json"
+        part = target.with_suffix(".part")
+        part.write_text(json.dumps({"format": FORMAT, **head}, indent=1))
+        os.replace(part, target)
+
+    def append(self, kind: str, change: bytes | None = None) -> None:
+        """Add one line to the history.
+
+        Parameters
+        ----------
+        kind : str
+            What happened: a change, "undo" or "redo".
+        change : bytes, optional
+            What `encode_change` made of it.
+
+        Raises
+        ------
+        SessionError
+            If it cannot be written: the disk is full, or the folder has gone.
+        """
+        head = f'{{"n":{self.changes + 1},"time":{time.time():.3f},"kind":"{kind}"'
+        body = b"" if change is None else b',"change":' + change
+        try:
+            _write_all(self._open_history(), head.encode() + body + b"}\n")
+        except OSError as error:
+            raise SessionError(
+                f"this change is not saved: {self.path} cannot be written ({error}). "
+                "Free some space or save the session elsewhere; the labels are still "
+                "in memory"
+            ) from error
+        self.changes += 1
+        self._unsynced.set()
+
+    def write_labels(self, labels: Any) -> None:
+        """Write the labels as they are now, with the number of changes they hold.
+
+        Written under a temporary name and moved into place, so a crash leaves the
+        former checkpoint.
+        """
+        import shutil
+
+        import zarr
+
+        part, target = self.path / "labels.part", self.path / "labels.zarr"
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            out = zarr.create_array(
+                part, shape=labels.shape, dtype=labels.dtype,
+                chunks=label_chunks(labels.shape), fill_value=0,
+            )  # fmt: skip
+            for index in np.ndindex(*labels.shape[:-2]):
+                plane = np.asarray(labels[index])
+                if plane.any():
+                    out[index] = plane
+            out.attrs["changes"] = self.changes
+        except OSError as error:
+            raise SessionError(
+                f"the labels cannot be saved in {self.path} ({error}); every change is "
+                "still in its history.jsonl"
+            ) from error
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(part, target)
+
+    def sync(self) -> None:
+        """Wait until everything appended is on the disk."""
+        if self._history is not None:
+            self._unsynced.clear()
+            os.fsync(self._history)
+
+    def close(self) -> None:
+        """Sync, and let others open the session."""
+        self._closed.set()
+        self._unsynced.set()
+        if self._syncer is not None:
+            self._syncer.join()
+        if self._history is not None:
+            os.close(self._history)
+            self._history = None
+        self._lock.release()
+
+    def _open_history(self) -> int:
+        if self._history is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._history = os.open(self.path / "history.jsonl", flags, 0o644)
+            self._syncer = threading.Thread(
+                target=self._sync_often, name="napari-sam history", daemon=True
+            )
+            self._syncer.start()
+        return self._history
+
+    def _sync_often(self) -> None:
+        while not self._closed.is_set():
+            self._unsynced.wait()
+            self._closed.wait(0.2)
+            try:
+                self.sync()
+            except OSError:
+                logger.exception("could not sync the history in %s", self.path)
+
+
+def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read ``session.json``.
+
+    Raises
+    ------
+    SessionError
+        If there is none, or it was written by a newer version.
+    """
+    file = Path(path) / "session.json"
+    try:
+        head: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise SessionError(f"{path} holds no readable session ({error})") from error
+    if head.get("format", 0) > FORMAT:
+        raise SessionError(
+            f"{path} was written by a newer napari-sam (format {head['format']}, this "
+            f"one reads up to {FORMAT}): update napari-sam"
+        )
+    return head
+
+
+def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
+    """Open the image that a session was made on, or one given in its place.
+
+    Raises
+    ------
+    SessionError
+        If the session names none, or the shape is not the session's.
+    VolumeError
+        If it cannot be opened.
+    """
+    from napari_sam.io.volume import open_volume
+
+    source = head["volume"]["source"] if given is None else given
+    if source is None:
+        raise SessionError(
+            "this session was made from an array in memory: pass it again as volume=..."
+        )
+    volume: Volume = open_volume(source)
+    want, got = head["volume"]["identity"], volume.identity()
+    if want["shape"] != json.loads(json.dumps(got["shape"])):
+        raise SessionError(
+            f"this session belongs to an image of shape {want['shape']}; got one of "
+            f"{got['shape']}"
+        )
+    return volume
+
+
+def read_labels(path: str | os.PathLike[str]) -> tuple[np.ndarray, int] | None:
+    """Read the label checkpoint and the number of changes it holds, or None."""
+    import zarr
+
+    folder = Path(path) / "labels.zarr"
+    if not folder.exists():
+        return None
+    array = zarr.open_array(folder, mode="r")
+    return np.asarray(array[:]), int(array.attrs["changes"])  # type: ignore[arg-type]
+
+
+def read_history(path: str | os.PathLike[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Yield every line of the history: its kind, and its change encoded or None.
+
+    A torn last line, as a crash can leave, is dropped with a warning.
+
+    Raises
+    ------
+    SessionError
+        If a line before the last cannot be read.
+    """
+    file = Path(path) / "history.jsonl"
+    if not file.exists():
+        return
+    start = 0
+    lines = file.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if line:
+            try:
+                value = json.loads(line)
+                kind, change = value["kind"], value.get("change")
+            except (ValueError, KeyError) as error:
+                if number < len(lines):
+                    raise SessionError(
+                        f"line {number} of {file} cannot be read ({error}): the file "
+                        "was damaged. Move that line and those after it elsewhere to "
+                        "open the session as it was before"
+                    ) from error
+                logger.warning("dropped a torn last line of %s", file)
+                _cut(file, start)
+                return
+            yield kind, None if change is None else json.dumps(change).encode()
+        start += len(line) + 1
+
+
+def _cut(file: Path, size: int) -> None:
+    try:
+        os.truncate(file, size)
+    except OSError:
+        logger.warning("could not cut the torn line off %s", file)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    start = os.lseek(descriptor, 0, os.SEEK_END)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except OSError:
+        os.ftruncate(descriptor, start)
+        raise

@@ -1,0 +1,628 @@
+"""A session: prompts become masks in labels, undoable and safe on disk. No GUI."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_sam.core.codec import History, decode_change, encode_change
+from napari_sam.core.history import (
+    Change,
+    Key,
+    ObjectState,
+    Rule,
+    differing_patch,
+    lay_mask,
+    touched,
+)
+from napari_sam.core.intensity import IntensityMapping
+from napari_sam.core.masks import LabelPatch
+from napari_sam.core.planes import Plane
+from napari_sam.core.prompts import Prompts
+from napari_sam.engine.predict import Prediction, Predictor
+from napari_sam.errors import PromptError, SessionError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Sequence
+
+    from napari_sam.core.masks import MaskCandidate
+    from napari_sam.io.embeddings import EmbeddingStore
+    from napari_sam.io.session_files import SessionFiles
+    from napari_sam.io.volume import Volume
+    from napari_sam.models.base import PromptableModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """Prompts to be answered: a frozen snapshot that any thread may work on."""
+
+    object_id: int
+    plane: Plane
+    prompts: Prompts
+    generation: int
+    """Counts the requests for this object and plane; only the latest is accepted."""
+    previous: Prediction | None
+    choices: tuple[int, ...]
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """Answer to a request."""
+
+    request: Request
+    prediction: Prediction
+
+
+class Session:
+    """Prompts, masks and labels of one volume, with undo and autosave.
+
+    Parameters
+    ----------
+    volume : Volume or anything `open_volume` takes
+    model : PromptableModel or str
+        A model, or what `load_model` takes.
+    embeddings : path, False or None
+        Folder of the embedding store; None puts it next to the data, or in the user's
+        cache where that cannot be written; False keeps embeddings in memory only.
+    path : path-like, optional
+        ``name.nsam`` folder where every change is kept as it is made. `save` names one
+        later.
+    intensity : IntensityMapping, optional
+        How raw values become the model's input; the volume's own when left out.
+    labels : array-like, optional
+        Existing labels to continue, unsigned integers of the volume's shape. They are
+        changed in place.
+
+    Raises
+    ------
+    VolumeError, ModelError, SessionError
+
+    Examples
+    --------
+    >>> from napari_sam.testing import ToyModel, phantom_image
+    >>> image = phantom_image()
+    >>> session = Session(image.pixels, ToyModel())
+    >>> session.segment(points=[image.centers[1]])[0].area > 0
+    True
+    """
+
+    patched = Signal(LabelPatch)
+    """Pixels have changed: emitted after the patch was written."""
+    changed = Signal()
+    """Objects, candidates or the undo history have changed."""
+
+    def __init__(
+        self,
+        volume: Any,
+        model: PromptableModel | str = "nano",
+        *,
+        embeddings: str | os.PathLike[str] | bool | None = None,
+        path: str | os.PathLike[str] | None = None,
+        intensity: IntensityMapping | None = None,
+        labels: Any = None,
+    ) -> None:
+        from napari_sam.io.volume import open_volume
+
+        self.volume: Volume = open_volume(volume)
+        self.model: PromptableModel = _as_model(model)
+        self.rule: Rule = "keep"
+        """What a mask does where another object already is: "keep" or "overwrite"."""
+        self.writer: Callable[[LabelPatch], None] = self._write
+        """Writes a patch's pixels into the labels; a GUI puts its own here."""
+        self._embeddings = embeddings
+        self._stores: dict[int, EmbeddingStore | None] = {}
+        self._stores_lock = threading.Lock()
+        self._states: dict[Key, ObjectState] = {}
+        self._predictions: dict[Key, Prediction] = {}
+        self._generations: dict[Key, int] = {}
+        self._extents: dict[int, set[Plane]] = {}
+        self._history = History()
+        self._files: SessionFiles | None = None
+        self.predictor = Predictor(
+            self.volume, self.model, intensity=intensity, stores=self._store
+        )
+        self.labels: Any = self._checked_labels(labels)
+        """Array-like of the volume's shape, unsigned integers; 0 is background."""
+        if path is not None:
+            self.save(path)
+
+    # -- prompts to masks ------------------------------------------------------------
+
+    def segment(
+        self,
+        object_id: int = 1,
+        plane: int | Sequence[int] | Plane = 0,
+        *,
+        points: Iterable[Sequence[float]] | None = None,
+        point_labels: Iterable[int] | None = None,
+        box: Sequence[float] | None = None,
+        mask: np.ndarray | None = None,
+        polygon: Iterable[Sequence[float]] | None = None,
+        axis: int = 0,
+        level: int = 0,
+    ) -> list[MaskCandidate]:
+        """Segment one object on one plane and apply the best mask.
+
+        Prompts replace those the object had on this plane; where they only add points
+        to them, its mask is refined.
+
+        Parameters
+        ----------
+        object_id : int
+            Value in the labels, 1 or more.
+        plane, axis
+            Plane, as `Plane.of` takes it.
+        points : iterable of (y, x)
+            Pixel centres of the plane, level 0.
+        point_labels : iterable of int
+            1 = object, 0 = background; all 1 when left out.
+        box : (y0, x0, y1, x1)
+            Half-open.
+        mask : ndarray, bool
+            Of the plane's shape: a mask to start from.
+        polygon : iterable of (y, x)
+            Corners of a rough outline.
+        level : int
+            Pyramid level at which a lone point is looked at first.
+
+        Returns
+        -------
+        list of MaskCandidate
+            Best first, in the plane's pixels.
+
+        Raises
+        ------
+        PromptError
+            If the prompts make no sense on this plane; nothing is changed.
+        """
+        prompts = Prompts.of(
+            points=points,
+            point_labels=point_labels,
+            box=box,
+            polygon=polygon,
+            mask=mask,
+            level=level,
+        )
+        where = Plane.of(self.volume.shape, plane, axis=axis)
+        self.accept(self.run(self.set_prompts(object_id, where, prompts)))
+        return self.candidates(object_id, where)
+
+    def set_prompts(self, object_id: int, plane: Plane, prompts: Prompts) -> Request:
+        """Take new prompts for an object on a plane; an older request is superseded.
+
+        Raises
+        ------
+        PromptError
+            If the prompts make no sense on this plane, or the id is no label value.
+        """
+        self._check_id(object_id)
+        prompts.check(plane.shape(self.volume.shape))
+        key = (object_id, plane)
+        state = self._states.get(key)
+        self._generations[key] = self._generations.get(key, 0) + 1
+        extends = state is not None and prompts.extends(state.prompts)
+        return Request(
+            object_id,
+            plane,
+            prompts,
+            self._generations[key],
+            self._predictions.get(key) if extends else None,
+            state.choices if state is not None and extends else (),
+            self.rule,
+        )
+
+    def run(self, request: Request, cancel: Callable[[], bool] | None = None) -> Result:
+        """Answer a request. Changes nothing in the session; call it from any thread.
+
+        Raises
+        ------
+        Cancelled
+            If `cancel` returned True before the answer was there.
+        """
+        prediction = self.predictor.predict(
+            request.prompts,
+            request.plane,
+            previous=request.previous,
+            choices=request.choices,
+            cancel=cancel,
+        )
+        return Result(request, prediction)
+
+    def accept(self, result: Result) -> LabelPatch | None:
+        """Apply an answer to the labels, as one undoable change.
+
+        Returns
+        -------
+        LabelPatch or None
+            None when the answer is stale, or no pixel changed.
+        """
+        request = result.request
+        key = (request.object_id, request.plane)
+        if self._generations.get(key) != request.generation:
+            return None
+        return self._apply("segment", key, result.prediction, request.rule)
+
+    def choose(
+        self,
+        k: int,
+        object_id: int | None = None,
+        plane: int | Sequence[int] | Plane | None = None,
+        *,
+        axis: int = 0,
+    ) -> LabelPatch | None:
+        """Apply another candidate of an object; of the one segmented last by default.
+
+        Raises
+        ------
+        PromptError
+            If nothing was segmented there, or there is no candidate `k`.
+        """
+        key = self._key(object_id, plane, axis)
+        prediction = self._prediction(key)
+        if not 0 <= k < len(prediction.candidates):
+            raise PromptError(
+                f"object {key[0]} has {len(prediction.candidates)} candidate(s), "
+                f"numbered from 0; got {k}"
+            )
+        return self._apply("choose", key, prediction.choose(k), self.rule)
+
+    def candidates(
+        self,
+        object_id: int | None = None,
+        plane: int | Sequence[int] | Plane | None = None,
+        *,
+        axis: int = 0,
+    ) -> list[MaskCandidate]:
+        """Masks proposed for an object on a plane, best first.
+
+        After a reload they are predicted again from its prompts.
+        """
+        return list(self._prediction(self._key(object_id, plane, axis)).candidates)
+
+    # -- objects ---------------------------------------------------------------------
+
+    @property
+    def objects(self) -> dict[int, dict[Plane, ObjectState]]:
+        """What was said and done for each object, by plane."""
+        out: dict[int, dict[Plane, ObjectState]] = {}
+        for (object_id, plane), state in self._states.items():
+            out.setdefault(object_id, {})[plane] = state
+        return out
+
+    def object(self, object_id: int, plane: Plane) -> ObjectState | None:
+        """Return the state of an object on a plane, or None."""
+        return self._states.get((object_id, plane))
+
+    def new_object(self) -> int:
+        """Return an id that no object has yet."""
+        used = max(self._extents, default=0)
+        if isinstance(self.labels, np.ndarray) and self.labels.size:
+            used = max(used, int(self.labels.max()))
+        return used + 1
+
+    def delete_object(self, object_id: int) -> None:
+        """Remove an object with its pixels and prompts on all planes; undoable."""
+        patches = []
+        states = {k: s for k, s in self._states.items() if k[0] == object_id}
+        for plane in self._planes_with(object_id):
+            state = states.get((object_id, plane))
+            h, w = plane.shape(self.volume.shape)
+            before = np.asarray(self.labels[plane.window((0, 0, h, w))])
+            old = state.applied if state else None
+            after, _ = lay_mask(
+                before, (0, 0), None, (0, 0, 0, 0), object_id, old, "keep"
+            )
+            after[after == object_id] = 0
+            patch = differing_patch(plane, (0, 0), before, after)
+            if patch is not None:
+                patches.append(patch)
+        if patches or states:
+            self._commit(Change("delete", tuple(patches), states, {}))
+
+    def record_paint(self, patch: LabelPatch, object_id: int | None = None) -> None:
+        """Take pixels painted by hand, already in the labels, into the history."""
+        if object_id:
+            self._extents.setdefault(object_id, set()).add(patch.plane)
+        self._commit(Change("paint", (patch,)), write=False)
+
+    # -- history ---------------------------------------------------------------------
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a change to take back."""
+        return self._history.can_undo
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether a change taken back can be done again."""
+        return self._history.can_redo
+
+    def undo(self) -> bool:
+        """Take the last change back: pixels, prompts and choices together."""
+        return self._step("undo", self._history.undo())
+
+    def redo(self) -> bool:
+        """Do the change that was taken back last again."""
+        return self._step("redo", self._history.redo())
+
+    # -- files -----------------------------------------------------------------------
+
+    @property
+    def path(self) -> str | None:
+        """Folder of this session, or None while it has none."""
+        return None if self._files is None else str(self._files.path)
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Write a checkpoint of the labels; with a path, keep the session there.
+
+        Raises
+        ------
+        SessionError
+            If it cannot be written, the folder holds another session, or no path was
+            ever given. The session in memory stays as it is.
+        """
+        from napari_sam.io.session_files import SessionFiles
+
+        if path is not None and str(path) != self.path:
+            files = SessionFiles(path, create=True)
+            try:
+                files.write_head(self._head())
+                for line in self._history.lines():
+                    files.append(json.loads(line)["kind"], line)
+                files.write_labels(self.labels)
+            except BaseException:
+                files.close()
+                raise
+            self.close()
+            self._files = files
+        elif self._files is None:
+            raise SessionError("this session has no folder yet: give save() a path")
+        else:
+            self._files.write_head(self._head())
+            self._files.write_labels(self.labels)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        volume: Any = None,
+        model: PromptableModel | str | None = None,
+        embeddings: str | os.PathLike[str] | bool | None = None,
+        read_only: bool = False,
+    ) -> Session:
+        """Open a saved session and continue where it was, also after a crash.
+
+        Parameters
+        ----------
+        path : path-like
+            ``name.nsam`` folder.
+        volume, model : optional
+            Instead of those the session names: for data that moved or had no path.
+        embeddings
+            As for `Session`.
+        read_only : bool
+            Look only: works while another process has the session open; further
+            changes stay in memory.
+
+        Raises
+        ------
+        SessionError, SessionLockedError, VolumeError, ModelError
+        """
+        from napari_sam.io.session_files import (
+            SessionFiles,
+            open_saved_volume,
+            read_head,
+            read_history,
+            read_labels,
+        )
+
+        head = read_head(path)
+        files = None if read_only else SessionFiles(path, create=False)
+        try:
+            session = cls(
+                open_saved_volume(head, volume),
+                head["model"] if model is None else model,
+                embeddings=embeddings,
+                intensity=IntensityMapping.from_json(head["intensity"]),
+            )
+            saved = read_labels(path)
+            done = 0
+            if saved is not None:
+                session.labels[...], done = saved
+            for number, (kind, line) in enumerate(read_history(path), 1):
+                session._replay(kind, line, write=number > done)
+                if files is not None:
+                    files.changes = number
+        except BaseException:
+            if files is not None:
+                files.close()
+            raise
+        session.rule = head["rule"]
+        session._files = files
+        return session
+
+    def close(self) -> None:
+        """Finish writing and let go of the session's folder."""
+        if self._files is not None:
+            self._files.close()
+            self._files = None
+
+    # -- inside ----------------------------------------------------------------------
+
+    def _apply(
+        self, kind: Any, key: Key, prediction: Prediction, rule: Rule
+    ) -> LabelPatch | None:
+        object_id, plane = key
+        state = self._states.get(key)
+        old = state.applied if state else None
+        mask = prediction.chosen
+        bbox = touched(old, mask.bbox)
+        patch = None
+        before = np.asarray(self.labels[plane.window(bbox)])
+        after, applied = lay_mask(
+            before, bbox[:2], mask.mask, mask.bbox, object_id, old, rule
+        )
+        patch = differing_patch(plane, bbox[:2], before, after)
+        new = ObjectState(
+            object_id,
+            plane,
+            prediction.prompts,
+            prediction.choices,
+            tuple(c.predicted_iou for c in prediction.candidates),
+            applied,
+        )
+        self._predictions[key] = prediction
+        self._commit(
+            Change(
+                kind,
+                () if patch is None else (patch,),
+                {} if state is None else {key: state},
+                {key: new},
+            )
+        )
+        self._last = key
+        return patch
+
+    def _commit(self, change: Change, *, write: bool = True) -> None:
+        line = encode_change(change)
+        self._take(change, write=write)
+        self._history.push(line)
+        self.changed.emit()
+        if self._files is not None:
+            self._files.append(change.kind, line)
+
+    def _step(self, kind: str, change: Change | None) -> bool:
+        if change is None:
+            return False
+        self._take(change)
+        for key in change.keys:
+            self._generations[key] = self._generations.get(key, 0) + 1
+            self._predictions.pop(key, None)
+        self.changed.emit()
+        if self._files is not None:
+            self._files.append(kind)
+        return True
+
+    def _take(self, change: Change, *, write: bool = True) -> None:
+        for patch in change.patches:
+            if write:
+                self.writer(patch)
+                self.patched.emit(patch)
+        for key in change.before:
+            self._states.pop(key, None)
+        self._states.update(change.after)
+        for object_id, plane in change.after:
+            self._extents.setdefault(object_id, set()).add(plane)
+
+    def _replay(self, kind: str, line: bytes | None, *, write: bool) -> None:
+        if kind in ("undo", "redo"):
+            change = self._history.undo() if kind == "undo" else self._history.redo()
+            if change is not None:
+                self._take(change, write=write)
+        elif line is not None:
+            change = decode_change(line)
+            self._take(change, write=write)
+            self._history.push(line)
+            for key in change.after:
+                self._last = key
+
+    def _write(self, patch: LabelPatch) -> None:
+        self.labels[patch.plane.window(patch.bbox)] = patch.after
+
+    def _prediction(self, key: Key) -> Prediction:
+        state = self._states.get(key)
+        if state is None:
+            raise PromptError(
+                f"object {key[0]} has no prompts on plane {key[1].index or 0}: "
+                "segment it there first"
+            )
+        if key not in self._predictions:
+            self._predictions[key] = self.predictor.predict(
+                state.prompts, state.plane, choices=state.choices
+            )
+        return self._predictions[key]
+
+    def _key(self, object_id: int | None, plane: Any, axis: int) -> Key:
+        if object_id is None and plane is None:
+            last: Key | None = getattr(self, "_last", None)
+            if last is None:
+                raise PromptError("nothing is segmented yet: call segment() first")
+            return last
+        where = Plane.of(self.volume.shape, 0 if plane is None else plane, axis=axis)
+        return (1 if object_id is None else object_id, where)
+
+    def _check_id(self, object_id: int) -> None:
+        top = int(np.iinfo(self.labels.dtype).max)
+        if not 1 <= object_id <= top:
+            raise PromptError(
+                f"object_id must be 1 to {top} for labels of type {self.labels.dtype} "
+                f"(0 is background); got {object_id}"
+            )
+
+    def _planes_with(self, object_id: int) -> list[Plane]:
+        planes = {
+            p.index: p for p in self._extents.get(object_id, set()) if p.axis == 0
+        }
+        for index in np.ndindex(*self.labels.shape[:-2]):
+            if (
+                index not in planes
+                and (np.asarray(self.labels[index]) == object_id).any()
+            ):
+                planes[index] = Plane(index)
+        return list(planes.values())
+
+    def _checked_labels(self, labels: Any) -> Any:
+        from napari_sam.io.label_arrays import new_labels
+
+        if labels is None:
+            return new_labels(self.volume.shape)
+        if tuple(labels.shape) != tuple(self.volume.shape) or labels.dtype.kind != "u":
+            raise SessionError(
+                f"labels must be unsigned integers of the volume's shape "
+                f"{self.volume.shape}; got {labels.dtype} of {tuple(labels.shape)}"
+            )
+        return labels
+
+    def _store(self, axis: int) -> EmbeddingStore | None:
+        from napari_sam.engine.encode import open_store
+
+        if self._embeddings is False:
+            return None
+        with self._stores_lock:
+            if axis not in self._stores:
+                where = None if self._embeddings is True else self._embeddings
+                self._stores[axis] = open_store(
+                    self.volume, self.model, where,
+                    axis=axis, intensity=self.predictor.intensity,
+                )  # fmt: skip
+            return self._stores[axis]
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "volume": {
+                "source": self.volume.source,
+                "identity": self.volume.identity(),
+            },
+            "model": self.model.spec.name,
+            "checkpoint_sha256": self.model.spec.sha256,
+            "intensity": self.predictor.intensity.to_json(),
+            "spacing": list(self.volume.spacing),
+            "axes": list(self.volume.axes),
+            "rule": self.rule,
+        }
+
+
+def _as_model(model: PromptableModel | str) -> PromptableModel:
+    if isinstance(model, str):
+        from napari_sam.models.registry import load_model
+
+        return load_model(model)
+    return model

@@ -6,6 +6,7 @@ import errno
 import logging
 import multiprocessing
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -280,11 +281,32 @@ def test_two_processes_lose_nothing(tmp_path):
         worker.start()
     for worker in workers:
         worker.join()
+        assert worker.exitcode == 0
     store = opened(path, "r")
     assert store.count() == (2 * GRID.n_tiles(), 2 * GRID.n_tiles())
     for tile in GRID.tiles():
         expected = features(tile.number).features["a"].astype("f2")
         np.testing.assert_array_equal(store.get(1, tile).features["a"], expected)
+
+
+def test_store_can_be_started_by_several_at_once(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        for i in range(15):
+            path = tmp_path / str(i)
+            stores = list(pool.map(opened, [path] * 4))
+            stores[0].put(1, TILE, features())
+            assert [s.count()[0] for s in stores] == [1] * 4
+
+
+def test_leftover_of_a_killed_writer_is_overlooked(tmp_path):
+    path = tmp_path / "emb"
+    path.mkdir()
+    (path / "zarr.0123.partial").write_text("{")
+    opened(path).close()
+    (path / signature().key / "zarr.0123.partial").write_text("{")
+    (path / signature().key / "features" / "a" / "zarr.0123.partial").write_text("{")
+    assert opened(path, "r").count()[0] == 0
+    assert EmbeddingStore.list(path) == (signature(),)
 
 
 def test_place_outside_the_store_is_refused(tmp_path):

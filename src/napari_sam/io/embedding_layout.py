@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.core.embedding import EmbeddingSignature
@@ -46,9 +47,9 @@ def open_root(path: StorePath, mode: str) -> Any:
                 raise StoreError(
                     f"there is no embedding store at {path}: encode_volume makes one"
                 ) from None
-            if local and _holds_files(path):
+            if local and _holds_others_files(path):
                 raise _foreign(path) from None
-            root = zarr.open_group(path, mode="a", attributes={_MARK: _VERSION})
+            root = _start(path)
         except ValueError:
             raise _foreign(path) from None
     version = root.attrs.get(_MARK)
@@ -62,10 +63,23 @@ def open_root(path: StorePath, mode: str) -> Any:
     return root
 
 
-def _holds_files(path: str | os.PathLike[str]) -> bool:
+def _start(path: StorePath) -> Any:
+    import zarr
+    from zarr.errors import ContainsGroupError
+
+    try:
+        return zarr.open_group(path, mode="a", attributes={_MARK: _VERSION})
+    except ContainsGroupError:  # made by another process meanwhile
+        return zarr.open_group(path, mode="r+")
+
+
+def _holds_others_files(path: str | os.PathLike[str]) -> bool:
     if os.path.isfile(path):
         return True
     found = os.listdir(path) if os.path.isdir(path) else []
+    # Metadata seen only now: another process is starting the same store.
+    if "zarr.json" in found:
+        return False
     return any(not name.endswith(".partial") for name in found)
 
 
@@ -78,7 +92,11 @@ def _foreign(path: StorePath) -> StoreError:
 
 def signatures(root: Any) -> list[EmbeddingSignature]:
     """Return the signatures that a store holds."""
-    found = (group.attrs.get("signature") for _, group in root.groups())
+    with warnings.catch_warnings():
+        # Unfinished writes, of this moment or of a killed process, lie beside groups.
+        warnings.simplefilter("ignore")
+        groups = [group for _, group in root.groups()]
+    found = (group.attrs.get("signature") for group in groups)
     return [EmbeddingSignature.from_json(dict(s)) for s in found if s]
 
 
@@ -128,6 +146,16 @@ def check_head(path: StorePath, stored: dict[str, Any], wanted: dict[str, Any]) 
             )
 
 
+def require_group(root: Any, name: str, attributes: Mapping[str, Any]) -> Any:
+    """Open a group, or make it with its attributes in one write."""
+    from zarr.errors import ContainsGroupError
+
+    try:
+        return root.create_group(name, attributes=dict(attributes))
+    except ContainsGroupError:  # made by another process meanwhile
+        return root[name]
+
+
 def require_arrays(
     group: Any,
     grid: TileGrid,
@@ -138,16 +166,22 @@ def require_arrays(
     """Make the arrays that a signature's group does not have yet."""
     # Killed between two of these, the next opening makes the rest.
     size = (n_planes, grid.n_tiles())
-    features = group.require_group("features")
     for name, shape in feature_shapes.items():
-        if name not in features:
-            features.create_array(
-                name, shape=(*size, *shape), chunks=(1, 1, *shape), dtype=dtype,
-                fill_value=0, compressors=None,
-            )  # fmt: skip
-    if "present" not in group:
+        chunks = (1, 1, *shape)
+        _require_array(group, f"features/{name}", (*size, *shape), chunks, dtype)
+    _require_array(group, "present", size, (1, 1), "uint32")
+
+
+def _require_array(
+    group: Any, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
+) -> None:
+    from zarr.errors import ContainsArrayError
+
+    if name in group:
+        return
+    with contextlib.suppress(ContainsArrayError):  # made meanwhile, all the same
         group.create_array(
-            "present", shape=size, chunks=(1, 1), dtype="uint32", fill_value=0,
+            name, shape=shape, chunks=chunks, dtype=dtype, fill_value=0,
             compressors=None,
         )  # fmt: skip
 

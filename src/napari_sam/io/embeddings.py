@@ -39,6 +39,7 @@ from napari_sam.io.embedding_layout import (
     mismatch,
     open_root,
     require_arrays,
+    require_group,
     signatures,
 )
 
@@ -92,7 +93,8 @@ class EmbeddingStore:
         self.writable = writable
         self._group = group
         self._flags = group["present"]
-        self._features = dict(sorted(group["features"].arrays()))
+        names = sorted(group.attrs["features"])
+        self._features = {name: group[f"features/{name}"] for name in names}
         self._memory = _Memory(cache_bytes)
 
     @classmethod
@@ -139,11 +141,11 @@ class EmbeddingStore:
         with explained(path):
             group = root.get(signature.key)
             head = head_of(grid, n_planes, feature_shapes)
-            if group is None or "signature" not in group.attrs:
+            if group is None:
                 if mode != "a":
                     raise mismatch(path, signature, signatures(root))
-                group = root.require_group(signature.key)
-                group.update_attributes({**head, "signature": signature.to_json()})
+                attributes = {**head, "signature": signature.to_json()}
+                group = require_group(root, signature.key, attributes)
             check_head(path, dict(group.attrs), head)
             if mode == "a":
                 require_arrays(group, grid, n_planes, feature_shapes, dtype)

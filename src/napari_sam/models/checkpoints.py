@@ -23,6 +23,12 @@ _WRAPPERS = ("model_state", "model", "state_dict")
 _PREFIXES = ("module.", "sam.", "_orig_mod.")
 """What wrappers put before every tensor's name."""
 
+_READER_ERRORS = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError,
+    AttributeError, AssertionError, ImportError,
+)  # fmt: skip
+"""What torch's reader raises on bytes that are no checkpoint, depending on the bytes."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
@@ -57,14 +63,24 @@ class Checkpoint:
         }
         return sum(1 for name in found if name.isdigit())
 
+    def some_names(self) -> str:
+        """The first few tensors' names, for messages."""
+        return _some(self.state)
 
-def read(path: str | Path) -> Checkpoint:
+
+def read(path: str | Path, *, sha256: str = "") -> Checkpoint:
     """Read the tensors of a ``.safetensors``, ``.pth`` or ``.pt`` file.
 
     Nothing in the file is executed: pickled files are read by torch's restricted
     reader, which builds tensors and plain containers only. Wrappers that training
     code adds (``{"model": ...}``, micro-sam's ``model_state`` with ``sam.`` before
     each name) are taken off.
+
+    Parameters
+    ----------
+    path : str or Path
+    sha256 : str
+        The file's hash where it is known already; else it is computed.
 
     Raises
     ------
@@ -83,7 +99,9 @@ def read(path: str | Path) -> Checkpoint:
         content, metadata = _read_safetensors(path)
     else:
         content = _read_pickled(path)
-    return Checkpoint(path, _unwrap(content, path), file_sha256(path), metadata)
+    return Checkpoint(
+        path, _unwrap(content, path), sha256 or file_sha256(path), metadata
+    )
 
 
 def load_strict(build: Callable[[], M], checkpoint: Checkpoint) -> M:
@@ -150,13 +168,16 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _read_pickled(path: Path) -> Any:
+    import warnings
     import zipfile
 
     import torch
 
     zipped = zipfile.is_zipfile(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        with warnings.catch_warnings():  # of pickle protocols: read well or refused
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
             raise _damaged(path, error) from error
@@ -166,9 +187,7 @@ def _read_pickled(path: Path) -> Any:
             "comes from, save its tensors alone in the environment it was made in: "
             "torch.save(model.state_dict(), 'weights.pth'), or safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from error
-    except (AttributeError, IndexError, AssertionError, ImportError) as error:
+    except _READER_ERRORS as error:
         raise _damaged(path, error) from error
 
 

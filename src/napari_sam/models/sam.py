@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from napari_sam.errors import CheckpointError
 from napari_sam.models.checkpoints import load_strict
-from napari_sam.models.decoder import DecoderConfig, MlpBlock, SamNetwork
+from napari_sam.models.decoder import DecoderConfig, MlpBlock, SamNetwork, gelu_
 from napari_sam.models.torch_model import TorchModel
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class Mlp(MlpBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        out: Tensor = self.lin2(F.gelu(self.lin1(x)))
+        out: Tensor = self.lin2(gelu_(self.lin1(x)))
         return out
 
 

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reference_sam import TINY, reference_sam
+from test_mobile_sam import official_state
+
+from napari_sam.core.prompts import WindowPrompts
+from napari_sam.errors import CheckpointError, DownloadError, ModelError
+from napari_sam.models import download, registry
+from napari_sam.models.base import PromptableModel
+from napari_sam.models.registry import find_model, list_models, load_model
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(download.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(download.OFFLINE_VARIABLE, "1")
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def sam_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sam") / "my_finetuned.pth"
+    torch.save(reference_sam(TINY).state_dict(), path)
+    return path
+
+
+def test_a_sam_checkpoint_loads_by_path_with_inferred_sizes(sam_file: Path) -> None:
+    model = load_model(sam_file, device="cpu")
+    assert isinstance(model, PromptableModel)
+    assert model.device == "cpu"
+    assert model.spec.name == "my_finetuned"
+    assert model.spec.input_side == 256
+    assert model.spec.mask_side == 64
+    assert model.spec.feature_shapes == {"image_embedding": (64, 16, 16)}
+    assert model.spec.sha256 == hashlib.sha256(sam_file.read_bytes()).hexdigest()
+    image = np.zeros((1, 30, 40, 3), np.uint8)
+    box = WindowPrompts(box=(2, 3, 20, 30), multimask_output=False)
+    assert len(model.decode(model.encode(image)[0], box)) == 1
+
+
+def test_a_mobile_sam_checkpoint_loads_by_path(tmp_path: Path) -> None:
+    torch.save({"model": official_state("tiny")}, tmp_path / "small.pt")
+    model = load_model(str(tmp_path / "small.pt"), device="cpu")
+    assert model.spec.input_side == 1024
+
+
+def test_a_known_file_gets_its_name_licence_and_citation(
+    sam_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = hashlib.sha256(sam_file.read_bytes()).hexdigest()
+    known = dataclasses.replace(find_model("sam_vit_b"), sha256=sha256)
+    monkeypatch.setattr(registry, "_KNOWN", (known,))
+    spec = load_model(sam_file, device="cpu").spec
+    assert (spec.name, spec.license) == ("sam_vit_b", "Apache-2.0")
+    assert "Kirillov" in spec.citation
+
+
+def test_a_cached_model_loads_by_name_once_verified(
+    sam_file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = sam_file.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    known = dataclasses.replace(find_model("sam_vit_b"), sha256=sha256)
+    monkeypatch.setattr(registry, "_KNOWN", (known,))
+    cache.mkdir()
+    assert not known.cached
+    known.path.write_bytes(content)
+    assert known.cached
+    assert load_model("sam_vit_b", device="cpu").spec.sha256 == sha256
+    assert list(registry.download("sam_vit_b")) == [(len(content), len(content))]
+    known.path.write_bytes(content[:-1] + b"x")
+    with pytest.raises(CheckpointError, match="Delete it and load the model again"):
+        load_model("sam_vit_b", device="cpu")
+
+
+def test_a_model_that_is_not_here_is_not_fetched_offline() -> None:
+    with pytest.raises(DownloadError, match="NAPARI_SAM_OFFLINE"):
+        load_model("sam_vit_b", device="cpu")
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ModelError, match=r"'sam_vit_x'.*nano.*sam_vit_b"):
+        load_model("sam_vit_x")
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "folder/weights", Path("weights")])
+def test_a_path_that_does_not_exist_is_named(name: str | Path) -> None:
+    with pytest.raises(CheckpointError, match="no checkpoint file at"):
+        load_model(name)
+
+
+def test_another_architecture_is_refused_with_its_names(tmp_path: Path) -> None:
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "resnet.pth")
+    with pytest.raises(CheckpointError, match=r"no known architecture.*conv1\.weight"):
+        load_model(tmp_path / "resnet.pth")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "xla"])
+def test_an_unknown_or_absent_device_is_refused(sam_file: Path, device: str) -> None:
+    with pytest.raises(ModelError, match="device"):
+        load_model(sam_file, device=device)
+
+
+def test_every_known_model_can_be_fetched_verified_and_cited() -> None:
+    models = list_models()
+    assert models[0].name == "nano"
+    assert len({m.name for m in models}) == len(models)
+    for model in models:
+        assert model.license == "Apache-2.0"
+        assert model.citation and model.license in model.notice
+        if model.url:
+            assert model.url.startswith("https://")
+            assert len(model.sha256) == 64 and int(model.sha256, 16)
+            assert model.path.parent == download.cache_folder()
+
+
+def test_listing_models_imports_no_torch() -> None:
+    code = (
+        "import sys; from napari_sam.models.registry import list_models; "
+        "[m.cached for m in list_models()]; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,8 @@ class TiffArray(LazyArray):
         store = tifffile.imread(
             self.path, aszarr=True, series=self.series, level=self.level
         )
+        # Without this the file would be closed by chance, with a ResourceWarning.
+        weakref.finalize(self, store.close)
         return zarr.open_array(store, mode="r")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,0 +1,182 @@
+"""Write the objects of a session as COCO JSON: run-length masks, one image a plane."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.io.label_objects import iter_objects, iter_planes
+from napari_sam.io.whole_files import write_whole
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from napari_sam.core.masks import Bbox
+    from napari_sam.core.planes import Plane
+    from napari_sam.session import Session
+
+_LONGEST_RUN = 2**32 - 1
+"""Longest run that COCO's compressed form can hold."""
+
+
+def write_coco(
+    path: str | os.PathLike[str],
+    session: Session,
+    *,
+    axis: int | None = None,
+    category: str = "object",
+) -> None:
+    """Write all objects as COCO annotations with run-length encoded masks.
+
+    Each plane that holds an object becomes an image (`file_name` is the volume's name,
+    with the plane's index in a volume), each object on it an annotation. The volume's
+    spacing and the object's id, plane and predicted IoU are kept in further keys,
+    which COCO readers leave alone.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.json`` file; replaced once the new one is whole.
+    session : Session
+    axis : int, optional
+        Cut the labels along this one of the last three axes; the axis that was
+        segmented on when left out.
+    category : str
+        Name of the one category.
+
+    Raises
+    ------
+    ExportError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> write_coco("cells.json", session)  # doctest: +SKIP
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    volume = session.volume
+    for plane in iter_planes(volume.shape, _axis(session) if axis is None else axis):
+        found = list(
+            _annotations(session, plane, len(images) + 1, len(annotations) + 1)
+        )
+        if found:
+            images.append(_image(session, plane, len(images) + 1))
+            annotations += found
+    spacing = dict(zip(volume.axes, volume.spacing, strict=True))
+    units = dict(zip(volume.axes, volume.units, strict=True))
+    text = json.dumps(
+        {
+            "info": {
+                "description": f"Objects in {volume.name}, segmented with napari-sam",
+                "model": session.model.spec.name,
+                "spacing": spacing,
+                "units": units,
+            },
+            "images": images,
+            "annotations": annotations,
+            "categories": [{"id": 1, "name": category, "supercategory": ""}],
+        }
+    )
+    write_whole(path, text.encode())
+
+
+def encode_rle(mask: np.ndarray, bbox: Bbox, shape: tuple[int, int]) -> dict[str, Any]:
+    """Run-length encode a mask known inside a box, as COCO does.
+
+    Parameters
+    ----------
+    mask : ndarray, (y1 - y0, x1 - x0), bool
+    bbox : (y0, x0, y1, x1)
+        Half-open, within the plane.
+    shape : tuple of int
+        (height, width) of the plane, which may be of any size: only the box is held.
+
+    Returns
+    -------
+    dict
+        ``{"size": [h, w], "counts": ...}``: COCO's compressed text, or a plain list
+        of runs where one is too long for that.
+
+    Examples
+    --------
+    >>> encode_rle(np.ones((1, 2), bool), (0, 1, 1, 3), (2, 4))
+    {'size': [2, 4], 'counts': '21102'}
+    """
+    from pycocotools import mask as coco
+
+    h, w = shape
+    runs = _runs(mask, bbox, h)
+    edges = np.concatenate([[0], runs.ravel(), [h * w]])
+    counts = np.diff(edges).tolist()
+    if counts[-1] == 0:
+        counts.pop()
+    size = [int(h), int(w)]
+    if max(counts) > _LONGEST_RUN:
+        return {"size": size, "counts": counts}
+    packed = coco.frPyObjects({"size": size, "counts": counts}, h, w)
+    return {"size": size, "counts": packed["counts"].decode("ascii")}
+
+
+def _runs(mask: np.ndarray, bbox: Bbox, height: int) -> np.ndarray:
+    """(n, 2) int64: start and end of each run of the mask, counted down columns."""
+    y0, x0, _, _ = bbox
+    columns = np.pad(mask.T, ((0, 0), (1, 1))).astype(np.int8)
+    steps = np.diff(columns, axis=1)
+    col, start = np.nonzero(steps == 1)
+    _, end = np.nonzero(steps == -1)
+    at = (col + x0).astype(np.int64) * height + y0
+    runs = np.stack([at + start, at + end], axis=1)
+    # A run that ends at a column's foot goes on at the head of the next.
+    joined = runs[1:, 0] == runs[:-1, 1]
+    starts = runs[np.concatenate([[True], ~joined]), 0] if len(runs) else runs[:, 0]
+    ends = runs[np.concatenate([~joined, [True]]), 1] if len(runs) else runs[:, 1]
+    return np.stack([starts, ends], axis=1)
+
+
+def _annotations(
+    session: Session, plane: Plane, image_id: int, first_id: int
+) -> Iterator[dict[str, Any]]:
+    shape = plane.shape(session.volume.shape)
+    objects = session.objects
+    found = iter_objects(session.labels, plane)
+    for number, (object_id, bbox, mask) in enumerate(found, first_id):
+        y0, x0, y1, x1 = bbox
+        annotation = {
+            "id": number,
+            "image_id": image_id,
+            "category_id": 1,
+            "segmentation": encode_rle(mask, bbox, shape),
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "area": int(np.count_nonzero(mask)),
+            "iscrowd": 0,
+            "object_id": object_id,
+        }
+        state = objects.get(object_id, {}).get(plane)
+        if state is not None and state.chosen < len(state.scores):
+            annotation["score"] = round(float(state.scores[state.chosen]), 6)
+            annotation["prompts"] = state.prompts.to_json()
+        yield annotation
+
+
+def _image(session: Session, plane: Plane, image_id: int) -> dict[str, Any]:
+    h, w = plane.shape(session.volume.shape)
+    name = session.volume.name
+    if plane.index:
+        name += "_" + "_".join(str(i) for i in plane.index)
+    return {
+        "id": image_id,
+        "file_name": name,
+        "height": h,
+        "width": w,
+        "plane": plane.to_json(),
+        "source": session.volume.source,
+    }
+
+
+def _axis(session: Session) -> int:
+    axes = {plane.axis for states in session.objects.values() for plane in states}
+    return axes.pop() if len(axes) == 1 else 0

@@ -1,0 +1,59 @@
+"""Objects in labels, found block by block: nothing of plane size is held in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.core.masks import Bbox, crop_mask, union_bbox
+from napari_sam.core.planes import Plane, count_planes, plane_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BLOCK = 2048
+"""Side of the blocks that are read at a time."""
+
+
+def iter_objects(
+    labels: Any, plane: Plane, *, block: int = _BLOCK
+) -> Iterator[tuple[int, Bbox, np.ndarray]]:
+    """Yield the objects on a plane by rising id: (id, bbox, mask cropped to it).
+
+    Parameters
+    ----------
+    labels : array-like
+        Unsigned integers of the volume's shape.
+    plane : Plane
+    """
+    boxes: dict[int, Bbox] = {}
+    for corner, part in iter_blocks(labels, plane, block=block):
+        for object_id in np.unique(part[part > 0]):
+            (y0, x0, y1, x1), _ = crop_mask(part == object_id)
+            dy, dx = corner
+            found = (y0 + dy, x0 + dx, y1 + dy, x1 + dx)
+            boxes[int(object_id)] = union_bbox(
+                found, boxes.get(int(object_id), (0, 0, 0, 0))
+            )
+    for object_id, bbox in sorted(boxes.items()):
+        yield object_id, bbox, np.asarray(labels[plane.window(bbox)]) == object_id
+
+
+def iter_blocks(
+    labels: Any, plane: Plane, *, block: int = _BLOCK
+) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """Yield ((y, x) of its corner, pixels) of each block of a plane with a label."""
+    h, w = plane.shape(labels.shape)
+    for y in range(0, h, block):
+        for x in range(0, w, block):
+            window = plane.window((y, x, min(y + block, h), min(x + block, w)))
+            part = np.asarray(labels[window])
+            if part.any():
+                yield (y, x), part
+
+
+def iter_planes(shape: tuple[int, ...], axis: int = 0) -> Iterator[Plane]:
+    """Yield every plane on an axis of a volume of that spatial shape."""
+    for i in range(count_planes(shape, axis)):
+        yield plane_at(shape, i, axis)

@@ -1,0 +1,61 @@
+"""Write files and folders so that they are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_sam.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside `path`; what was written there is renamed to it.
+
+    A file that was at `path` is replaced; a folder must not be there. When the block
+    raises, nothing is left behind.
+
+    Raises
+    ------
+    ExportError
+        If the target cannot be written, or is a folder that exists.
+    """
+    target = Path(path).expanduser()
+    if target.is_dir():
+        raise ExportError(
+            f"{str(target)!r} exists: choose another name, or remove it first"
+        )
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield part
+        os.replace(part, target)
+    except OSError as error:
+        raise ExportError(
+            f"{str(target)!r} cannot be written ({error.strerror or error}): check "
+            "that the folder exists, may be written and has space left"
+        ) from error
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                part.unlink()
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file, replacing an older one only once the new one is whole.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be written.
+    """
+    with whole(path) as part:
+        part.write_bytes(data)

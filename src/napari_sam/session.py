@@ -307,8 +307,14 @@ class Session:
             used = max(used, int(self.labels.max()))
         return used + 1
 
-    def delete_object(self, object_id: int) -> None:
-        """Remove an object with its pixels and prompts on all planes; undoable."""
+    def delete_object(self, object_id: int, plane: Plane | None = None) -> None:
+        """Remove an object with its pixels and prompts on all planes; undoable.
+
+        With a plane, take back only what its prompts made there.
+        """
+        if plane is not None:
+            self._withdraw((object_id, plane))
+            return
         patches = []
         states = {k: s for k, s in self._states.items() if k[0] == object_id}
         for plane in self._planes_with(object_id):
@@ -455,7 +461,54 @@ class Session:
             self._files.close()
             self._files = None
 
+    # -- model and embeddings --------------------------------------------------------
+
+    def use(
+        self,
+        *,
+        model: PromptableModel | None = None,
+        intensity: IntensityMapping | None = None,
+    ) -> None:
+        """Go on with another model or intensity mapping, from the next prompt on.
+
+        Masks, prompts and history stay; answers under way are dropped.
+        """
+        self.model = model or self.model
+        self.predictor = Predictor(
+            self.volume,
+            self.model,
+            intensity=intensity or self.predictor.intensity,
+            stores=self.store,
+        )
+        with self._stores_lock:
+            self._stores.clear()
+        self._predictions.clear()
+        for key in self._generations:
+            self._generations[key] += 1
+        if self._files is not None:
+            self._files.write_head(self._head())
+
+    def store(self, axis: int = 0) -> EmbeddingStore | None:
+        """Return the embedding store of an axis, or None when there is none."""
+        return self._store(axis)
+
     # -- inside ----------------------------------------------------------------------
+
+    def _withdraw(self, key: Key) -> None:
+        """Remove an object's prompts from one plane, and the mask they made."""
+        state = self._states.get(key)
+        self._generations[key] = self._generations.get(key, 0) + 1
+        if state is None:
+            return
+        bbox, plane = state.applied.bbox, state.plane
+        before = np.asarray(self.labels[plane.window(bbox)])
+        after, _ = lay_mask(
+            before, bbox[:2], None, (0, 0, 0, 0), key[0], state.applied, "keep"
+        )
+        patch = differing_patch(plane, bbox[:2], before, after)
+        patches = () if patch is None else (patch,)
+        self._predictions.pop(key, None)
+        self._commit(Change("delete", patches, {key: state}, {}))
 
     def _apply(
         self, kind: Any, key: Key, prediction: Prediction, rule: Rule

@@ -84,6 +84,8 @@ class SessionFiles:
                 "you may write to"
             ) from error
         self.changes = 0
+        """Lines in the history."""
+        self._pending: list[bytes] = []
         self._history: int | None = None
         self._unsynced = threading.Event()
         self._closed = threading.Event()
@@ -111,17 +113,21 @@ class SessionFiles:
         SessionError
             If it cannot be written: the disk is full, or the folder has gone.
         """
-        head = f'{{"n":{self.changes + 1},"time":{time.time():.3f},"kind":"{kind}"'
+        number = self.changes + len(self._pending) + 1
+        head = f'{{"n":{number},"time":{time.time():.3f},"kind":"{kind}"'
         body = b"" if change is None else b',"change":' + change
+        self._pending.append(head.encode() + body + b"}\n")
         try:
-            _write_all(self._open_history(), head.encode() + body + b"}\n")
+            while self._pending:
+                _write_all(self._open_history(), self._pending[0])
+                del self._pending[0]
+                self.changes += 1
         except OSError as error:
             raise SessionError(
                 f"this change is not saved: {self.path} cannot be written ({error}). "
                 "Free some space or save the session elsewhere; the labels are still "
-                "in memory"
+                "in memory and the next change tries again"
             ) from error
-        self.changes += 1
         self._unsynced.set()
 
     def write_labels(self, labels: Any) -> None:

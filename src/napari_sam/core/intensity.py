@@ -161,8 +161,12 @@ class IntensityMapping:
 
     def _unit(self, channel: np.ndarray, window: tuple[float, float]) -> np.ndarray:
         low, high = window
-        unit = np.subtract(channel, low, dtype=np.float32)
-        unit /= high - low
+        # float32 would lose the steps of a narrow window far from zero.
+        narrow = channel.dtype.itemsize <= 2 or channel.dtype == np.float32
+        wide = np.float32 if narrow else np.float64
+        with np.errstate(over="ignore"):  # no-data values such as -1.8e308
+            unit = np.subtract(channel, low, dtype=wide)
+            unit /= high - low
         np.nan_to_num(unit, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
         np.clip(unit, 0.0, 1.0, out=unit)
         if self.gamma != 1.0:

@@ -76,10 +76,6 @@ class Plane:
                     f"got plane {plane} on axis {axis}"
                 )
             return cls(())
-        if axis not in (0, 1, 2):
-            raise VolumeError(
-                f"axis must be 0, 1 or 2 (z, y or x of the last three axes); got {axis}"
-            )
         hidden = _hidden_axes(ndim, axis)
         index = (
             (0,) * (len(hidden) - 1) + (int(plane),)
@@ -163,4 +159,8 @@ def plane_at(volume_shape: Sequence[int], linear: int, axis: int = 0) -> Plane:
 
 
 def _hidden_axes(ndim: int, axis: int) -> list[int]:
+    if axis not in (0, 1, 2):
+        raise VolumeError(
+            f"axis must be 0, 1 or 2 (z, y or x of the last three axes); got {axis}"
+        )
     return [*range(ndim - 3), ndim - 3 + axis]

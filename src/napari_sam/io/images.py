@@ -231,7 +231,7 @@ class PictureArray(LazyArray):
         if self._pixels is None:
             import imageio.v3 as iio
 
-            self._pixels = iio.imread(self.path)
+            self._pixels = iio.imread(self.path, plugin="pillow")
         return self._pixels[spans]
 
 
@@ -244,7 +244,7 @@ def open_picture(
     if series is not None:
         raise SeriesError(f"{path!r} holds one image: leave series= out")
     try:
-        properties = iio.improps(path)
+        properties = iio.improps(path, plugin="pillow")
     except (OSError, ValueError, SyntaxError) as error:
         raise VolumeError(
             f"{path!r} is not a whole {Path(path).suffix[1:].upper()} picture: {error}"

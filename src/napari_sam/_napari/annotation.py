@@ -1,0 +1,408 @@
+"""Work on one image: prompts drawn in its layers become masks in its labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_sam._napari import shortcuts
+from napari_sam._napari.jobs import PREPARE
+from napari_sam._napari.label_writer import LabelWriter
+from napari_sam._napari.plane_view import shown_axis, shown_plane
+from napari_sam._napari.prompt_layers import PromptLayers
+from napari_sam._napari.state import Thumbnail
+from napari_sam._napari.thumbnails import draw_thumbnails
+from napari_sam.errors import NapariSamError, PromptError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_sam._napari.jobs import Job, Jobs
+    from napari_sam._napari.state import Board
+    from napari_sam.core.history import ObjectState
+    from napari_sam.core.masks import LabelPatch
+    from napari_sam.core.planes import Plane
+    from napari_sam.core.prompts import Prompts
+    from napari_sam.io.volume import Volume
+    from napari_sam.session import Result, Session
+
+HINT = (
+    "Click on an object in the image. Click again to refine it: T switches to "
+    "− points, B draws a box, N starts the next object."
+)
+
+
+class Annotation:
+    """Keeps the layers, the session and the panel in step for one image.
+
+    Everything here runs on the main thread; masks and thumbnails are made by `jobs`.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    image : napari.layers.Image
+    volume : Volume
+        What `open_volume` made of the layer.
+    board : Board
+    jobs : Jobs
+    actions : object
+        Has the methods that keys are bound to; see `shortcuts`.
+    """
+
+    session_wanted = Signal()
+    """Something was prompted and there is no session to answer it."""
+
+    def __init__(
+        self, viewer: Any, image: Any, volume: Volume, board: Board, jobs: Jobs,
+        actions: Any,
+    ) -> None:  # fmt: skip
+        self.viewer = viewer
+        self.image = image
+        self.volume = volume
+        self.board = board
+        self.jobs = jobs
+        self.session: Session | None = None
+        self.layers = PromptLayers(viewer, image, volume.shape)
+        self.writer = LabelWriter(viewer, image)
+        self._actions = actions
+        self._asked: dict[tuple[int, Plane], Prompts] = {}
+        self._clicks: dict[tuple[str, int, Plane], Job] = {}
+        self._highest = 0
+        self.layers.edited.connect(self.on_edited)
+        self.layers.made.connect(self._on_prompt_layer)
+        self.writer.made.connect(self._on_labels_layer)
+        self.writer.painted.connect(self._on_painted)
+
+    @property
+    def object_id(self) -> int:
+        """The object that prompts are for."""
+        return self.board.state.object_id
+
+    @property
+    def plane(self) -> Plane | None:
+        """Plane that the viewer shows, or None when it shows none of this image."""
+        try:
+            return shown_plane(self.viewer.dims, self.image, self.volume.shape)
+        except NapariSamError:
+            return None
+
+    def start(self, session: Session) -> None:
+        """Go on with a session: show its labels and answer what was prompted."""
+        if self.session is not None:
+            self.session.changed.disconnect(self._on_changed)
+            self.session.close()
+        resumed = self.session is not None or bool(session.objects)
+        self.session = session
+        session.rule = self.board.state.rule
+        session.writer = self.writer.write
+        session.changed.connect(self._on_changed)
+        self.writer.show(session.labels)
+        self._highest = max(self._highest, *session.objects, 0)
+        self._on_changed()
+        if resumed:
+            self._asked.clear()
+            self.show_object()
+        self._color()
+        self.on_edited()
+
+    def close(self) -> None:
+        """Drop what is under way and stop listening; layers and files stay."""
+        self._drop_clicks()
+        self.layers.close()
+        self.writer.close()
+        for layer in self.layers.layers:
+            shortcuts.unbind(layer, prompts=True)
+        if self.writer.shown:
+            shortcuts.unbind(self.writer.layer, prompts=False)
+            self.writer.layer.events.selected_label.disconnect(self._on_selected_label)
+        if self.session is not None:
+            self.session.changed.disconnect(self._on_changed)
+            self.session.close()
+
+    # -- what the user wishes --------------------------------------------------------
+
+    def select(self, object_id: int) -> None:
+        """Go on with an object: its prompts and candidates come back."""
+        self.board.update(object_id=object_id, polarity=1)
+        self.layers.set_polarity(1)
+        self.show_object()
+        self.board.say(f"Object {object_id}. {HINT}")
+
+    def new_object(self) -> None:
+        """Start the next object."""
+        used = [self._highest, *(o for o, _ in self._asked)]
+        if self.session is not None:
+            used.extend(self.session.objects)
+        if self.object_id > max(used):
+            self.board.say(f"Object {self.object_id} is still empty. {HINT}")
+        else:
+            self.select(max(used) + 1)
+
+    def delete_object(self) -> None:
+        """Remove the current object with its pixels and prompts."""
+        if self.session is not None:
+            self._drop_clicks()
+            self._try(self.session.delete_object, self.object_id)
+            self.show_object()
+            self.board.say(f"Object {self.object_id} was removed (Ctrl-Z: undo).")
+
+    def choose(self, k: int) -> None:
+        """Take another candidate for the current object."""
+        session, plane, object_id = self.session, self.plane, self.object_id
+        if session is None or plane is None or not self._state_here():
+            self.board.update()
+            return
+
+        def chosen(candidates: Any) -> None:
+            which = k % len(candidates)
+            if self._try(session.choose, which, object_id, plane):
+                self._show_candidates()
+                self.board.say(f"Candidate {which + 1} taken. {HINT}")
+
+        # After an undo or a reload the candidates have to be predicted again.
+        def work(_: Any) -> Any:
+            return session.candidates(object_id, plane)
+
+        self.jobs.submit("choose", work, chosen, self.board.fail)
+
+    def undo(self) -> None:
+        """Take the last change back; a click still being answered goes first."""
+        if self._clicks:
+            self._drop_clicks()
+            self.show_object()
+            self.board.say(f"The last prompt was taken back. {HINT}")
+        elif self.session is not None and self.session.can_undo:
+            self._try(self.session.undo)
+            self.show_object()
+            self.board.say(f"Undone (Ctrl-Shift-Z: redo). {HINT}")
+        else:
+            self.board.say(f"There is nothing to undo. {HINT}")
+
+    def redo(self) -> None:
+        """Do the change that was taken back last again."""
+        if self.session is not None and self.session.can_redo:
+            self._drop_clicks()
+            self._try(self.session.redo)
+            self.show_object()
+            self.board.say(f"Done again. {HINT}")
+
+    # -- prompts to masks ------------------------------------------------------------
+
+    def on_edited(self) -> None:
+        """Ask for a mask wherever the layers say something else than was asked."""
+        if self.session is None:
+            self.session_wanted()
+            return
+        self.layers.drop_older_boxes()
+        said = self.layers.prompts()
+        before = {
+            plane: asked
+            for (object_id, plane), asked in self._asked.items()
+            if object_id == self.object_id and self._on_axis(plane)
+        }
+        for plane, new in said.items():
+            old = before.get(plane)
+            level = self._level() if old is None else old.level
+            new = replace(new, level=level)
+            if old is None or new.to_json() != old.to_json():
+                self._ask(plane, new)
+        for plane in before.keys() - said.keys():
+            self._forget(plane)
+
+    def show_object(self) -> None:
+        """Show what the session knows about the current object, everywhere."""
+        said: dict[Plane, Prompts] = {}
+        if self.session is not None:
+            states = self.session.objects.get(self.object_id, {})
+            said = {plane: state.prompts for plane, state in states.items()}
+            mine = [key for key in self._asked if key[0] == self.object_id]
+            for key in mine:
+                del self._asked[key]
+            self._asked.update({(self.object_id, p): v for p, v in said.items()})
+        axis = self.board.state.axis
+        self.layers.show({p: v for p, v in said.items() if self._on_axis(p)}, axis)
+        self._color()
+        self._show_candidates()
+
+    def on_view(self) -> None:
+        """The viewer shows another plane: follow it."""
+        try:
+            axis = shown_axis(self.viewer.dims, self.volume.ndim)
+            shown_plane(self.viewer.dims, self.image, self.volume.shape)
+        except NapariSamError as error:
+            self.board.say(str(error)[:1].upper() + str(error)[1:], "error")
+            return
+        if self.board.state.status_kind == "error":
+            self.board.say(HINT)
+        self.writer.axis = axis
+        if axis != self.layers.axis:
+            self.board.update(axis=axis)
+            self.show_object()
+        else:
+            self._show_candidates()
+
+    def _ask(self, plane: Plane, prompts: Prompts) -> None:
+        session, object_id = self.session, self.object_id
+        assert session is not None
+        try:
+            shown_axis(self.viewer.dims, self.volume.ndim)
+            request = session.set_prompts(object_id, plane, prompts)
+        except NapariSamError as error:
+            self._refuse(error, plane, prompts)
+            return
+        self._asked[object_id, plane] = prompts
+        self.board.say(f"Looking for object {object_id}…", "busy")
+        key = ("click", object_id, plane)
+
+        def failed(error: Exception) -> None:
+            self._clicks.pop(key, None)
+            self.board.fail(error)
+
+        def done(result: Result) -> None:
+            self._clicks.pop(key, None)
+            self._accept(result)
+
+        self._clicks[key] = self.jobs.submit(
+            key, lambda cancelled: session.run(request, cancelled), done, failed
+        )
+
+    def _refuse(self, error: Exception, plane: Plane, prompts: Prompts) -> None:
+        """Show why prompts cannot be answered; only what may still grow stays drawn."""
+        lone_negatives = isinstance(error, PromptError) and not any(
+            prompts.point_labels
+        )
+        if not (lone_negatives and prompts.points and prompts.box is None):
+            asked = {
+                p: v
+                for (o, p), v in self._asked.items()
+                if o == self.object_id and self._on_axis(p)
+            }
+            self.layers.show(asked, self.layers.axis)
+        self.board.fail(error)
+
+    def _forget(self, plane: Plane) -> None:
+        """Remove the object from a plane whose last prompt is gone."""
+        session = self.session
+        assert session is not None
+        self._asked.pop((self.object_id, plane), None)
+        job = self._clicks.pop(("click", self.object_id, plane), None)
+        if job is not None:
+            job.cancel()
+        if session.object(self.object_id, plane) is not None:
+            self._try(session.delete_object, self.object_id, plane)
+        self._show_candidates()
+        self.board.say(f"Object {self.object_id} has no prompt here any more. {HINT}")
+
+    def _accept(self, result: Result) -> None:
+        session = self.session
+        if session is None:
+            return
+        if not self.writer.shown:
+            self.writer.show(session.labels)
+        request, chosen = result.request, result.prediction.chosen
+        if not self._try(session.accept, result):
+            return
+        self._highest = max(self._highest, request.object_id)
+        self.layers.deselect()
+        self._color()
+        self._show_candidates()
+        if not chosen.area:
+            self.board.say("Nothing was found there. Try another point, or a box (B).")
+        elif not self._clicks:
+            score = f"score {chosen.predicted_iou:.2f}"
+            self.board.say(f"Object {request.object_id}: {score}. {HINT}")
+
+    def _drop_clicks(self) -> None:
+        for job in self._clicks.values():
+            job.cancel()
+        self._clicks.clear()
+
+    def _on_axis(self, plane: Plane) -> bool:
+        return not plane.index or plane.axis == self.board.state.axis
+
+    def _level(self) -> int:
+        """Pyramid level at which one pixel is about one pixel of the screen."""
+        scene = getattr(self.viewer, "scene", self.viewer)
+        y, x = (self.volume.ndim - 2, self.volume.ndim - 1)
+        size = max(abs(float(self.image.scale[a])) for a in (y, x))
+        on_screen = float(scene.camera.zoom) * size
+        return max(0, int(np.floor(np.log2(1 / on_screen)))) if on_screen > 0 else 0
+
+    # -- candidates, layers, session -------------------------------------------------
+
+    def _show_candidates(self) -> None:
+        """Show scores at once; the pictures are drawn in the worker."""
+        session, plane, state = self.session, self.plane, self._state_here()
+        self.jobs.cancel("thumbnails")
+        if state is None or session is None or plane is None:
+            self.board.update(thumbnails=(), chosen=0)
+            return
+        scores = tuple(Thumbnail(score) for score in state.scores)
+        before = self.board.state.thumbnails
+        if [t.score for t in before] == [t.score for t in scores]:
+            scores = before
+        self.board.update(thumbnails=scores, chosen=state.chosen)
+
+        def work(_: Any) -> Any:
+            found = session.candidates(state.object_id, plane)
+            mapping = session.predictor.intensity
+            return draw_thumbnails(session.volume, mapping, plane, found)
+
+        def drawn(thumbnails: Any) -> None:
+            self.board.update(thumbnails=thumbnails)
+
+        self.jobs.submit("thumbnails", work, drawn, priority=PREPARE)
+
+    def _state_here(self) -> ObjectState | None:
+        plane = self.plane
+        if self.session is None or plane is None:
+            return None
+        return self.session.object(self.object_id, plane)
+
+    def _color(self) -> None:
+        if self.writer.shown:
+            if self.writer.layer.selected_label != self.object_id:
+                self.writer.layer.selected_label = self.object_id
+            self.board.update(color=self.writer.color(self.object_id))
+
+    def _on_changed(self) -> None:
+        session = self.session
+        assert session is not None
+        self.board.update(
+            can_undo=session.can_undo,
+            can_redo=session.can_redo,
+            can_export=session.can_undo or bool(session.objects),
+        )
+
+    def _on_painted(self, patches: list[LabelPatch]) -> None:
+        session, label = self.session, int(self.writer.layer.selected_label)
+        if session is None:
+            return
+        for patch in patches:
+            self._highest = max(self._highest, int(patch.after.max(initial=0)))
+            self._try(session.record_paint, patch, label)
+        self.board.say("Painted by hand (Ctrl-Z: undo).")
+
+    def _on_selected_label(self) -> None:
+        label = int(self.writer.layer.selected_label)
+        if label > 0 and label != self.object_id:
+            self.select(label)
+
+    def _on_prompt_layer(self, layer: Any) -> None:
+        shortcuts.bind(layer, self._actions, prompts=True)
+
+    def _on_labels_layer(self, layer: Any) -> None:
+        shortcuts.bind(layer, self._actions, prompts=False)
+        layer.events.selected_label.connect(self._on_selected_label)
+
+    def _try(self, call: Callable[..., Any], *args: Any) -> bool:
+        """Call the session; an error is shown and nothing is lost."""
+        try:
+            call(*args)
+        except (NapariSamError, OSError) as error:
+            self.board.fail(error)
+            return False
+        return True

@@ -1,0 +1,435 @@
+"""The one object that sees the viewer and the session, and joins them. No Qt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_sam._napari import opening
+from napari_sam._napari.annotation import HINT, Annotation
+from napari_sam._napari.jobs import BACKGROUND, PREPARE, Jobs
+from napari_sam._napari.plane_view import order_for_axis
+from napari_sam._napari.prompt_layers import TAG, Tool
+from napari_sam._napari.state import Board, PanelState
+from napari_sam.errors import NapariSamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_sam.core.history import Rule
+    from napari_sam.io.volume import Volume
+    from napari_sam.models.base import PromptableModel
+    from napari_sam.session import Session
+
+OPEN_HINT = (
+    "Open an image: File › Open, or File › Open Sample › Segment Anything. "
+    "It is taken up here by itself."
+)
+
+
+class Controller:
+    """Chooses image and model, and passes what the user wishes to the annotation.
+
+    Everything here runs on the main thread; what takes long is handed to `jobs`.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    jobs : Jobs
+    load_model : callable, optional
+        Gives a model for a name or path; runs in the worker.
+    """
+
+    download_wanted = Signal(str, str)
+    """A model's name and the notice to agree to before its weights are fetched."""
+
+    def __init__(
+        self,
+        viewer: Any,
+        jobs: Jobs,
+        *,
+        load_model: Callable[[str], PromptableModel] = opening.load_model,
+    ) -> None:
+        self.viewer = viewer
+        self.jobs = jobs
+        state = PanelState(models=opening.model_choices(), status=OPEN_HINT)
+        self.board = Board(state)
+        self.annotation: Annotation | None = None
+        self._load_model = load_model
+        self._closed = False
+        layers, dims = viewer.layers.events, viewer.dims.events
+        self._connections = [
+            *((event, self._on_layers) for event in (layers.inserted, layers.removed)),
+            *((event, self._on_view) for event in (dims.order, dims.ndisplay)),
+            (dims.point, self._on_view),
+        ]
+        for event, callback in self._connections:
+            event.connect(callback)
+        self._on_layers()
+
+    @property
+    def session(self) -> Session | None:
+        """The session in use, or None while there is none yet."""
+        return None if self.annotation is None else self.annotation.session
+
+    @property
+    def images(self) -> list[Any]:
+        """Image layers of the viewer, in their order."""
+        from napari.layers import Image
+
+        return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+
+    # -- image and model -------------------------------------------------------------
+
+    def use_image(self, layer: Any) -> None:
+        """Segment another image layer; clicks on the canvas count from now on."""
+        self._let_go()
+        try:
+            volume = _volume_of(layer)
+        except NapariSamError as error:
+            self.board.fail(error)
+            return
+        self.annotation = Annotation(
+            self.viewer, layer, volume, self.board, self.jobs, self
+        )
+        self.annotation.session_wanted.connect(self._on_session_wanted)
+        layer.events.contrast_limits.connect(self._on_contrast)
+        self.board.update(
+            image=self.images.index(layer),
+            ndim=volume.ndim,
+            image_note=_describe(volume),
+            own_colors=volume.rgb,
+            is_ct=_modality(volume) == "CT",
+            object_id=1,
+        )
+        self.arm(self.board.state.tool, self.board.state.polarity)
+        self._on_view()
+        self._prepare()
+
+    def use_model(self, name: str, *, agreed: bool = False) -> None:
+        """Go on with another model; masks made so far stay as they are.
+
+        Weights that are not on this machine are only fetched once the user agreed.
+        """
+        notice = "" if agreed else opening.download_notice(name)
+        if notice:
+            self.board.update()
+            self.download_wanted(name, notice)
+            return
+        self.board.update(model=name)
+        if self.annotation is not None:
+            self._prepare()
+
+    def use_axis(self, axis: int) -> None:
+        """Cut the volume along another axis, in the view too."""
+        if self.annotation is not None:
+            dims = self.viewer.dims
+            dims.order = order_for_axis(dims, self.annotation.volume.ndim, axis)
+
+    def use_window(self, low: float, high: float) -> None:
+        """Show the model other raw values as black and white."""
+        self.board.update(follow=False)
+        self._set_window(low, high)
+
+    def follow_contrast(self, follow: bool) -> None:
+        """Take the intensity window from the layer's contrast limits, or no longer."""
+        self.board.update(follow=follow)
+        self._on_contrast()
+
+    # -- objects and prompts ---------------------------------------------------------
+
+    def arm(self, tool: Tool, polarity: int = 1) -> None:
+        """Choose what a click on the canvas means."""
+        self.board.update(tool=tool, polarity=polarity)
+        if self.annotation is not None:
+            self.annotation.layers.arm(tool)
+            self.annotation.layers.set_polarity(polarity)
+
+    def arm_point(self) -> None:
+        """Arm the point tool, with positive points."""
+        self.arm("point", 1)
+
+    def arm_box(self) -> None:
+        """Arm the box tool."""
+        self.arm("box", 1)
+
+    def toggle_polarity(self) -> None:
+        """Switch between + and - points."""
+        state = self.board.state
+        self.arm("point", 1 - state.polarity if state.tool == "point" else 0)
+
+    def select_object(self, object_id: int) -> None:
+        """Go on with an object: its prompts and candidates come back."""
+        self.board.update(object_id=object_id)
+        if self.annotation is not None:
+            self.annotation.select(object_id)
+
+    def set_rule(self, rule: Rule) -> None:
+        """Set what a mask does where another object already is."""
+        self.board.update(rule=rule)
+        if self.session is not None:
+            self.session.rule = rule
+
+    def new_object(self) -> None:
+        """Start the next object."""
+        if self.annotation is not None:
+            self.annotation.new_object()
+
+    def delete_object(self) -> None:
+        """Remove the current object with its pixels and prompts."""
+        if self.annotation is not None:
+            self.annotation.delete_object()
+
+    def choose(self, k: int) -> None:
+        """Take candidate `k` for the current object."""
+        if self.annotation is not None:
+            self.annotation.choose(k)
+
+    def next_candidate(self) -> None:
+        """Take the next candidate."""
+        if self.board.state.thumbnails:
+            self.choose(self.board.state.chosen + 1)
+
+    def undo(self) -> None:
+        """Take the last change back."""
+        if self.annotation is not None:
+            self.annotation.undo()
+
+    def redo(self) -> None:
+        """Do the change that was taken back last again."""
+        if self.annotation is not None:
+            self.annotation.redo()
+
+    # -- long work and files ---------------------------------------------------------
+
+    def embed(self) -> None:
+        """Encode every plane along the shown axis, those near the shown one first."""
+        session = self.session
+        plane = None if self.annotation is None else self.annotation.plane
+        if session is None or plane is None:
+            return
+        self.board.update(progress=(0, 0), progress_text="Tiles")
+        self.board.say(
+            "Embedding all planes. You can go on clicking meanwhile.", "busy"
+        )
+        self.jobs.submit(
+            "embed",
+            lambda cancelled: opening.embed_all(session, plane, cancelled),
+            self._on_embedded,
+            self._on_work_failed,
+            progress=lambda step: self.board.update(progress=step),
+            priority=BACKGROUND,
+        )
+
+    def cancel(self) -> None:
+        """Stop all work; what is finished is kept."""
+        self.jobs.cancel()
+        self.board.update(progress=None)
+        if self.annotation is not None:
+            self.annotation.show_object()
+        self.board.say(f"Stopped; what was finished is kept. {HINT}")
+
+    def run(
+        self, text: str, work: Callable[[Session], Any], done: Callable[[Any], str]
+    ) -> None:
+        """Do slow work with the session in the worker, such as an export.
+
+        Parameters
+        ----------
+        text : str
+            What to say meanwhile.
+        work : callable
+            Gets the session; runs in the worker.
+        done : callable
+            Gets the result on the main thread; returns what to say then.
+        """
+        session = self.session
+        if session is None:
+            self.board.say(f"There is nothing to write yet. {HINT}")
+            return
+        self.board.say(text, "busy")
+        self.jobs.submit(
+            ("run", text),
+            lambda _: work(session),
+            lambda result: self.board.say(done(result)),
+            self.board.fail,
+            priority=PREPARE,
+        )
+
+    def save(self, path: str) -> None:
+        """Save the session to a folder, which keeps every change from then on."""
+        self.run(
+            f"Saving to {path}…",
+            lambda session: session.save(path),
+            lambda _: f"Saved; every change is kept in {path} from now on.",
+        )
+
+    def open_saved(self, path: str) -> None:
+        """Continue a saved session on the image in use."""
+        if self.annotation is None:
+            self.board.say(f"First open the image this session belongs to. {OPEN_HINT}")
+        else:
+            self._prepare(path)
+
+    def close(self) -> None:
+        """Stop work and let go of everything; layers stay in the viewer."""
+        if self._closed:
+            return
+        self._closed = True
+        self.jobs.close()
+        for event, callback in self._connections:
+            event.disconnect(callback)
+        self._let_go()
+
+    # -- inside ----------------------------------------------------------------------
+
+    def _prepare(self, path: str | None = None) -> None:
+        """Get the model and make the session, or give the session another model."""
+        annotation, name = self.annotation, self.board.state.model
+        assert annotation is not None
+        session = annotation.session if path is None else None
+        text = "Opening the session" if path else f"Loading {opening.short(name)}"
+        self.board.say(f"{text}… you can click already.", "busy")
+
+        def swapped(model: PromptableModel) -> None:
+            assert session is not None
+            session.use(model=model)
+            self._on_model(session)
+            annotation.show_object()
+
+        if session is not None:
+            self._with_weights(lambda _: self._load_model(name), swapped)
+            return
+        labels = annotation.writer.found()
+        wanted = opening.Wanted(annotation.volume, name, labels, path=path)
+
+        def opened(made: Session) -> None:
+            self._on_model(made)
+            annotation.start(made)
+
+        self._with_weights(
+            lambda _: opening.open_session(wanted, self._load_model), opened
+        )
+
+    def _with_weights(self, work: Any, done: Callable[[Any], None]) -> None:
+        """Queue work that needs the model's weights: fetch them first if need be."""
+        name = self.board.state.model
+
+        def start(_: Any = None) -> None:
+            self.board.update(progress=None, models=opening.model_choices())
+            self.jobs.submit(
+                "prepare", work, done, self._on_work_failed, priority=PREPARE
+            )
+
+        if not opening.download_notice(name):
+            start()
+            return
+        self.board.update(progress=(0, 0), progress_text="MB")
+        self.jobs.submit(
+            "prepare",
+            lambda _: opening.download(name),
+            start,
+            self._on_work_failed,
+            progress=lambda step: self.board.update(progress=step),
+            priority=PREPARE,
+        )
+
+    def _on_session_wanted(self) -> None:
+        if "prepare" in self.jobs.keys:
+            self.board.say("The model is loading; your click is kept.", "busy")
+        else:
+            self._prepare()
+
+    def _on_model(self, session: Session) -> None:
+        spec = session.model.spec
+        licence = f"licence {spec.license}" if spec.license else ""
+        facts = [session.model.device, licence, f"tiles of {spec.input_side} px"]
+        self.board.update(
+            model_note=" · ".join(f for f in facts if f),
+            window=session.predictor.intensity.windows[0],
+            can_embed=True,
+        )
+        self.board.say(f"{spec.name} is ready. {HINT}")
+
+    def _on_embedded(self, _: Any) -> None:
+        self.board.update(progress=None)
+        self.board.say(f"All planes are embedded: clicks are answered at once. {HINT}")
+
+    def _on_work_failed(self, error: Exception) -> None:
+        self.board.update(progress=None)
+        self.board.fail(error)
+
+    def _on_contrast(self) -> None:
+        if self.board.state.follow and self.annotation is not None:
+            low, high = self.annotation.image.contrast_limits
+            self._set_window(float(low), float(high))
+
+    def _set_window(self, low: float, high: float) -> None:
+        session = self.session
+        if session is None:
+            return
+        try:
+            session.use(intensity=session.predictor.intensity.with_window(low, high))
+        except NapariSamError as error:
+            self.board.fail(error)
+            return
+        self.board.update(window=(low, high))
+        self.board.say(
+            f"The model now sees {low:g} as black and {high:g} as white, from the next "
+            "prompt on. Masks made so far stay."
+        )
+
+    def _on_layers(self) -> None:
+        images = self.images
+        self.board.update(images=tuple(layer.name for layer in images))
+        used = None if self.annotation is None else self.annotation.image
+        if used is not None and used in images:
+            self.board.update(image=images.index(used))
+        elif used is not None:
+            self.jobs.cancel()
+            self._let_go()
+            self.board.update(image=-1, progress=None, can_embed=False, image_note="")
+            self.board.say(f"{used.name!r} was removed; its masks stay. {OPEN_HINT}")
+        elif images:
+            active = self.viewer.layers.selection.active
+            self.use_image(active if active in images else images[-1])
+
+    def _on_view(self) -> None:
+        if self.annotation is not None:
+            self.annotation.on_view()
+
+    def _let_go(self) -> None:
+        if self.annotation is None:
+            return
+        annotation, self.annotation = self.annotation, None
+        annotation.image.events.contrast_limits.disconnect(self._on_contrast)
+        annotation.session_wanted.disconnect()
+        annotation.close()
+        self.board.update(thumbnails=(), can_undo=False, can_redo=False, window=None)
+
+
+def _volume_of(layer: Any) -> Volume:
+    """Return the volume that our reader left with a layer, or open the layer."""
+    from napari_sam.io.volume import Volume, open_volume
+
+    known = layer.metadata.get(TAG, {}).get("volume")
+    if isinstance(known, Volume) and known.ndim == layer.ndim:
+        return known
+    return open_volume(layer)
+
+
+def _modality(volume: Volume) -> str:
+    return str(volume.metadata.get("Modality", volume.metadata.get("modality", "")))
+
+
+def _describe(volume: Volume) -> str:
+    """Size, spacing and channels in one short line."""
+    size = " × ".join(str(n) for n in volume.shape)
+    facts = [f"{size} ({''.join(volume.axes)})", str(volume.dtype)]
+    if any(unit not in ("pixel", "") for unit in volume.units):
+        near = " × ".join(f"{s:.3g}" for s in volume.spacing)
+        facts.append(f"{near} {volume.units[-1]}")
+    if volume.n_channels > 1:
+        facts.append("colour" if volume.rgb else f"{volume.n_channels} channels")
+    return " · ".join(facts)

@@ -1,0 +1,228 @@
+"""One worker thread and its queue: the newest click first, stale work dropped."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_sam.errors import Cancelled
+
+logger = logging.getLogger(__name__)
+
+CLICK, PREPARE, BACKGROUND = 0, 1, 2
+"""Priorities, most urgent first: an answer to a click, opening things, long work."""
+PROGRESS_EVERY_S = 0.05
+"""Progress is posted at most this often, so that quick steps cannot flood the GUI."""
+
+Cancel = Callable[[], bool]
+"""What work asks between steps; True means: stop."""
+Work = Callable[[Cancel], Any]
+"""Runs in the worker. Its result may be an iterator, which is then run step by step."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One piece of work, and what to call on the main thread about it."""
+
+    key: Hashable
+    """A newer job with the same key replaces this one."""
+    priority: int
+    work: Work
+    done: Callable[[Any], None]
+    failed: Callable[[Exception], None]
+    progress: Callable[[Any], None] | None = None
+    steps: Iterator[Any] | None = field(default=None, init=False)
+    _cancelled: threading.Event = field(default_factory=threading.Event, init=False)
+    _posted: float = field(default=0.0, init=False)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for this job any more."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Ask the work to stop; what it still returns is dropped."""
+        self._cancelled.set()
+
+
+class Jobs:
+    """Runs jobs one at a time in a thread of its own.
+
+    The most urgent priority runs first and, within it, the newest job. An iterator
+    gives way between its steps to anything more urgent. Callbacks are handed to
+    `post`, which calls them on the main thread.
+
+    Parameters
+    ----------
+    post : callable
+        Takes a callable without arguments and runs it on the main thread, later.
+
+    Examples
+    --------
+    >>> import queue
+    >>> main = queue.SimpleQueue()
+    >>> jobs = Jobs(main.put)
+    >>> job = jobs.submit("sum", lambda cancelled: 1 + 1, print)
+    >>> main.get(timeout=5)()
+    2
+    >>> jobs.close(timeout_s=5)
+    """
+
+    def __init__(self, post: Callable[[Callable[[], None]], None]) -> None:
+        self._post = post
+        self._waiting: list[Job] = []
+        self._running: Job | None = None
+        self._closed = False
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def submit(
+        self,
+        key: Hashable,
+        work: Work,
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None] | None = None,
+        *,
+        progress: Callable[[Any], None] | None = None,
+        priority: int = CLICK,
+    ) -> Job:
+        """Queue work; an older job with the same key is cancelled.
+
+        Parameters
+        ----------
+        key : hashable
+        work : callable
+            Takes `cancelled` (a callable) and runs in the worker thread.
+        done, failed : callable
+            Called on the main thread with the result, or with the error. Neither is
+            called for a job that was cancelled by then.
+        progress : callable, optional
+            Called on the main thread with values that the work yields.
+        priority : int
+        """
+        job = Job(key, priority, work, done, failed or _log_error, progress)
+        with self._wake:
+            if self._closed:
+                job.cancel()
+                return job
+            self._cancel_where(lambda old: old.key == key)
+            self._waiting.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="napari-sam", daemon=True
+                )
+                self._thread.start()
+            self._wake.notify()
+        return job
+
+    def cancel(self, *keys: Hashable) -> None:
+        """Cancel the jobs with these keys, or all of them."""
+        with self._wake:
+            self._cancel_where(lambda job: not keys or job.key in keys)
+
+    @property
+    def keys(self) -> set[Hashable]:
+        """Keys of the jobs that run or wait and have not been cancelled."""
+        with self._wake:
+            running = [] if self._running is None else [self._running]
+            return {j.key for j in [*self._waiting, *running] if not j.cancelled}
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        """Cancel everything and let the thread end; wait for it up to `timeout_s`.
+
+        A step that is under way cannot be broken off: the thread ends after it and
+        its result is dropped.
+        """
+        with self._wake:
+            self._closed = True
+            self._cancel_where(lambda job: True)
+            self._wake.notify()
+            thread = self._thread
+        if thread is not None and timeout_s > 0:
+            thread.join(timeout_s)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread is still there."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def _cancel_where(self, matches: Callable[[Job], bool]) -> None:
+        for job in [*self._waiting, *([self._running] if self._running else [])]:
+            if matches(job):
+                job.cancel()
+        self._waiting = [job for job in self._waiting if not job.cancelled]
+
+    def _run(self) -> None:
+        while (job := self._take()) is not None:
+            finished = self._step(job)
+            with self._wake:
+                self._running = None
+                if not finished and not job.cancelled:
+                    self._waiting.append(job)
+
+    def _take(self) -> Job | None:
+        with self._wake:
+            while not self._waiting and not self._closed:
+                self._wake.wait()
+            if self._closed:
+                return None
+            urgent = min(job.priority for job in self._waiting)
+            job = next(j for j in reversed(self._waiting) if j.priority == urgent)
+            self._waiting.remove(job)
+            self._running = job
+            return job
+
+    def _step(self, job: Job) -> bool:
+        """Run a job, or its iterator until something more urgent waits."""
+        try:
+            if job.steps is None:
+                result = job.work(lambda: job.cancelled)
+                if not isinstance(result, Iterator):
+                    self._answer(job, job.done, result)
+                    return True
+                job.steps = result
+            for value in job.steps:
+                if job.cancelled:
+                    break
+                self._report(job, value)
+                if self._more_urgent_than(job):
+                    return False
+            _close_iterator(job.steps)
+            self._answer(job, job.done, None)
+        except Cancelled:
+            job.cancel()
+        except Exception as error:  # noqa: BLE001  shown by the GUI
+            self._answer(job, job.failed, error)
+        return True
+
+    def _more_urgent_than(self, job: Job) -> bool:
+        with self._wake:
+            return any(other.priority < job.priority for other in self._waiting)
+
+    def _report(self, job: Job, value: Any) -> None:
+        now = time.monotonic()
+        if job.progress is not None and now - job._posted >= PROGRESS_EVERY_S:
+            job._posted = now
+            self._answer(job, job.progress, value)
+
+    def _answer(self, job: Job, callback: Callable[[Any], None], value: Any) -> None:
+        def call() -> None:
+            if not job.cancelled and not self._closed:
+                callback(value)
+
+        if not job.cancelled and not self._closed:
+            self._post(call)
+
+
+def _close_iterator(steps: Iterator[Any]) -> None:
+    close = getattr(steps, "close", None)
+    if close is not None:
+        close()
+
+
+def _log_error(error: Exception) -> None:
+    logger.error("%s", error, exc_info=error)

@@ -1,0 +1,209 @@
+"""The Labels layer that holds the masks, and the one way pixels get into it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_sam._napari.prompt_layers import TAG, find_layer, place_of
+from napari_sam.core.masks import LabelPatch
+from napari_sam.core.planes import Plane
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ROLE = "masks"
+
+
+class LabelWriter:
+    """Writes patches into a Labels layer, and tells what the user paints there.
+
+    The layer is made when it is first needed, and anew should the user delete it; the
+    pixels live in the array, which belongs to the session.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    image : napari.layers.Image
+        The layer is put where the image is, right above it.
+    """
+
+    painted = Signal(list)
+    """list of LabelPatch: pixels that the user painted, one patch for each plane."""
+    made = Signal(object)
+    """A layer was made (it needs its keys bound)."""
+
+    def __init__(self, viewer: Any, image: Any) -> None:
+        self.viewer = viewer
+        self.image = image
+        self.layer: Any = None
+        self.axis = 0
+        """Axis that painted pixels are cut along, the one the view hides."""
+        self._data: Any = None
+        self._writing = False
+
+    @property
+    def shown(self) -> bool:
+        """Whether the layer is in the viewer."""
+        return self.layer is not None and self.layer in self.viewer.layers
+
+    def found(self) -> Any:
+        """Return labels that an earlier widget left for this image, or None."""
+        layer = find_layer(self.viewer, self.image, ROLE)
+        return None if layer is None else layer.data
+
+    def show(self, data: Any) -> Any:
+        """Show an array of labels; the layer is made or reused.
+
+        Parameters
+        ----------
+        data : array-like, unsigned integers
+            Of the image's spatial shape; written in place from now on.
+        """
+        self._data = data
+        if not self.shown:
+            self._take(find_layer(self.viewer, self.image, ROLE) or self._make(data))
+        if self.layer.data is not data:
+            with self._ours():
+                self.layer.data = data
+        return self.layer
+
+    def write(self, patch: LabelPatch) -> None:
+        """Write one patch: one call, inside its box, only what differs."""
+        window = patch.plane.window(patch.bbox)
+        if not self.shown or self.layer.data is not self._data:
+            self._data[window] = patch.after
+            return
+        with self._ours():
+            if isinstance(self._data, np.ndarray):
+                ys, xs = np.nonzero(patch.before != patch.after)
+                values = patch.after[ys, xs]
+                self.layer.data_setitem(_indices(patch, ys, xs), values)
+            else:  # indexing point by point is slow in chunked arrays
+                self._data[window] = patch.after
+                self.layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def color(self, object_id: int) -> str:
+        """Colour of an object in the layer, as #rrggbb."""
+        rgba = self.layer.get_color(object_id) if self.layer is not None else None
+        if rgba is None:
+            return "#888888"
+        return "#" + "".join(f"{round(float(v) * 255):02x}" for v in rgba[:3])
+
+    def close(self) -> None:
+        """Stop listening; the layer stays."""
+        if self.layer is not None:
+            self.layer.events.paint.disconnect(self._on_paint)
+
+    def _make(self, data: Any) -> Any:
+        from napari.layers import Labels
+
+        name = f"{self.image.name} · {ROLE}"
+        tag = {"role": ROLE, "image": self.image.unique_id}
+        layer = Labels(
+            data, name=name, opacity=0.5, metadata={TAG: tag},
+            **place_of(self.image, data.ndim),
+        )  # fmt: skip
+        selection = set(self.viewer.layers.selection)
+        self.viewer.layers.insert(self.viewer.layers.index(self.image) + 1, layer)
+        self.viewer.layers.selection = selection
+        return layer
+
+    def _take(self, layer: Any) -> None:
+        self.layer = layer
+        layer.events.paint.connect(self._on_paint)
+        self.made(layer)
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        before, self._writing = self._writing, True
+        try:
+            yield
+        finally:
+            self._writing = before
+
+    def _on_paint(self, event: Any) -> None:
+        if not self._writing:
+            self.painted(painted_patches(event.value, self.layer.data, self.axis))
+
+
+def painted_patches(atoms: Sequence[Any], data: Any, axis: int = 0) -> list[LabelPatch]:
+    """Turn one entry of a Labels layer's history into patches, one for each plane.
+
+    Parameters
+    ----------
+    atoms : sequence
+        Value of ``Labels.events.paint``: each one either has `slice_key`, `mask` and
+        `old_values` (brush, fill, polygon), or is (indices, old, new)
+        (``data_setitem``).
+    data : array-like
+        The layer's data after painting.
+    axis : int
+        Axis of the planes among the last three.
+    """
+    spans = [_span(atom) for atom in atoms]
+    start = np.min([[s.start for s in span] for span in spans], axis=0)
+    stop = np.max([[s.stop for s in span] for span in spans], axis=0)
+    whole = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    after = np.array(data[whole])
+    before = after.copy()
+    for atom in reversed(atoms):
+        _restore(before, atom, start)
+    return list(_by_plane(before, after, whole, axis))
+
+
+def _span(atom: Any) -> tuple[slice, ...]:
+    if hasattr(atom, "slice_key"):
+        return tuple(atom.slice_key)
+    axes = (np.atleast_1d(np.asarray(i)) for i in atom[0])
+    return tuple(slice(int(a.min()), int(a.max()) + 1) for a in axes)
+
+
+def _restore(before: np.ndarray, atom: Any, start: np.ndarray) -> None:
+    if not hasattr(atom, "slice_key"):
+        indices, old, _ = atom
+        before[
+            tuple(np.asarray(i) - s for i, s in zip(indices, start, strict=True))
+        ] = old
+        return
+    pairs = zip(atom.slice_key, start, strict=True)
+    part = before[tuple(slice(k.start - s, k.stop - s) for k, s in pairs)]
+    if atom.mask is None:
+        part[...] = atom.old_values
+    else:
+        part[atom.mask] = atom.old_values
+
+
+def _by_plane(
+    before: np.ndarray, after: np.ndarray, whole: tuple[slice, ...], axis: int
+) -> Iterator[LabelPatch]:
+    ndim = before.ndim
+    hidden = [] if ndim == 2 else [*range(ndim - 3), ndim - 3 + axis]
+    shown = [a for a in range(ndim) if a not in hidden]
+    y, x = (whole[a] for a in shown)
+    for offsets in np.ndindex(*(before.shape[a] for a in hidden)):
+        cut: list[Any] = [slice(None)] * ndim
+        for a, i in zip(hidden, offsets, strict=True):
+            cut[a] = i
+        was, now = before[tuple(cut)], after[tuple(cut)]
+        if (was != now).any():
+            index = tuple(
+                whole[a].start + i for a, i in zip(hidden, offsets, strict=True)
+            )
+            plane = Plane(index, axis if hidden else 0)
+            bbox = (y.start, x.start, y.stop, x.stop)
+            yield LabelPatch(plane, bbox, was.copy(), now.copy())
+
+
+def _indices(patch: LabelPatch, ys: np.ndarray, xs: np.ndarray) -> tuple[Any, ...]:
+    """One index array an axis; int32, since the layer keeps them in its own history."""
+    shown = iter((ys + patch.bbox[0], xs + patch.bbox[1]))
+    return tuple(
+        next(shown).astype(np.int32)
+        if isinstance(s, slice)
+        else np.full(len(ys), s, np.int32)
+        for s in patch.plane.slicer()
+    )

@@ -1,0 +1,130 @@
+"""What runs in the worker before the first mask: weights, libraries, a session."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_sam._napari.state import ModelChoice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_sam.core.intensity import IntensityMapping
+    from napari_sam.core.planes import Plane
+    from napari_sam.io.volume import Volume
+    from napari_sam.models.base import PromptableModel
+    from napari_sam.session import Session
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a session is to be made of."""
+
+    volume: Volume
+    model: str
+    labels: Any = None
+    """Labels to continue, or None for new ones."""
+    intensity: IntensityMapping | None = None
+    path: str | None = None
+    """Folder of a saved session to open instead of a new one."""
+
+
+def model_choices() -> tuple[ModelChoice, ...]:
+    """Every model known by name, for the list in the panel."""
+    from napari_sam.models.registry import list_models
+
+    return tuple(
+        ModelChoice(m.name, m.cached or not m.url, m.license) for m in list_models()
+    )
+
+
+def download_notice(name: str) -> str:
+    """What to read before a model is downloaded; "" when nothing has to be."""
+    from napari_sam.models.registry import list_models
+
+    known = next((m for m in list_models() if m.name == name), None)
+    return "" if known is None or known.cached or not known.url else known.notice
+
+
+def load_model(name: str) -> PromptableModel:
+    """Load a model by name or path, without holding up the other threads for long."""
+    preload_torch()
+    from napari_sam.models.registry import load_model as load
+
+    return load(name)
+
+
+def download(name: str) -> Iterator[tuple[int, int]]:
+    """Fetch a model's weights; yields (megabytes so far, megabytes in all)."""
+    from napari_sam.models.registry import download as fetch
+
+    for done, total in fetch(name):
+        yield round(done / 1e6), round(total / 1e6)
+
+
+def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Session:
+    """Make or open a session; takes seconds, so call it in the worker."""
+    model = load(wanted.model)
+    from napari_sam.session import Session
+
+    if wanted.path is not None:
+        return Session.load(wanted.path, volume=wanted.volume, model=model)
+    intensity = wanted.intensity or wanted.volume.intensity
+    return Session(wanted.volume, model, intensity=intensity, labels=wanted.labels)
+
+
+def embed_all(
+    session: Session, here: Plane, cancelled: Callable[[], bool]
+) -> Iterator[tuple[int, int]]:
+    """Encode all planes along an axis, the nearest first; yields (done, total)."""
+    from napari_sam.core.planes import count_planes, plane_at
+    from napari_sam.engine.encode import encode_volume
+
+    shape, axis = session.volume.shape, here.axis
+    start = here.linear(shape)
+    order = sorted(range(count_planes(shape, axis)), key=lambda i: abs(i - start))
+    return encode_volume(
+        session.volume,
+        session.model,
+        session.store(axis),
+        planes=[plane_at(shape, i, axis) for i in order],
+        axis=axis,
+        cancel=cancelled,
+        intensity=session.predictor.intensity,
+    )
+
+
+def short(name: str) -> str:
+    """Name of a model, or the last part of a checkpoint's path."""
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def preload_torch() -> None:
+    """Map torch's big libraries into the process before it is imported.
+
+    ``import torch`` maps them while it holds the interpreter's lock, and every other
+    thread stands still for 0.3 to 0.5 s. A foreign call gives the lock away meanwhile;
+    the import then finds them there.
+    """
+    if "torch" in sys.modules or sys.platform == "win32":
+        return
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return
+    suffix = "dylib" if sys.platform == "darwin" else "so"
+    folder = Path(spec.origin).parent / "lib"
+    dlopen = ctypes.CDLL(None).dlopen
+    dlopen.restype, dlopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
+    for name in ("torch_cpu", "torch_cuda"):
+        library = folder / f"lib{name}.{suffix}"
+        if library.exists() and not dlopen(os.fsencode(library), os.RTLD_NOW):
+            logger.debug("could not load %s ahead of torch", library)

@@ -1,0 +1,116 @@
+"""What the panel shows: one frozen snapshot, made by the controller, drawn by views."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from psygnal import Signal
+
+from napari_sam.errors import NapariSamError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from napari_sam._napari.prompt_layers import Tool
+    from napari_sam.core.history import Rule
+
+logger = logging.getLogger(__name__)
+
+StatusKind = Literal["info", "busy", "error"]
+
+AXES = ("z", "y", "x")
+"""Names of the last three axes, as the panel shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """One line of the model list."""
+
+    name: str
+    cached: bool = True
+    """Whether its weights are on this machine."""
+    license: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Thumbnail:
+    """One candidate as a small picture."""
+
+    score: float
+    """Predicted IoU, about 0..1."""
+    picture: np.ndarray | None = None
+    """(h, w, 3), uint8; None until it has been drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class PanelState:
+    """Everything the panel shows."""
+
+    models: tuple[ModelChoice, ...] = ()
+    model: str = "nano"
+    """Chosen name or checkpoint path."""
+    model_note: str = ""
+    """Device and licence, or what is missing."""
+    images: tuple[str, ...] = ()
+    image: int = -1
+    """Index into `images`; -1 for none."""
+    ndim: int = 2
+    """Spatial axes of the image."""
+    axis: int = 0
+    image_note: str = ""
+    """Size, channels and spacing of the image."""
+    window: tuple[float, float] | None = None
+    """Raw values shown to the model as black and white; None until they are known."""
+    own_colors: bool = False
+    """Colour images go to the model as they are."""
+    follow: bool = False
+    is_ct: bool = False
+    object_id: int = 1
+    color: str = "#888888"
+    rule: Rule = "keep"
+    tool: Tool = "point"
+    polarity: int = 1
+    thumbnails: tuple[Thumbnail, ...] = ()
+    chosen: int = 0
+    can_undo: bool = False
+    can_redo: bool = False
+    can_export: bool = False
+    """Whether there are masks to write."""
+    can_embed: bool = False
+    progress: tuple[int, int] | None = None
+    """(done, total) of the long work under way; None when there is none."""
+    progress_text: str = ""
+    status: str = ""
+    status_kind: StatusKind = "info"
+
+
+class Board:
+    """Holds the snapshot on show and tells when it changes."""
+
+    changed = Signal(PanelState)
+    failed = Signal(str)
+    """Something could not be done; the text says what to do about it."""
+
+    def __init__(self, state: PanelState) -> None:
+        self.state = state
+
+    def update(self, **fields: Any) -> None:
+        """Show other values; the panel is drawn anew even when nothing differs."""
+        self.state = replace(self.state, **fields)
+        self.changed(self.state)
+
+    def say(self, text: str, kind: StatusKind = "info") -> None:
+        """Say what is happening, and what to do next."""
+        self.update(status=text, status_kind=kind)
+
+    def fail(self, error: Exception) -> None:
+        """Show an error; nothing else changes."""
+        text = str(error)
+        if not isinstance(error, NapariSamError):
+            logger.error("unexpected error", exc_info=error)
+            text = f"{type(error).__name__}: {error}"
+        text = text[:1].upper() + text[1:]
+        self.say(text, "error")
+        self.failed(text)

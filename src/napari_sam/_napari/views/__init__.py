@@ -1,0 +1,1 @@
+"""Qt widgets: values in through setters, wishes out through signals, no napari."""

@@ -1,0 +1,47 @@
+"""Results: export to files, save and open the session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QMenu, QWidget
+
+from napari_sam._napari.views.section import Section, button
+
+if TYPE_CHECKING:
+    from napari_sam._napari.state import PanelState
+
+FORMATS = {
+    "ome_zarr": "OME-Zarr labels…",
+    "coco": "COCO JSON…",
+    "tiff": "TIFF…",
+}
+"""Formats to export to, and their names in the menu."""
+
+
+class OutputView(Section):
+    """Export menu, save and open."""
+
+    export_wanted = Signal(str)
+    """A key of `FORMATS`."""
+    save_wanted = Signal()
+    open_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Results", parent)
+        self.export = button("Export", "Write the masks to a file")
+        menu = QMenu(self.export)
+        for key, text in FORMATS.items():
+            menu.addAction(text, lambda k=key: self.export_wanted.emit(k))
+        self.export.setMenu(menu)
+        self.save = button("Save…", "Save prompts, masks and history to continue later")
+        self.save.clicked.connect(self.save_wanted)
+        self.open = button("Open…", "Continue a saved session")
+        self.open.clicked.connect(self.open_wanted)
+        self.add("", self.export, self.save, self.open)
+
+    def show_state(self, state: PanelState) -> None:
+        """Offer what there is to write."""
+        self.export.setEnabled(state.can_export)
+        self.save.setEnabled(state.can_export)

@@ -1,0 +1,117 @@
+"""The armed tool, the candidates that the last click gave, undo and redo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QButtonGroup, QToolButton, QWidget
+
+from napari_sam._napari.views.section import Section, button, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from napari_sam._napari.state import PanelState, Thumbnail
+
+N_CANDIDATES = 3
+THUMBNAIL_SIDE = 72
+"""Pixels of a candidate's picture."""
+
+
+class PromptView(Section):
+    """Point + / point - / box as one switch, candidates, undo and redo."""
+
+    tool_chosen = Signal(str, int)
+    """Tool ("point" or "box") and the sign of its points (1 or 0)."""
+    candidate_chosen = Signal(int)
+    undo_wanted = Signal()
+    redo_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Prompt", parent)
+        self.plus = button(
+            "+ Point (P)", "Left click: this belongs to the object", checkable=True
+        )
+        self.minus = button(
+            "− Point (T)",
+            "Left click: this is not in the object. T switches between + and −",
+            checkable=True,
+        )
+        self.box = button("Box (B)", "Drag a box around the object", checkable=True)
+        self._tools = QButtonGroup(self)
+        tools = [
+            (self.plus, "point", 1),
+            (self.minus, "point", 0),
+            (self.box, "box", 1),
+        ]
+        for made, tool, sign in tools:
+            self._tools.addButton(made)
+            made.clicked.connect(
+                lambda _=False, t=tool, s=sign: self.tool_chosen.emit(t, s)
+            )
+        self.candidates = [self._candidate(k) for k in range(N_CANDIDATES)]
+        self.undo = button("Undo (Ctrl-Z)", "Take the last change back")
+        self.redo = button("Redo (Ctrl-Shift-Z)", "Do it again")
+        self.undo.clicked.connect(self.undo_wanted)
+        self.redo.clicked.connect(self.redo_wanted)
+        self.add("", self.plus, self.minus, self.box)
+        self.add("", *self.candidates)
+        self.add("", self.undo, self.redo)
+        self._drawn: tuple[Thumbnail, ...] | None = None
+
+    def show_state(self, state: PanelState) -> None:
+        """Show the armed tool, the candidates and what can be undone."""
+        armed = {("point", 1): self.plus, ("point", 0): self.minus}.get(
+            (state.tool, state.polarity), self.box
+        )
+        with silent(self.plus, self.minus, self.box):
+            armed.setChecked(True)
+        self.undo.setEnabled(state.can_undo)
+        self.redo.setEnabled(state.can_redo)
+        if state.thumbnails is not self._drawn:
+            self._drawn = state.thumbnails
+            for k, made in enumerate(self.candidates):
+                given = state.thumbnails[k : k + 1]
+                _draw(made, given[0] if given else None)
+        for k, made in enumerate(self.candidates):
+            made.setChecked(k == state.chosen and k < len(state.thumbnails))
+
+    def _candidate(self, k: int) -> QToolButton:
+        made = QToolButton()
+        made.setCheckable(True)
+        made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+        made.setIconSize(QSize(THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        made.setFixedSize(THUMBNAIL_SIDE + 14, THUMBNAIL_SIDE + 26)
+        made.setToolTip("Take this mask instead (C goes to the next one)")
+        made.setStyleSheet(
+            "QToolButton { border: 2px solid transparent; border-radius: 4px; }"
+            "QToolButton:checked { border-color: #3b9cff; }"
+            "QToolButton:hover:!checked { border-color: rgba(128, 128, 128, 150); }"
+        )
+        made.clicked.connect(lambda _=False: self.candidate_chosen.emit(k))
+        return made
+
+
+def _draw(made: QToolButton, thumbnail: Thumbnail | None) -> None:
+    made.setEnabled(thumbnail is not None)
+    made.setText("–" if thumbnail is None else f"{thumbnail.score:.2f}")
+    picture = thumbnail.picture if thumbnail is not None else None
+    made.setIcon(QIcon(_pixmap(picture)))
+
+
+def _pixmap(picture: np.ndarray | None) -> QPixmap:
+    """(h, w, 3) uint8 -> a square pixmap; an empty frame for None."""
+    square = QPixmap(THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    square.fill(Qt.GlobalColor.transparent)
+    if picture is None:
+        return square
+    h, w = picture.shape[:2]
+    image = QImage(picture.tobytes(), w, h, 3 * w, QImage.Format.Format_RGB888)
+    return QPixmap.fromImage(image).scaled(
+        square.size(),
+        Qt.AspectRatioMode.KeepAspectRatio,
+        Qt.TransformationMode.SmoothTransformation,
+    )

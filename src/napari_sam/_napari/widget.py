@@ -1,0 +1,127 @@
+"""The dock widget: joins the panel to the controller, and asks for files."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
+
+from napari_sam._napari.controller import Controller
+from napari_sam._napari.jobs import Jobs
+from napari_sam._napari.main_thread import MainThread
+from napari_sam._napari.views.panel import Panel
+
+if TYPE_CHECKING:
+    import napari
+
+CHECKPOINTS = "Checkpoints (*.pth *.pt *.safetensors);;All files (*)"
+EXPORTS = {
+    "ome_zarr": ("OME-Zarr labels (*.zarr)", ".zarr", "write_ome_zarr_labels"),
+    "coco": ("COCO JSON (*.json)", ".json", "write_coco"),
+    "tiff": ("TIFF (*.tif *.tiff)", ".tif", "write_tiff"),
+}
+"""File filter, suffix and writer of each export format."""
+
+
+class SegmentWidget(QWidget):  # type: ignore[misc]
+    """Segment Anything in napari: click on the image, get a mask.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+    """
+
+    def __init__(
+        self, napari_viewer: napari.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        # Layers are told apart by identity, which napari's proxy for plugins hides.
+        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.main_thread = MainThread()
+        self.jobs = Jobs(self.main_thread.post)
+        self.panel = Panel()
+        self.controller = Controller(viewer, self.jobs)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.panel)
+        self._connect_wishes()
+        board = self.controller.board
+        board.changed.connect(self.panel.show_state)
+        board.failed.connect(_notify)
+        self.controller.download_wanted.connect(self._on_download_wanted)
+        self.panel.show_state(board.state)
+        weakref.finalize(self, self.controller.close)
+        # Qt deletes the widget with its window, without a close event.
+        self.destroyed.connect(self.controller.close)
+
+    def _connect_wishes(self) -> None:
+        do, panel = self.controller, self.panel
+        panel.model.model_chosen.connect(do.use_model)
+        panel.model.file_wanted.connect(self._choose_checkpoint)
+        panel.image.image_chosen.connect(lambda i: do.use_image(do.images[i]))
+        panel.image.axis_chosen.connect(do.use_axis)
+        panel.image.window_chosen.connect(do.use_window)
+        panel.image.follow_chosen.connect(do.follow_contrast)
+        panel.image.embed_wanted.connect(do.embed)
+        panel.object.object_chosen.connect(do.select_object)
+        panel.object.new_wanted.connect(do.new_object)
+        panel.object.delete_wanted.connect(do.delete_object)
+        panel.object.rule_chosen.connect(do.set_rule)
+        panel.prompt.tool_chosen.connect(do.arm)
+        panel.prompt.candidate_chosen.connect(do.choose)
+        panel.prompt.undo_wanted.connect(do.undo)
+        panel.prompt.redo_wanted.connect(do.redo)
+        panel.output.export_wanted.connect(self._export)
+        panel.output.save_wanted.connect(self._save)
+        panel.output.open_wanted.connect(self._open)
+        panel.status.cancel_wanted.connect(do.cancel)
+
+    def _choose_checkpoint(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Checkpoint", "", CHECKPOINTS)
+        if path:
+            self.controller.use_model(path)
+
+    def _on_download_wanted(self, name: str, notice: str) -> None:
+        answer = QMessageBox.question(self, f"Download {name}?", notice)
+        if answer == QMessageBox.StandardButton.Yes:
+            self.controller.use_model(name, agreed=True)
+
+    def _export(self, key: str) -> None:
+        import napari_sam
+
+        kind, suffix, writer = EXPORTS[key]
+        path, _ = QFileDialog.getSaveFileName(self, "Export", f"masks{suffix}", kind)
+        if not path:
+            return
+        path = path if path.endswith(suffix) else path + suffix
+        write = getattr(napari_sam, writer)
+        self.controller.run(
+            f"Writing {path}…", lambda s: write(path, s), lambda _: f"Wrote {path}."
+        )
+
+    def _save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save session", "work.nsam", "Sessions (*.nsam)"
+        )
+        if path:
+            path = path if path.endswith(".nsam") else f"{path}.nsam"
+            self.controller.save(path)
+
+    def _open(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Open a session folder (.nsam)")
+        if path:
+            self.controller.open_saved(path)
+
+
+def _notify(text: str) -> None:
+    from napari.utils.notifications import show_warning
+
+    show_warning(text)
+
+
+def controller_of(viewer: Any) -> Controller:
+    """Return the controller of a viewer's widget, which is opened when it is not."""
+    _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    controller: Controller = widget.controller
+    return controller

@@ -232,29 +232,38 @@ def choose_window(
 ) -> Window:
     """Choose where a model looks first for these prompts.
 
-    The finest level at which everything said (and the mask so far) lies inside one
+    The window of the click before, while the prompts still lie well inside it. Else
+    the finest level at which everything said (and the mask so far) lies inside one
     tile with a margin of an eighth of a tile on each side; a lone point starts at the
     level the user's view shows. A grid tile is taken where it holds all that with the
     margin, so that stored embeddings serve; otherwise a window centred on it.
     """
     extent = prompts.extent()
-    drawn = prompts.box or prompts.polygon_box() or prompts.mask
+    if before is not None and _inside(extent, before.window, grid, grid.side / 16):
+        return before.window
     if before is not None and before.chosen.mask.size:
         extent = _around(extent, before.chosen.bbox)
+    drawn = prompts.box or prompts.polygon_box() or prompts.mask
     level = _level_for(extent, grid, 0 if drawn else prompts.level)
     scale = 1 << level
     y0, x0, y1, x1 = (v / scale for v in extent)
     center = (y0 + y1) / 2 - 0.5, (x0 + x1) / 2 - 0.5
-    shape = grid.level_shape(level)
     tile = grid.owner(level, *center).window
-    margin = grid.side / 8 - 1
-    inside = (
-        (y0 - margin >= tile.y0 or tile.y0 == 0)
-        and (x0 - margin >= tile.x0 or tile.x0 == 0)
-        and (y1 + margin <= tile.y0 + tile.h or tile.y0 + tile.h == shape[0])
-        and (x1 + margin <= tile.x0 + tile.w or tile.x0 + tile.w == shape[1])
+    if _inside(extent, tile, grid, grid.side / 8 - 1):
+        return tile
+    return window_around(center, level, grid.level_shape(level), grid.side)
+
+
+def _inside(extent: Box, window: Window, grid: TileGrid, margin: float) -> bool:
+    """Whether a level-0 box lies `margin` inside the edges that cut the image."""
+    h, w = grid.level_shape(window.level)
+    y0, x0, y1, x1 = window.box_to_window(extent)
+    return (
+        (y0 >= margin or window.y0 == 0)
+        and (x0 >= margin or window.x0 == 0)
+        and (y1 <= window.h - margin or window.y0 + window.h == h)
+        and (x1 <= window.w - margin or window.x0 + window.w == w)
     )
-    return tile if inside else window_around(center, level, shape, grid.side)
 
 
 def _level_for(extent: Box, grid: TileGrid, start: int) -> int:

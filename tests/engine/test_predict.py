@@ -1,0 +1,159 @@
+"""Predictor: the same mask wherever tiles lie, and as little work as a click needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_sam.core.masks import mask_iou
+from napari_sam.core.planes import Plane
+from napari_sam.core.prompts import Prompts
+from napari_sam.core.tiles import TileGrid
+from napari_sam.engine.encode import open_store
+from napari_sam.engine.predict import Predictor, choose_window
+from napari_sam.errors import Cancelled
+from napari_sam.io.volume import open_volume
+from napari_sam.testing import ToyModel, phantom_image, phantom_volume
+
+PLANE = Plane(())
+
+
+def disc(
+    shape: tuple[int, int], center: tuple[float, float], radius: float
+) -> np.ndarray:
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return (y - center[0]) ** 2 + (x - center[1]) ** 2 <= radius**2
+
+
+def image_of(mask: np.ndarray) -> np.ndarray:
+    return np.where(mask, 200, 40).astype(np.uint8)
+
+
+@settings(max_examples=40)
+@given(
+    side=st.sampled_from([64, 96, 128]),
+    height=st.integers(40, 500),
+    width=st.integers(40, 500),
+    y=st.floats(0.15, 0.85),
+    x=st.floats(0.15, 0.85),
+    radius=st.integers(5, 20),
+)
+def test_an_object_smaller_than_a_tile_is_whole_wherever_seams_lie(
+    side, height, width, y, x, radius
+):
+    center = (round(y * height), round(x * width))
+    truth = disc((height, width), center, radius)
+    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=side))
+    mask = predictor.predict(Prompts.of(points=[center]), PLANE).chosen
+    assert mask_iou(mask.full(truth.shape), truth) >= 0.99
+
+
+@pytest.mark.parametrize("radius", [70, 150, 260])
+def test_an_object_larger_than_a_tile_gets_one_whole_mask(radius):
+    truth = disc((640, 700), (310, 350), radius)
+    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=128))
+    mask = predictor.predict(Prompts.of(points=[(310, 350)]), PLANE).chosen
+    assert mask_iou(mask.full(truth.shape), truth) >= 0.95
+
+
+def test_a_click_near_the_rim_of_a_large_object_gets_all_of_it():
+    truth = disc((640, 700), (310, 350), 200)
+    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=128))
+    mask = predictor.predict(Prompts.of(points=[(310, 160)]), PLANE).chosen
+    assert mask_iou(mask.full(truth.shape), truth) >= 0.95
+
+
+def test_prompts_far_apart_are_all_heard():
+    one, other = disc((600, 600), (80, 80), 60), disc((600, 600), (500, 520), 60)
+    predictor = Predictor(open_volume(image_of(one | other)), ToyModel(input_side=128))
+    prompts = Prompts.of(points=[(80, 80), (500, 520)])
+    mask = predictor.predict(prompts, PLANE).chosen
+    assert mask_iou(mask.full(one.shape), one | other) >= 0.85
+
+
+def test_one_click_on_a_huge_image_encodes_one_window():
+    model = ToyModel(input_side=64)
+    image = np.zeros((4000, 3000), np.uint8)
+    image[disc(image.shape, (1999, 1600), 12)] = 200
+    predictor = Predictor(open_volume(image), model)
+    predictor.predict(Prompts.of(points=[(1999, 1600)]), PLANE)
+    assert model.n_encoded == 1
+    predictor.predict(Prompts.of(points=[(1999, 1600), (2003, 1600)]), PLANE)
+    assert model.n_encoded == 1
+
+
+def test_stored_embeddings_are_used_and_new_ones_kept(tmp_path):
+    phantom = phantom_volume()
+    volume, model = open_volume(phantom.image), ToyModel()
+    store = open_store(volume, model, tmp_path / "e")
+    z, y, x = phantom.center(1)
+    prompts = Prompts.of(points=[(y, x)])
+    first = Predictor(volume, model, stores=lambda axis: store)
+    a = first.predict(prompts, Plane((z,))).chosen
+    assert model.n_encoded == 1 and store.count()[0] == 1
+    second = Predictor(volume, model, stores=lambda axis: store)
+    b = second.predict(prompts, Plane((z,))).chosen
+    assert model.n_encoded == 1
+    assert a.bbox == b.bbox and np.array_equal(a.mask, b.mask)
+
+
+def test_memory_for_embeddings_is_bounded():
+    phantom = phantom_volume()
+    model = ToyModel()
+    volume = open_volume(phantom.image)
+    one = Predictor(volume, model).embedding(Plane((0,)), _whole(volume)).nbytes
+    predictor = Predictor(volume, model, cache_bytes=3 * one)
+    for z in range(8):
+        predictor.embedding(Plane((z,)), _whole(volume))
+    before = model.n_encoded
+    predictor.embedding(Plane((7,)), _whole(volume))
+    assert model.n_encoded == before
+    predictor.embedding(Plane((0,)), _whole(volume))
+    assert model.n_encoded == before + 1
+
+
+def test_cancel_stops_between_steps():
+    phantom = phantom_image()
+    predictor = Predictor(open_volume(phantom.image), ToyModel())
+    with pytest.raises(Cancelled):
+        predictor.predict(
+            Prompts.of(points=[phantom.center(1)]), PLANE, cancel=lambda: True
+        )
+
+
+@settings(max_examples=100)
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    a=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    b=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_the_window_holds_every_prompt_and_lies_in_the_image(height, width, a, b):
+    grid = TileGrid.of((height, width), 128)
+    points = [(p[0] * (height - 1), p[1] * (width - 1)) for p in (a, b)]
+    window = choose_window(Prompts.of(points=points), grid)
+    rows, cols = grid.level_shape(window.level)
+    assert 0 <= window.y0 and window.y0 + window.h <= rows
+    assert 0 <= window.x0 and window.x0 + window.w <= cols
+    for y, x in points:
+        wy, wx = window.to_window(y, x)
+        assert -0.5 <= wy <= window.h - 0.5 and -0.5 <= wx <= window.w - 0.5
+
+
+def test_a_polygon_and_a_mask_prompt_find_the_object_they_cover():
+    phantom = phantom_image()
+    truth = phantom.labels == 2
+    y0, x0, y1, x1 = phantom.box(2)
+    predictor = Predictor(open_volume(phantom.image), ToyModel())
+    polygon = [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
+    for prompts in (Prompts.of(polygon=polygon), Prompts.of(mask=truth)):
+        mask = predictor.predict(prompts, PLANE).chosen
+        assert mask_iou(mask.full(truth.shape), truth) >= 0.9
+
+
+def _whole(volume):
+    from napari_sam.core.tiles import Window
+
+    return Window(0, 0, 0, *volume.shape[-2:])

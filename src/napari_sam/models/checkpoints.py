@@ -27,7 +27,7 @@ _READER_ERRORS = (
     RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError,
     AttributeError, AssertionError, ImportError,
 )  # fmt: skip
-"""What torch's reader raises on bytes that are no checkpoint, depending on the bytes."""
+"""What torch's reader raises, depending on the bytes, on what is no checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,8 +194,8 @@ def _read_pickled(path: Path) -> Any:
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     reason = str(error).strip().split("\n")[0][:200]
     return CheckpointError(
-        f"{path.name} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it is "
-        f"cut off, damaged, or of another kind ({type(error).__name__}: {reason}). "
+        f"{path.name} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it "
+        f"is cut off, damaged, or of another kind ({type(error).__name__}: {reason}). "
         "Download it again, or give a .safetensors, .pth or .pt file"
     )
 
@@ -215,8 +215,8 @@ def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
         kinds = sorted({type(v).__name__ for v in getattr(content, "values", list)()})
         raise CheckpointError(
             f"{path.name} holds no table of named tensors (a state_dict) but "
-            f"{type(content).__name__}{f' of {kinds}' if kinds else ''}; expected tensors "
-            f"alone, or under one of the keys {list(_WRAPPERS)}"
+            f"{type(content).__name__}{f' of {kinds}' if kinds else ''}; expected "
+            f"tensors alone, or under one of the keys {list(_WRAPPERS)}"
         )
     for prefix in _PREFIXES:
         if all(k.startswith(prefix) for k in tensors):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -38,7 +39,7 @@ _TOKENS_AT_ONCE = 2048
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """Sizes of prompt encoder and mask decoder; the defaults are every official SAM's."""
+    """Sizes of prompt encoder and mask decoder; the defaults are those of every SAM."""
 
     side: int = 1024
     """Pixels of the model's square frame."""
@@ -120,7 +121,8 @@ class PositionEncoding(nn.Module):
         matrix = self.positional_encoding_gaussian_matrix
         centres = (torch.arange(n, device=matrix.device, dtype=matrix.dtype) + 0.5) / n
         y, x = torch.meshgrid(centres, centres, indexing="ij")
-        return self(torch.stack([x, y], dim=-1)).flatten(0, 1)[None]
+        encoded: Tensor = self(torch.stack([x, y], dim=-1))
+        return encoded.flatten(0, 1)[None]
 
 
 class PromptEncoder(nn.Module):
@@ -146,13 +148,13 @@ class PromptEncoder(nn.Module):
 
     def forward(self, prompts: PromptBatch) -> Tensor:
         """Tokens of points and boxes, (P, T', C); T' is 0 for a mask alone."""
-        parts = []
+        parts: list[Tensor] = []
         if prompts.points_xy is not None and prompts.point_labels is not None:
             parts.append(self._points(prompts, pad=prompts.boxes_xyxy is None))
         if prompts.boxes_xyxy is not None:
             corners = self._encode(prompts.boxes_xyxy.reshape(-1, 2, 2))
-            corners[:, 0] += self.point_embeddings[2].weight[0]  # type: ignore[index]
-            corners[:, 1] += self.point_embeddings[3].weight[0]  # type: ignore[index]
+            corners[:, 0] += self._kind(2)
+            corners[:, 1] += self._kind(3)
             parts.append(corners)
         if parts:
             return torch.cat(parts, dim=1)
@@ -175,14 +177,19 @@ class PromptEncoder(nn.Module):
         points, labels = prompts.points_xy, prompts.point_labels
         assert points is not None and labels is not None
         tokens = self._encode(points)
-        foreground = (labels == 1)[..., None]
-        kind = [e.weight[0] for e in self.point_embeddings]
-        tokens = tokens + torch.where(foreground, kind[1], kind[0])  # type: ignore[arg-type]
+        added = torch.where((labels == 1)[..., None], self._kind(1), self._kind(0))
+        tokens = tokens + added
         if not pad:
             return tokens
         # Without a box, SAM was trained with one more token that stands for no point.
         nothing = self.not_a_point_embed.weight[None].expand(len(tokens), 1, -1)
         return torch.cat([tokens, nothing], dim=1)
+
+    def _kind(self, i: int) -> Tensor:
+        """What a background point, a point, a box's first and second corner add."""
+        embedding = self.point_embeddings[i]
+        assert isinstance(embedding, nn.Embedding)
+        return embedding.weight[0]
 
     def _encode(self, xy: Tensor) -> Tensor:
         encoded: Tensor = self.pe_layer((xy + 0.5) / self.side)
@@ -216,33 +223,33 @@ class Attention(nn.Module):
         q = self._split(self.q_proj(queries))  # (P, T, h, d)
         q = torch.einsum("pthd,hdc->phtc", q, self._by_head(self.k_proj.weight))
         weights = _scores(q.flatten(1, 2) * self.scale, keys).softmax(-1)  # (P, hT, N)
-        mixed = _mix(weights, values).unflatten(1, (self.heads, t))  # (P, h, T, C)
+        mixed = _mix(weights, values).view(p, self.heads, t, -1)  # (P, h, T, C)
         v = torch.einsum("phtc,hdc->pthd", mixed, self._by_head(self.v_proj.weight))
         out: Tensor = self.out_proj(v.reshape(p, t, -1) + self.v_proj.bias)
         return out
 
     def write(self, image: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Image (S, N, C) attends to tokens (P, T, C) -> (P, N, C)."""
-        t = keys.shape[1]
+        p, t, c = keys.shape
         k = self._split(self.k_proj(keys)) * self.scale  # (P, T, h, d)
         bias = torch.einsum("pthd,hd->pht", k, self.q_proj.bias.view(self.heads, -1))
         k = torch.einsum("pthd,hdc->phtc", k, self._by_head(self.q_proj.weight))
         scores = _scores(k.flatten(1, 2), image) + bias.flatten(1)[..., None]
-        weights = scores.unflatten(1, (self.heads, t)).softmax(2)  # (P, h, T, N)
+        weights = scores.view(p, self.heads, t, -1).softmax(2)  # (P, h, T, N)
         v = self._split(self.v_proj(values))
-        out = self.out_proj.weight.unflatten(1, (self.heads, -1))  # (C, h, d)
+        out = self.out_proj.weight.view(c, self.heads, -1)  # (C, h, d)
         v = torch.einsum("pthd,chd->phtc", v, out).flatten(1, 2)  # (P, hT, C)
         return torch.baddbmm(self.out_proj.bias, weights.flatten(1, 2).mT, v)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))
+        return x.view(*x.shape[:-1], self.heads, -1)
 
     def _by_head(self, weight: Tensor) -> Tensor:
-        return weight.unflatten(0, (self.heads, -1))  # (h, d, C)
+        return weight.view(self.heads, -1, weight.shape[-1])  # (h, d, C)
 
 
 class MlpBlock(nn.Module):
-    """Two layers; the activation between them is the family's."""
+    """Two layers with ReLU."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -250,6 +257,7 @@ class MlpBlock(nn.Module):
         self.lin2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
         out: Tensor = self.lin2(F.relu(self.lin1(x)))
         return out
 
@@ -321,11 +329,10 @@ class Mlp(nn.Module):
     def __init__(self, dim: int, hidden: int, out: int, depth: int) -> None:
         super().__init__()
         sizes = [dim, *[hidden] * (depth - 1), out]
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)
-        )
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., out)."""
         for layer in list(self.layers)[:-1]:
             x = F.relu(layer(x))
         out: Tensor = self.layers[-1](x)
@@ -397,7 +404,7 @@ class MaskDecoder(nn.Module):
         up = self.output_upscaling
         p, k, g = len(image), hyper.shape[1], self.grid
         logits = []
-        for part in image.split(_TOKENS_AT_ONCE, dim=1):
+        for part in torch.split(image, _TOKENS_AT_ONCE, dim=1):
             x = _double(up["0"], part)  # (P, n * 4, C / 4)
             x = _double(up["3"], gelu_(up["1"](x)))  # (P, n * 16, C / 8)
             logits.append(hyper @ gelu_(x).mT)  # (P, K, n * 16)
@@ -452,15 +459,15 @@ def gelu_(x: Tensor) -> Tensor:
 def _scores(queries: Tensor, keys: Tensor) -> Tensor:
     """(P, M, C), (S, N, C) -> (P, M, N)."""
     if len(keys) == 1:
-        return (queries.flatten(0, 1) @ keys[0].T).unflatten(0, queries.shape[:2])
-    return queries @ keys.mT
+        return (queries.flatten(0, 1) @ keys[0].T).view(*queries.shape[:2], -1)
+    return torch.bmm(queries, keys.mT)
 
 
 def _mix(weights: Tensor, values: Tensor) -> Tensor:
     """(P, M, N), (S, N, C) -> (P, M, C)."""
     if len(values) == 1:
-        return (weights.flatten(0, 1) @ values[0]).unflatten(0, weights.shape[:2])
-    return weights @ values
+        return (weights.flatten(0, 1) @ values[0]).view(*weights.shape[:2], -1)
+    return torch.bmm(weights, values)
 
 
 def _double(layer: nn.Module, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Weights from the network: resumable, verified, never half a file under a real name."""
+"""Weights from the network: verified, resumable, never half a file under its name."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def iter_download(url: str, path: Path, sha256: str) -> Iterator[tuple[int, int]
 
 
 def is_verified(path: Path, sha256: str) -> bool:
-    """Whether a file has the expected hash; hashed once, then known by size and time."""
+    """Whether a file has the hash expected; hashed once, then known by its time."""
     stamp = _stamp(path, sha256)
     try:
         if json.loads(_note(path).read_text()) == stamp:
@@ -126,7 +126,11 @@ def _transfer(url: str, part: Path) -> Iterator[tuple[int, int]]:
         ) as answer:
             if answer.status_code == requests.codes.requested_range_not_satisfiable:
                 return  # all of it is here; the hash will tell
-            answer.raise_for_status()
+            if not answer.ok:
+                raise DownloadError(
+                    f"{url} answered {answer.status_code} {answer.reason}. If the file "
+                    f"has moved, get it elsewhere and put it at {_final(part)}"
+                )
             if answer.status_code != requests.codes.partial_content:
                 done = 0
             total = done + int(answer.headers.get("Content-Length", -done))
@@ -136,11 +140,6 @@ def _transfer(url: str, part: Path) -> Iterator[tuple[int, int]]:
                     f.write(chunk)
                     done += len(chunk)
                     yield done, total
-    except requests.HTTPError as error:
-        raise DownloadError(
-            f"{url} answered {error.response.status_code} {error.response.reason}. "
-            f"If the file has moved, get it elsewhere and put it at {_final(part)}"
-        ) from error
     except requests.RequestException as error:
         raise _broken_off(url, done, total, type(error).__name__) from error
     if done < total:

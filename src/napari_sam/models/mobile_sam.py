@@ -201,7 +201,7 @@ class Attention(nn.Module):
         return result
 
     def _bias(self) -> Tensor:
-        """Bias of each pair of tokens, (h, w * w, w * w), by |rows| and |columns| apart."""
+        """Bias of each pair of tokens, by rows and columns apart, (h, w * w, w * w)."""
         at = torch.arange(self.window, device=self.attention_biases.device)
         y, x = at.repeat_interleave(self.window), at.repeat(self.window)
         apart_y, apart_x = (y[:, None] - y).abs(), (x[:, None] - x).abs()
@@ -237,7 +237,7 @@ class Block(nn.Module):
         x = self.local_conv(self.attn(x).add_(x)).contiguous()
         on_cpu = x.device.type == "cpu"
         tokens = x.view(-1, x.shape[-1])
-        for part in tokens.split(_TOKENS_AT_ONCE if on_cpu else len(tokens)):
+        for part in torch.split(tokens, _TOKENS_AT_ONCE if on_cpu else len(tokens)):
             part += self.mlp(part)
         return x
 

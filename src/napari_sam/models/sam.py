@@ -216,12 +216,12 @@ class Block(nn.Module):
         """(B, H, W, C) -> the same tensor, changed."""
         on_cpu = x.device.type == "cpu"
         if self.windowed:
-            for band in x.split(self.attn.side if on_cpu else x.shape[1], dim=1):
+            for band in torch.split(x, self.attn.side if on_cpu else x.shape[1], dim=1):
                 band += self.attn.windows(self.norm1(band))
         else:
             x += self.attn.everywhere(self.norm1(x))
         tokens = x.view(-1, x.shape[-1])
-        for part in tokens.split(_TOKENS_AT_ONCE if on_cpu else len(tokens)):
+        for part in torch.split(tokens, _TOKENS_AT_ONCE if on_cpu else len(tokens)):
             part += self.mlp(self.norm2(part))
         return x
 
@@ -256,7 +256,7 @@ class ImageEncoder(nn.Module):
 
 
 def neck(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    """Two convolutions and norms that end every encoder: (B, H, W, C) -> (B, C', H, W)."""
+    """End an encoder: (B, H, W, C) -> (B, C', H, W)."""
     reduce, norm1, mix, norm2 = layers
     x = norm1(F.linear(x, reduce.weight.flatten(1)))  # type: ignore[operator, arg-type]
     x = mix(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)

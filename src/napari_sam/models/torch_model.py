@@ -225,8 +225,11 @@ class TorchModel:
         if first.mask_input is not None:
             masks = np.stack([p.mask_input for p in prompts])  # type: ignore[misc]
         return PromptBatch(
-            self._tensor(points), self._tensor(labels), self._tensor(boxes), self._tensor(masks)
-        )  # fmt: skip
+            self._tensor(points),
+            self._tensor(labels),
+            self._tensor(boxes),
+            self._tensor(masks),
+        )
 
     def _tensor(self, values: np.ndarray | None) -> Tensor | None:
         if values is None:
@@ -239,7 +242,7 @@ class TorchModel:
         size: int,
         run: Callable[[Sequence[_Item]], list[_Result]],
     ) -> list[_Result]:
-        """Run in batches; where memory runs out, in halves, and in the end on the CPU."""
+        """Run in batches; where memory runs out, in halves, at last on the CPU."""
         done: list[_Result] = []
         while len(done) < len(items):
             try:
@@ -275,7 +278,7 @@ class TorchModel:
 
 
 def resolve_device(name: str) -> torch.device:
-    """ "auto" -> CUDA, else Apple's GPU, else the CPU; other names are checked.
+    """Choose for "auto": CUDA, else Apple's GPU, else the CPU; other names are checked.
 
     Raises
     ------
@@ -291,7 +294,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ModelError(
-            f"unknown device {name!r}; expected 'auto', 'cpu', 'cuda', 'cuda:1' or 'mps'"
+            f"unknown device {name!r}; expected 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'"
         ) from error
     seen = {"cpu": True, "mps": mps, "cuda": torch.cuda.is_available()}
     if not seen.get(device.type, False):

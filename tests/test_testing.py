@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -130,6 +133,59 @@ def test_toy_counts_its_work():
     embedding = model.encode(np.zeros((3, 8, 8, 3), np.uint8))[0]
     model.decode_many(embedding, [click((1, 1))] * 2)
     assert (model.n_encode_calls, model.n_encoded, model.n_decoded) == (1, 3, 2)
+
+
+class WorstFirst(ToyModel):
+    def decode(self, embedding, prompts):
+        return super().decode(embedding, prompts)[::-1]
+
+
+class Loose(ToyModel):
+    def decode(self, embedding, prompts):
+        shape = embedding.original_size
+        found = super().decode(embedding, prompts)
+        return [replace(c, bbox=(0, 0, *shape), mask=c.full(shape)) for c in found]
+
+
+class Forgetful(ToyModel):
+    def decode_many(self, embedding, prompts):
+        return [self.decode(embedding, prompts[0]) for _ in prompts]
+
+
+class Huge(ToyModel):
+    def encode(self, batch):
+        found = super().encode(batch)
+        return [
+            replace(e, features={"colors": e.features["colors"] * 1e6}) for e in found
+        ]
+
+
+class Careless(ToyModel):
+    def encode(self, batch):
+        return super().encode(batch.astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("make", "test"),
+    [
+        (WorstFirst, "test_lone_click_gives_alternatives_best_first"),
+        (Loose, "test_candidates_are_tight_crops_inside_the_window"),
+        (Forgetful, "test_decode_many_equals_decode"),
+        (Huge, "test_features_fit_float16"),
+        (Careless, "test_encode_refuses_what_is_not_uint8_rgb"),
+    ],
+)
+def test_contract_catches_models_that_break_it(make, test):
+    model, phantom = make(64), phantom_image((64, 64), n_objects=4)
+    subjects = {
+        "model": model,
+        "phantom": phantom,
+        "embedding": encode(model, phantom.image),
+    }
+    check = getattr(ModelContract(), test)
+    wanted = inspect.signature(check).parameters
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check(**{name: subjects[name] for name in wanted})
 
 
 def test_toys_of_different_features_have_different_checksums():

@@ -1,1 +1,1 @@
-"""napari_sam.engine."""
+"""What is done with a model: encoding volumes, predicting masks from prompts."""

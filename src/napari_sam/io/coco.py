@@ -1,4 +1,4 @@
-"""Write the objects of a session as COCO JSON: run-length masks, one image a plane."""
+"""Objects of a session as COCO JSON: run-length masks, one image a plane."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.core.masks import LabelPatch, crop_mask
+from napari_sam.core.planes import Plane
+from napari_sam.errors import VolumeError
 from napari_sam.io.label_objects import iter_objects, iter_planes
 from napari_sam.io.whole_files import write_whole
 
@@ -15,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_sam.core.masks import Bbox
-    from napari_sam.core.planes import Plane
     from napari_sam.session import Session
 
 _LONGEST_RUN = 2**32 - 1
@@ -180,3 +182,151 @@ def _image(session: Session, plane: Plane, image_id: int) -> dict[str, Any]:
 def _axis(session: Session) -> int:
     axes = {plane.axis for states in session.objects.values() for plane in states}
     return axes.pop() if len(axes) == 1 else 0
+
+
+def read_coco(path: str | os.PathLike[str], session: Session) -> list[int]:
+    """Paint the annotations of a COCO file into a session; each can be undone.
+
+    Masks may be run-length encoded or polygons. An annotation that brings no
+    ``object_id`` becomes a new object, and one whose image brings no ``plane`` goes to
+    plane 0. Pixels of other objects are kept or overwritten as `session.rule` says.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.json`` file, of `write_coco` or another program.
+    session : Session
+
+    Returns
+    -------
+    list of int
+        Object ids, in the order of the annotations.
+
+    Raises
+    ------
+    VolumeError
+        If the file is no COCO JSON, or its images have another size than the planes.
+    """
+    images, annotations = _load(path)
+    ids = []
+    for annotation in annotations:
+        image = images[annotation["image_id"]]
+        plane = _plane(image, session)
+        bbox, mask = _decode(annotation, (int(image["height"]), int(image["width"])))
+        object_id = int(annotation.get("object_id") or session.new_object())
+        ids.append(object_id)
+        if mask.any():
+            _paint(session, plane, bbox, mask, object_id)
+    return ids
+
+
+def _load(
+    path: str | os.PathLike[str],
+) -> tuple[dict[Any, dict[str, Any]], list[dict[str, Any]]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        images = {image["id"]: image for image in content["images"]}
+        annotations = list(content["annotations"])
+        known = all(a["image_id"] in images for a in annotations)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise VolumeError(f"{str(path)!r} is no COCO JSON file: {error!r}") from error
+    if not known:
+        raise VolumeError(
+            f"{str(path)!r} has annotations of images that it does not list: the file "
+            "is not complete"
+        )
+    return images, annotations
+
+
+def _plane(image: dict[str, Any], session: Session) -> Plane:
+    shape = session.volume.shape
+    given = image.get("plane")
+    plane = Plane.of(shape, 0 if given is None else Plane.from_json(given))
+    size = (int(image["height"]), int(image["width"]))
+    if size != plane.shape(shape):
+        raise VolumeError(
+            f"the COCO image {image.get('file_name')!r} has {size[0]} x {size[1]} pixels, "
+            f"but planes of this volume have {plane.shape(shape)}: open the image that "
+            "the annotations were made on"
+        )
+    return plane
+
+
+def _paint(
+    session: Session, plane: Plane, bbox: Bbox, mask: np.ndarray, object_id: int
+) -> None:
+    before = np.array(session.labels[plane.window(bbox)])
+    free = mask if session.rule == "overwrite" else mask & (before == 0)
+    after = before.copy()
+    after[free] = object_id
+    patch = LabelPatch(plane, bbox, before, after)
+    session.writer(patch)
+    session.record_paint(patch, object_id)
+
+
+def _decode(annotation: dict[str, Any], shape: tuple[int, int]) -> tuple[Bbox, Any]:
+    """Return (bbox, mask cropped to it); nothing of the plane's size is held."""
+    segmentation = annotation["segmentation"]
+    if isinstance(segmentation, list):
+        return _fill_polygons(segmentation, shape)
+    if [int(n) for n in segmentation["size"]] != list(shape):
+        raise VolumeError(
+            f"a COCO mask has size {segmentation['size']} on an image of size "
+            f"{list(shape)}: the file is damaged"
+        )
+    counts = segmentation["counts"]
+    runs = np.asarray(_unpack(counts) if isinstance(counts, str) else counts, np.int64)
+    edges = np.cumsum(runs)
+    pairs = zip(edges[0::2].tolist(), edges[1::2].tolist(), strict=False)
+    return _from_runs([(a, b) for a, b in pairs if b > a], shape[0])
+
+
+def _from_runs(runs: list[tuple[int, int]], h: int) -> tuple[Bbox, np.ndarray]:
+    if not runs:
+        return (0, 0, 0, 0), np.zeros((0, 0), bool)
+    x0, x1 = runs[0][0] // h, (runs[-1][1] - 1) // h + 1
+    tall = any(a // h != (b - 1) // h for a, b in runs)
+    y0 = 0 if tall else min(a % h for a, _ in runs)
+    y1 = h if tall else max((b - 1) % h for _, b in runs) + 1
+    columns = np.zeros((x1 - x0, y1 - y0), bool)
+    for a, b in runs:
+        if tall:
+            columns.reshape(-1)[a - x0 * h : b - x0 * h] = True
+        else:
+            columns[a // h - x0, a % h - y0 : (b - 1) % h + 1 - y0] = True
+    (cy0, cx0, cy1, cx1), mask = crop_mask(columns.T)
+    return (cy0 + y0, cx0 + x0, cy1 + y0, cx1 + x0), mask
+
+
+def _unpack(text: str) -> list[int]:
+    """Read COCO's compressed counts: 5 bits a character, differences from the third."""
+    counts: list[int] = []
+    value = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts
+
+
+def _fill_polygons(
+    polygons: list[list[float]], shape: tuple[int, int]
+) -> tuple[Bbox, np.ndarray]:
+    from pycocotools import mask as coco
+
+    points = np.concatenate([np.reshape(p, (-1, 2)) for p in polygons])
+    x0, y0 = (max(0, int(v) - 1) for v in points.min(0))
+    x1, y1 = np.minimum(points.max(0).astype(int) + 2, shape[::-1]).tolist()
+    local = [(np.reshape(p, (-1, 2)) - (x0, y0)).ravel().tolist() for p in polygons]
+    packed = coco.frPyObjects(local, y1 - y0, x1 - x0)
+    (cy0, cx0, cy1, cx1), mask = crop_mask(
+        np.asarray(coco.decode(coco.merge(packed)), bool)
+    )
+    return (cy0 + y0, cx0 + x0, cy1 + y0, cx1 + x0), mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from napari_sam.io.views import Array, AxisView
 from napari_sam.io.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 CHANNEL_NAMES = frozenset(
     {"c", "s", "channel", "channels", "rgb", "rgba", "band", "samples"}
@@ -277,7 +278,8 @@ def _describe(source: Any) -> tuple[list[Array], Layout, str]:
         from napari_sam.io.ome_zarr import read_group
 
         return read_group(source, None)[:3]
-    if isinstance(source, np.ndarray) or _is_array(source):
+    # napari's MultiScaleData is a sequence of levels that also looks like an array.
+    if _is_array(source) and not isinstance(source, Sequence):
         return [source], Layout(axes=dimension_names(source)), "array"
     try:
         items = list(source)

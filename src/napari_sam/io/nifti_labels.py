@@ -65,7 +65,7 @@ def write_nifti(path: str | os.PathLike[str], session: Session) -> None:
 
 
 def nifti_header(volume: Volume, dtype: Any) -> Any:
-    """Header that describes an array of the volume's shape, reversed to (x, y, z, t)."""
+    """Header of an array of the volume's shape, reversed to (x, y, z, t)."""
     try:
         import nibabel
     except ImportError as error:

@@ -1,0 +1,21 @@
+"""The command line: ``napari-sam demo | view | models | embed | segment``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run ``napari-sam``; errors of ours become one message and exit code 2."""
+    from napari_sam.cli.app import app
+    from napari_sam.errors import NapariSamError
+
+    try:
+        app(args=arguments, prog_name="napari-sam")
+    except NapariSamError as error:
+        print(f"napari-sam: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,241 @@
+"""Names, options and examples of every command; the work is done in their modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_sam.cli.arguments import VolumeOptions
+
+app = typer.Typer(
+    name="napari-sam",
+    help="Segment Anything for scientific images of any size.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(rich_markup_mode="rich")
+app.add_typer(models_app, name="models")
+
+Source = Annotated[
+    str,
+    typer.Argument(help="DICOM folder, OME-Zarr (path or URL), TIFF, NIfTI, PNG ..."),
+]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Name (see napari-sam models) or file.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Axes = Annotated[
+    str | None, typer.Option(help='Axes of the stored array, such as "czyx".')
+]
+Channels = Annotated[
+    str | None, typer.Option(help="Channels to keep, such as 0 or 0,2.")
+]
+Series = Annotated[
+    str | None, typer.Option(help="Which series of a folder or file, where several.")
+]
+Intensity = Annotated[
+    str | None,
+    typer.Option(help='Raw values shown black and white: "low,high", or a CT preset.'),
+]
+Axis = Annotated[str, typer.Option(help="Sliced axis: z, y or x (or 0, 1, 2).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
+NoStore = Annotated[
+    bool, typer.Option("--no-store", help="Keep embeddings in memory only.")
+]
+
+
+def _example(*lines: str) -> str:
+    return "[bold]Example[/bold]\n\n" + "\n\n".join(lines)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import napari_sam
+
+        typer.echo(f"napari-sam {napari_sam.__version__}")
+        raise typer.Exit
+
+
+@app.callback(epilog=_example("napari-sam demo --view"))
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Segment Anything for scientific images of any size."""
+
+
+@app.command(epilog=_example("napari-sam demo --view"))
+def demo(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for results.")
+    ] = Path("napari-sam-demo"),
+    model: Model = "nano",
+    device: Device = "auto",
+    view: Annotated[bool, typer.Option(help="Open the results in napari.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Segment a CT, two MR and a microscopy image; write and show the results."""
+    from napari_sam.cli.demo import run
+
+    run(out, model=model, device=device, view=view, as_json=as_json)
+
+
+@app.command(epilog=_example("napari-sam view scan/ --session scan.nsam"))
+def view(
+    source: Source,
+    session: Annotated[
+        Path | None, typer.Option(help="Session (.nsam) whose labels to show.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Label image to show on top.")
+    ] = None,
+    axes: Axes = None,
+    channels: Channels = None,
+    series: Series = None,
+) -> None:
+    """Open an image in napari with the Segment Anything widget beside it."""
+    from napari_sam.cli.view import run
+
+    run(VolumeOptions(source, axes, channels, series), session=session, labels=labels)
+
+
+@models_app.callback(
+    invoke_without_command=True, epilog=_example("napari-sam models --json")
+)
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the models, where they are and under which licence."""
+    if context.invoked_subcommand is None:
+        from napari_sam.cli.models import show
+
+        show(as_json=as_json)
+
+
+@models_app.command("download", epilog=_example("napari-sam models download sam_vit_b"))
+def models_download(
+    name: Annotated[str, typer.Argument(help="A name from napari-sam models.")],
+) -> None:
+    """Download a model's weights and verify them; goes on where it stopped."""
+    from napari_sam.cli.models import fetch
+
+    fetch(name)
+
+
+@app.command(
+    epilog=_example(
+        "napari-sam embed scan/ --planes 10-40 --dry-run",
+        "napari-sam embed slide.zarr --store slide.nsam-emb",
+    )
+)
+def embed(
+    source: Source,
+    store: Annotated[
+        str | None, typer.Option(help="Embedding store; beside the data if left out.")
+    ] = None,
+    planes: Annotated[
+        str | None, typer.Option(help="Planes, such as 3 or 10-40,50; all if left out.")
+    ] = None,
+    axis: Axis = "z",
+    levels: Annotated[
+        str | None, typer.Option(help="Pyramid levels, such as 1-3; all if left out.")
+    ] = None,
+    model: Model = "nano",
+    device: Device = "auto",
+    axes: Axes = None,
+    channels: Channels = None,
+    series: Series = None,
+    intensity: Intensity = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take; encode nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Encode an image beforehand, so that every click is answered at once.
+
+    Stopped at any moment, it goes on where it was when run again.
+    """
+    from napari_sam.cli.embed import EmbedOptions, run
+
+    volume = VolumeOptions(source, axes, channels, series, intensity)
+    options = EmbedOptions(store, planes, axis, levels, dry_run=dry_run)
+    run(volume, options, model=model, device=device, as_json=as_json)
+
+
+@app.command(
+    epilog=_example(
+        "napari-sam segment cells.png --point 120,85 -o cells.json",
+        "napari-sam segment scan/ --plane 30 --box 40,60,120,180 --negative 80,70"
+        " --intensity 'soft tissue' -o labels.zarr -o overlay.png --picture see.png",
+    )
+)
+def segment(
+    source: Source,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Result: .zarr (OME-Zarr labels), .tif (OME-TIFF), .png (ids of the "
+            "plane) or .json (COCO); may be repeated.",
+        ),
+    ] = None,
+    point: Annotated[
+        list[str] | None, typer.Option(help="y,x of a point in the object; repeatable.")
+    ] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(help="y,x of a point not in it; repeatable.")
+    ] = None,
+    box: Annotated[str | None, typer.Option(help="y0,x0,y1,x1, half-open.")] = None,
+    plane: Annotated[str, typer.Option(help="Plane: z, or t,z; 0 for an image.")] = "0",
+    axis: Axis = "z",
+    object_id: Annotated[
+        int, typer.Option("--object", help="Value in the labels.")
+    ] = 1,
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSON file with prompts for many objects.")
+    ] = None,
+    candidate: Annotated[
+        int, typer.Option(help="Which of the masks proposed; 0 is the best.")
+    ] = 0,
+    model: Model = "nano",
+    device: Device = "auto",
+    store: Annotated[
+        str | None, typer.Option(help="Embedding store; beside the data if left out.")
+    ] = None,
+    no_store: NoStore = False,
+    session: Annotated[
+        Path | None, typer.Option(help="Keep the session here (.nsam), or continue it.")
+    ] = None,
+    axes: Axes = None,
+    channels: Channels = None,
+    series: Series = None,
+    intensity: Intensity = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG with the image, the prompts and the masks.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn points, boxes and outlines into masks, and write them."""
+    from napari_sam.cli.segment import SegmentOptions, run
+
+    volume = VolumeOptions(source, axes, channels, series, intensity)
+    options = SegmentOptions(
+        out=tuple(out or ()),
+        points=tuple(point or ()),
+        negatives=tuple(negative or ()),
+        box=box,
+        plane=plane,
+        axis=axis,
+        object_id=object_id,
+        prompts=prompts,
+        candidate=candidate,
+        store=False if no_store else store,
+        session=session,
+        picture=picture,
+    )
+    run(volume, options, model=model, device=device, as_json=as_json)

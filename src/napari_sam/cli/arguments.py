@@ -1,0 +1,125 @@
+"""Text of the command line to values; what cannot be read is one clear error."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_sam.errors import NapariSamError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_sam.io.volume import Volume
+
+_AXES = {"0": 0, "1": 1, "2": 2, "z": 0, "y": 1, "x": 2}
+
+
+class ArgumentError(NapariSamError):
+    """A value on the command line that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeOptions:
+    """What to open, and how."""
+
+    source: str
+    axes: str | None = None
+    channels: str | None = None
+    series: str | None = None
+    intensity: str | None = None
+
+    def open(self) -> Volume:
+        """Open the volume, with the intensity asked for."""
+        from napari_sam.io.volume import open_volume
+
+        channels = None
+        if self.channels is not None:
+            channels = [int(v) for v in numbers(self.channels, what="--channels")]
+        volume = open_volume(
+            self.source, axes=self.axes, channels=channels, series=self.series
+        )
+        if self.intensity is None:
+            return volume
+        return volume.with_intensity(window(self.intensity))
+
+
+def numbers(
+    text: str, count: int | None = None, *, what: str, form: str = "1,2,3"
+) -> tuple[float, ...]:
+    """Read numbers between commas.
+
+    Raises
+    ------
+    ArgumentError
+        If they are none, or not `count` many.
+    """
+    try:
+        values = tuple(float(v) for v in text.replace(" ", "").split(","))
+    except ValueError:
+        values = ()
+    if not values or (count is not None and len(values) != count):
+        raise ArgumentError(f"{what} takes numbers as {form}; got {text!r}")
+    return values
+
+
+def point(text: str, what: str = "--point") -> tuple[float, float]:
+    """Read "y,x"."""
+    y, x = numbers(text, 2, what=what, form="y,x")
+    return y, x
+
+
+def box(text: str) -> tuple[float, float, float, float]:
+    """Read "y0,x0,y1,x1"."""
+    y0, x0, y1, x1 = numbers(text, 4, what="--box", form="y0,x0,y1,x1")
+    return y0, x0, y1, x1
+
+
+def window(text: str) -> tuple[float, float]:
+    """Read "low,high" or the name of a CT preset."""
+    from napari_sam.core.intensity import CT_PRESETS
+
+    if text.lower() in CT_PRESETS:
+        return CT_PRESETS[text.lower()]
+    form = f"low,high or one of {', '.join(CT_PRESETS)}"
+    low, high = numbers(text, 2, what="--intensity", form=form)
+    return low, high
+
+
+def axis(text: str) -> int:
+    """Read z, y, x or 0, 1, 2."""
+    if text.lower() not in _AXES:
+        raise ArgumentError(f"--axis takes z, y or x (or 0, 1, 2); got {text!r}")
+    return _AXES[text.lower()]
+
+
+def plane(text: str) -> int | tuple[int, ...]:
+    """Read "30" or "2,30"."""
+    values = tuple(int(v) for v in numbers(text, what="--plane", form="z or t,z"))
+    return values[0] if len(values) == 1 else values
+
+
+def ranges(text: str, what: str) -> list[int]:
+    """Read "3", "10-40" or "1,5-7,9"; both ends of a range count.
+
+    Examples
+    --------
+    >>> ranges("1,5-7", "--planes")
+    [1, 5, 6, 7]
+    """
+    out: list[int] = []
+    for part in text.replace(" ", "").split(","):
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        if not found:
+            raise ArgumentError(f"{what} takes numbers as 1,5-7; got {text!r}")
+        first = int(found[1])
+        out += range(first, int(found[2] or first) + 1)
+    return out
+
+
+def one_of(value: str, allowed: Sequence[str], what: str) -> str:
+    """Check a value against the few that there are."""
+    if value not in allowed:
+        raise ArgumentError(f"{what} takes {', '.join(allowed)}; got {value!r}")
+    return value

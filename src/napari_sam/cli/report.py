@@ -1,0 +1,81 @@
+"""What commands say: text for people, JSON for machines, progress, time."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from napari_sam.models.base import PromptableModel
+
+
+@dataclass
+class Report:
+    """Collects what a command did; prints it as it happens, or as JSON at the end."""
+
+    as_json: bool
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def say(self, text: str) -> None:
+        """Tell people; silent when JSON is asked for."""
+        if not self.as_json:
+            print(text, flush=True)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[dict[str, Any]]:
+        """Time a step; its line tells what ``detail`` it was given."""
+        step: dict[str, Any] = {}
+        start = time.perf_counter()
+        yield step
+        step["seconds"] = round(time.perf_counter() - start, 3)
+        detail = step.get("detail", "")
+        self.say(f"  {what:<9}{_seconds(step['seconds']):>9}  {detail}".rstrip())
+
+    def finish(self) -> None:
+        """Print the JSON, where asked for."""
+        if self.as_json:
+            print(json.dumps(self.data, indent=2))
+
+
+def progress(steps: Iterable[tuple[int, int]], what: str, unit: str) -> tuple[int, int]:
+    """Show ``(done, total)`` as a bar on stderr; return the last."""
+    from tqdm.auto import tqdm
+
+    last = (0, 0)
+    size = {"unit": unit, "unit_scale": unit == "B"}
+    with tqdm(desc=what, file=sys.stderr, disable=None, leave=False, **size) as bar:
+        for done, total in steps:
+            bar.total = total or None
+            bar.update(done - bar.n)
+            last = (done, total)
+    return last
+
+
+def load_with_progress(name: str, device: str) -> PromptableModel:
+    """Load a model; before a download, show what it is and its licence."""
+    from napari_sam.models.registry import download, list_models, load_model
+
+    known = {m.name: m for m in list_models()}.get(name)
+    if known is not None and not known.cached and known.url:
+        print(known.notice, file=sys.stderr)
+        progress(download(name), name, "B")
+    return load_model(name, device=device)
+
+
+def megabytes(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

@@ -1,0 +1,223 @@
+"""``napari-sam segment``: prompts to masks to files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_sam.cli import arguments
+from napari_sam.cli.arguments import ArgumentError
+from napari_sam.cli.report import Report, load_with_progress
+from napari_sam.core.planes import Plane
+from napari_sam.core.prompts import Prompts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_sam.cli.arguments import VolumeOptions
+    from napari_sam.session import Session
+
+SUFFIXES = (".zarr", ".tif", ".tiff", ".png", ".json")
+"""What results can be written as."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentOptions:
+    """Prompts and results, as the command line gives them."""
+
+    out: tuple[Path, ...] = ()
+    points: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    box: str | None = None
+    plane: str = "0"
+    axis: str = "z"
+    object_id: int = 1
+    prompts: Path | None = None
+    candidate: int = 0
+    store: str | bool | None = None
+    session: Path | None = None
+    picture: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Prompts for one object on one plane."""
+
+    object_id: int
+    plane: int | tuple[int, ...]
+    axis: int
+    prompts: Prompts
+    candidate: int = 0
+
+
+def run(
+    source: VolumeOptions,
+    options: SegmentOptions,
+    *,
+    model: str,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Segment, and write what was asked for."""
+    for path in options.out:
+        arguments.one_of(path.suffix.lower(), SUFFIXES, "a result's suffix (--out)")
+    tasks = _tasks(options)
+    report = Report(as_json)
+    with report.timed("open") as step:
+        volume = source.open()
+        step["detail"] = repr(volume)
+    with report.timed("model") as step:
+        network = load_with_progress(model, device)
+        step["detail"] = f"{network.spec.name} on {network.device}"
+    session = _session(volume, network, options)
+    report.data = {"volume": repr(volume), "model": network.spec.name, "objects": []}
+    for task in tasks:
+        _segment(session, task, report)
+    where = Plane.of(volume.shape, tasks[-1].plane, axis=tasks[-1].axis)
+    for path in options.out:
+        with report.timed("write") as step:
+            write(path, session, where)
+            step["detail"] = str(path)
+    if options.picture is not None:
+        _draw(options.picture, session, where)
+        report.say(f"  picture            {options.picture}")
+    session.close()
+    report.data["written"] = [str(p) for p in (*options.out, options.picture) if p]
+    report.finish()
+
+
+def write(path: Path, session: Session, plane: Plane) -> None:
+    """Write a session's labels in the format that the suffix names."""
+    from napari_sam.io.coco import write_coco
+    from napari_sam.io.labels import write_ome_zarr_labels, write_png, write_tiff
+
+    suffix = path.suffix.lower()
+    if suffix == ".zarr":
+        write_ome_zarr_labels(path, session)
+    elif suffix == ".json":
+        write_coco(path, session)
+    elif suffix == ".png":
+        write_png(path, session, plane=plane)
+    else:
+        write_tiff(path, session)
+
+
+def read_prompts(path: Path) -> list[Task]:
+    """Read a prompt file: a list of objects, or ``{"objects": [...]}``.
+
+    Each has `object_id`, `plane` and `axis` (1, 0 and 0 when left out), `candidate`,
+    and prompts as `Prompts.to_json` writes them.
+
+    Raises
+    ------
+    ArgumentError
+        If the file cannot be read or says something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"cannot read prompts from {path}: {error}") from error
+    entries = content.get("objects") if isinstance(content, dict) else content
+    if not isinstance(entries, list) or not entries:
+        raise ArgumentError(
+            f'{path} must hold a list of objects, or {{"objects": [...]}}, each with '
+            '"points", "box" or "polygon"'
+        )
+    tasks = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            tasks.append(_task(entry))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArgumentError(
+                f"object {number} of {path} cannot be understood: {error}"
+            ) from error
+    return tasks
+
+
+def _task(entry: Any) -> Task:
+    if not isinstance(entry, dict):
+        raise ArgumentError(f"expected a JSON object; got {entry!r}")
+    rest = dict(entry)
+    plane, axis = rest.pop("plane", 0), rest.pop("axis", 0)
+    if isinstance(plane, dict):
+        plane, axis = plane["index"], plane["axis"]
+    return Task(
+        object_id=int(rest.pop("object_id", 1)),
+        plane=tuple(plane) if isinstance(plane, list) else int(plane),
+        axis=arguments.axis(str(axis)),
+        candidate=int(rest.pop("candidate", 0)),
+        prompts=Prompts.from_json(rest),
+    )
+
+
+def _tasks(options: SegmentOptions) -> list[Task]:
+    flags = options.points or options.negatives or options.box is not None
+    if (options.prompts is None) == (not flags):
+        raise ArgumentError(
+            "give prompts with --point, --negative and --box, or a file with --prompts"
+        )
+    if options.prompts is not None:
+        return read_prompts(options.prompts)
+    points = [arguments.point(p) for p in options.points]
+    negatives = [arguments.point(p, "--negative") for p in options.negatives]
+    prompts = Prompts.of(
+        points=points + negatives,
+        point_labels=[1] * len(points) + [0] * len(negatives),
+        box=None if options.box is None else arguments.box(options.box),
+    )
+    return [
+        Task(
+            options.object_id,
+            arguments.plane(options.plane),
+            arguments.axis(options.axis),
+            prompts,
+            options.candidate,
+        )
+    ]
+
+
+def _session(volume: Any, network: Any, options: SegmentOptions) -> Session:
+    from napari_sam.session import Session
+
+    if options.session is not None and options.session.exists():
+        return Session.load(
+            options.session, volume=volume, model=network, embeddings=options.store
+        )
+    return Session(volume, network, embeddings=options.store, path=options.session)
+
+
+def _segment(session: Session, task: Task, report: Report) -> None:
+    where = Plane.of(session.volume.shape, task.plane, axis=task.axis)
+    with report.timed("segment") as step:
+        request = session.set_prompts(task.object_id, where, task.prompts)
+        session.accept(session.run(request))
+        if task.candidate:
+            session.choose(task.candidate, task.object_id, where)
+        candidates = session.candidates(task.object_id, where)
+        chosen = candidates[task.candidate]
+        y0, x0, y1, x1 = chosen.bbox
+        step["detail"] = (
+            f"object {task.object_id}: {chosen.area} pixels in ({y0}, {x0}, {y1}, {x1})"
+            f", predicted IoU {chosen.predicted_iou:.2f}"
+        )
+    report.data["objects"].append(
+        {
+            "object_id": task.object_id,
+            "plane": where.to_json(),
+            "bbox": list(chosen.bbox),
+            "area": chosen.area,
+            "predicted_iou": round(float(chosen.predicted_iou), 6),
+            "stability_score": round(float(chosen.stability_score), 6),
+            "candidates": len(candidates),
+            "seconds": step["seconds"],
+        }
+    )
+
+
+def _draw(path: Path, session: Session, plane: Plane) -> None:
+    from napari_sam.io.whole_files import whole
+    from napari_sam.notebook import draw_session
+
+    with whole(path) as part:
+        draw_session(session, plane, side=1024).save(part, "PNG")

@@ -1,0 +1,59 @@
+"""``napari-sam view``: an image in napari with the widget beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_sam.cli.arguments import VolumeOptions
+
+
+def run(source: VolumeOptions, *, session: Path | None, labels: str | None) -> None:
+    """Open the window and stay until it is closed."""
+    volume = source.open()
+    viewer = open_viewer(volume)
+    for name, data in _labels(volume, session, labels):
+        viewer.add_labels(data, name=name, scale=volume.spacing)
+    import napari
+
+    napari.run()
+
+
+def open_viewer(volume: Any) -> Any:
+    """Return a viewer that shows a volume, with the Segment Anything widget."""
+    try:
+        import napari
+    except ImportError as error:
+        from napari_sam.errors import NapariSamError
+
+        raise NapariSamError(
+            'this needs napari, which is not installed: pip install "napari-sam[gui]"'
+        ) from error
+    from napari_sam._napari.layer_data import layer_data
+
+    viewer = napari.Viewer(title=f"napari-sam: {volume.name}")
+    for data, options, _ in layer_data(volume):
+        viewer.add_image(data, **options)
+    viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    return viewer
+
+
+def _labels(
+    volume: Any, session: Path | None, labels: str | None
+) -> list[tuple[str, Any]]:
+    out: list[tuple[str, Any]] = []
+    if session is not None:
+        from napari_sam.session import Session
+        from napari_sam.testing import ToyModel
+
+        # Only the labels are shown, so no weights are loaded.
+        saved = Session.load(session, volume=volume, model=ToyModel(), read_only=True)
+        out.append((session.stem, saved.labels))
+    if labels is not None:
+        from napari_sam.io.volume import open_volume
+
+        opened = open_volume(labels)
+        out.append((opened.name, opened.levels[0]))
+    return out

@@ -13,7 +13,7 @@ from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import TileGrid
 from napari_sam.engine.encode import open_store
 from napari_sam.engine.predict import Predictor, choose_window
-from napari_sam.errors import Cancelled
+from napari_sam.errors import Cancelled, StoreError
 from napari_sam.io.volume import open_volume
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 
@@ -97,6 +97,55 @@ def test_stored_embeddings_are_used_and_new_ones_kept(tmp_path):
     b = second.predict(prompts, Plane((z,))).chosen
     assert model.n_encoded == 1
     assert a.bbox == b.bbox and np.array_equal(a.mask, b.mask)
+
+
+def test_a_mask_is_the_same_with_and_without_a_store(tmp_path):
+    phantom = phantom_volume()
+    volume, model = open_volume(phantom.image), ToyModel(dtype="float32", stride=2)
+    store = open_store(volume, model, tmp_path / "e")
+    z, y, x = phantom.center(1)
+    prompts, plane = Prompts.of(points=[(y, x)]), Plane((z,))
+    for _ in range(2):
+        stored = Predictor(volume, model, stores=lambda axis: store)
+        a = stored.predict(prompts, plane).chosen
+        b = Predictor(volume, model).predict(prompts, plane).chosen
+        assert np.array_equal(a.low_res_logits, b.low_res_logits)
+
+
+def test_a_damaged_stored_tile_is_encoded_again(tmp_path, caplog):
+    phantom = phantom_image()
+    volume, model = open_volume(phantom.image), ToyModel()
+    prompts = Prompts.of(points=[phantom.center(1)])
+    with open_store(volume, model, tmp_path / "e") as store:
+        good = Predictor(volume, model, stores=lambda axis: store).predict(
+            prompts, PLANE
+        )
+    damaged = 0
+    for file in (tmp_path / "e").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000 and "json" not in file.name:
+            file.write_bytes(file.read_bytes()[:-500])
+            damaged += 1
+    assert damaged
+    with open_store(volume, model, tmp_path / "e") as store:
+        again = Predictor(volume, model, stores=lambda axis: store)
+        mask = again.predict(prompts, PLANE).chosen.mask
+    assert np.array_equal(mask, good.chosen.mask)
+    assert "encoding again" in caplog.text
+
+
+def test_a_full_disk_does_not_stop_a_click(tmp_path, monkeypatch, caplog):
+    phantom = phantom_image()
+    volume, model = open_volume(phantom.image), ToyModel()
+    store = open_store(volume, model, tmp_path / "e")
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(type(store), "put", full)
+    predictor = Predictor(volume, model, stores=lambda axis: store)
+    prompts = Prompts.of(points=[phantom.center(1)])
+    assert predictor.predict(prompts, PLANE).chosen.area > 0
+    assert "disk is full" in caplog.text
 
 
 def test_memory_for_embeddings_is_bounded():

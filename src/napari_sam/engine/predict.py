@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ import numpy as np
 from napari_sam.core.frames import Frame, to_level_0, touches_cut_edge, window_prompts
 from napari_sam.core.tiles import Window, window_around
 from napari_sam.engine.encode import grid_for
-from napari_sam.errors import Cancelled
+from napari_sam.errors import Cancelled, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from napari_sam.io.embeddings import EmbeddingStore
     from napari_sam.io.volume import Volume
     from napari_sam.models.base import PromptableModel
+
+logger = logging.getLogger(__name__)
 
 FILL = 0.75
 """Share of a tile's side that an object and its prompts may span."""
@@ -95,6 +98,7 @@ class Predictor:
         self._cache_bytes = cache_bytes
         self._cached = 0
         self._lock = threading.Lock()
+        self._full = False
 
     def predict(
         self,
@@ -151,7 +155,7 @@ class Predictor:
         found = self._stored(plane, window)
         if found is None:
             pixels = self.intensity.apply(self.volume.read(plane, window))
-            found = self.model.encode(pixels[None])[0]
+            found = _as_stored(self.model.encode(pixels[None])[0])
             self._keep(plane, window, found)
         with self._lock:
             if key not in self._cache:
@@ -212,19 +216,41 @@ class Predictor:
         tile = self._tile(plane, window) if store is not None else None
         if store is None or tile is None:
             return None
-        return store.get(plane.linear(self.volume.shape), tile)
+        number = plane.linear(self.volume.shape)
+        try:
+            return store.get(number, tile)
+        except StoreError as error:
+            logger.warning("encoding again what the store has lost: %s", error)
+            if store.writable:
+                store.discard(number, tile)
+            return None
 
     def _keep(self, plane: Plane, window: Window, embedding: Embedding) -> None:
         store = self._stores(plane.axis)
         tile = self._tile(plane, window) if store is not None else None
-        if store is not None and tile is not None and store.writable:
+        if store is None or tile is None or not store.writable or self._full:
+            return
+        try:
             store.put(plane.linear(self.volume.shape), tile, embedding)
+        except StoreError as error:
+            self._full = True
+            logger.warning("further embeddings stay in memory: %s", error)
 
     def _tile(self, plane: Plane, window: Window) -> Tile | None:
         grid = grid_for(self.volume, self.model, plane.axis)
         center = window.y0 + (window.h - 1) / 2, window.x0 + (window.w - 1) / 2
         tile = grid.owner(window.level, *center)
         return tile if tile.window == window else None
+
+
+def _as_stored(embedding: Embedding) -> Embedding:
+    """Round features as stores do, so that a mask is the same with and without one."""
+    top = np.finfo(np.float16).max
+    features = {
+        name: np.clip(values, -top, top).astype(np.float16)
+        for name, values in embedding.features.items()
+    }
+    return replace(embedding, features=features)
 
 
 def choose_window(

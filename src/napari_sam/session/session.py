@@ -1,16 +1,15 @@
-"""A session: prompts become masks in labels, undoable and safe on disk. No GUI."""
+"""Session: the one object that every front end works with."""
 
 from __future__ import annotations
 
 import json
+import logging
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
-from napari_sam.core.codec import History, decode_change, encode_change
 from napari_sam.core.history import (
     Change,
     Key,
@@ -25,7 +24,9 @@ from napari_sam.core.masks import LabelPatch
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.predict import Prediction, Predictor
-from napari_sam.errors import PromptError, SessionError
+from napari_sam.errors import PromptError, SessionError, StoreError
+from napari_sam.session.ledger import Ledger
+from napari_sam.session.requests import Request, Result
 
 if TYPE_CHECKING:
     import os
@@ -38,26 +39,7 @@ if TYPE_CHECKING:
     from napari_sam.models.base import PromptableModel
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """Prompts to be answered: a frozen snapshot that any thread may work on."""
-
-    object_id: int
-    plane: Plane
-    prompts: Prompts
-    generation: int
-    """Counts the requests for this object and plane; only the latest is accepted."""
-    previous: Prediction | None
-    choices: tuple[int, ...]
-    rule: Rule
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
-    """Answer to a request."""
-
-    request: Request
-    prediction: Prediction
+logger = logging.getLogger(__name__)
 
 
 class Session:
@@ -119,14 +101,10 @@ class Session:
         self._embeddings = embeddings
         self._stores: dict[int, EmbeddingStore | None] = {}
         self._stores_lock = threading.Lock()
-        self._states: dict[Key, ObjectState] = {}
-        self._predictions: dict[Key, Prediction] = {}
-        self._generations: dict[Key, int] = {}
-        self._extents: dict[int, set[Plane]] = {}
-        self._history = History()
+        self._ledger = Ledger()
         self._files: SessionFiles | None = None
         self.predictor = Predictor(
-            self.volume, self.model, intensity=intensity, stores=self._store
+            self.volume, self.model, intensity=intensity, stores=self.store
         )
         self.labels: Any = self._checked_labels(labels)
         """Array-like of the volume's shape, unsigned integers; 0 is background."""
@@ -205,15 +183,14 @@ class Session:
         self._check_id(object_id)
         prompts.check(plane.shape(self.volume.shape))
         key = (object_id, plane)
-        state = self._states.get(key)
-        self._generations[key] = self._generations.get(key, 0) + 1
+        state = self._ledger.states.get(key)
         extends = state is not None and prompts.extends(state.prompts)
         return Request(
             object_id,
             plane,
             prompts,
-            self._generations[key],
-            self._predictions.get(key) if extends else None,
+            self._ledger.supersede(key),
+            self._ledger.predictions.get(key) if extends else None,
             state.choices if state is not None and extends else (),
             self.rule,
         )
@@ -245,7 +222,7 @@ class Session:
         """
         request = result.request
         key = (request.object_id, request.plane)
-        if self._generations.get(key) != request.generation:
+        if not self._ledger.is_current(key, request.generation):
             return None
         return self._apply("segment", key, result.prediction, request.rule)
 
@@ -292,17 +269,17 @@ class Session:
     def objects(self) -> dict[int, dict[Plane, ObjectState]]:
         """What was said and done for each object, by plane."""
         out: dict[int, dict[Plane, ObjectState]] = {}
-        for (object_id, plane), state in self._states.items():
+        for (object_id, plane), state in self._ledger.states.items():
             out.setdefault(object_id, {})[plane] = state
         return out
 
     def object(self, object_id: int, plane: Plane) -> ObjectState | None:
         """Return the state of an object on a plane, or None."""
-        return self._states.get((object_id, plane))
+        return self._ledger.states.get((object_id, plane))
 
     def new_object(self) -> int:
         """Return an id that no object has yet."""
-        used = max(self._extents, default=0)
+        used = max(self._ledger.planes, default=0)
         if isinstance(self.labels, np.ndarray) and self.labels.size:
             used = max(used, int(self.labels.max()))
         return used + 1
@@ -316,7 +293,7 @@ class Session:
             self._withdraw((object_id, plane))
             return
         patches = []
-        states = {k: s for k, s in self._states.items() if k[0] == object_id}
+        states = {k: s for k, s in self._ledger.states.items() if k[0] == object_id}
         for plane in self._planes_with(object_id):
             state = states.get((object_id, plane))
             h, w = plane.shape(self.volume.shape)
@@ -335,7 +312,7 @@ class Session:
     def record_paint(self, patch: LabelPatch, object_id: int | None = None) -> None:
         """Take pixels painted by hand, already in the labels, into the history."""
         if object_id:
-            self._extents.setdefault(object_id, set()).add(patch.plane)
+            self._ledger.touch(object_id, patch.plane)
         self._commit(Change("paint", (patch,)), write=False)
 
     # -- history ---------------------------------------------------------------------
@@ -343,20 +320,20 @@ class Session:
     @property
     def can_undo(self) -> bool:
         """Whether there is a change to take back."""
-        return self._history.can_undo
+        return self._ledger.history.can_undo
 
     @property
     def can_redo(self) -> bool:
         """Whether a change taken back can be done again."""
-        return self._history.can_redo
+        return self._ledger.history.can_redo
 
     def undo(self) -> bool:
         """Take the last change back: pixels, prompts and choices together."""
-        return self._step("undo", self._history.undo())
+        return self._step("undo")
 
     def redo(self) -> bool:
         """Do the change that was taken back last again."""
-        return self._step("redo", self._history.redo())
+        return self._step("redo")
 
     # -- files -----------------------------------------------------------------------
 
@@ -380,7 +357,7 @@ class Session:
             files = SessionFiles(path, create=True)
             try:
                 files.write_head(self._head())
-                for line in self._history.lines():
+                for line in self._ledger.history.lines():
                     files.append(json.loads(line)["kind"], line)
                 files.write_labels(self.labels)
             except BaseException:
@@ -444,7 +421,9 @@ class Session:
             if saved is not None:
                 session.labels[...], done = saved
             for number, (kind, line) in enumerate(read_history(path), 1):
-                session._replay(kind, line, write=number > done)
+                change = session._ledger.replay(kind, line)
+                if change is not None and number > done:
+                    session._put(change.patches)
                 if files is not None:
                     files.changes = number
         except BaseException:
@@ -482,22 +461,44 @@ class Session:
         )
         with self._stores_lock:
             self._stores.clear()
-        self._predictions.clear()
-        for key in self._generations:
-            self._generations[key] += 1
+        self._ledger.supersede_all()
         if self._files is not None:
             self._files.write_head(self._head())
 
     def store(self, axis: int = 0) -> EmbeddingStore | None:
-        """Return the embedding store of an axis, or None when there is none."""
-        return self._store(axis)
+        """Return the embedding store of an axis, or None when there is none.
+
+        Raises
+        ------
+        StoreError
+            If the folder that was asked for cannot be used; where none was asked for,
+            embeddings stay in memory and the log says why.
+        """
+        from napari_sam.engine.encode import open_store
+
+        if self._embeddings is False:
+            return None
+        where = None if self._embeddings is True else self._embeddings
+        with self._stores_lock:
+            if axis not in self._stores:
+                try:
+                    self._stores[axis] = open_store(
+                        self.volume, self.model, where,
+                        axis=axis, intensity=self.predictor.intensity,
+                    )  # fmt: skip
+                except StoreError as error:
+                    if where is not None:
+                        raise
+                    logger.warning("embeddings stay in memory: %s", error)
+                    self._stores[axis] = None
+            return self._stores[axis]
 
     # -- inside ----------------------------------------------------------------------
 
     def _withdraw(self, key: Key) -> None:
         """Remove an object's prompts from one plane, and the mask they made."""
-        state = self._states.get(key)
-        self._generations[key] = self._generations.get(key, 0) + 1
+        state = self._ledger.states.get(key)
+        self._ledger.supersede(key)
         if state is None:
             return
         bbox, plane = state.applied.bbox, state.plane
@@ -507,18 +508,17 @@ class Session:
         )
         patch = differing_patch(plane, bbox[:2], before, after)
         patches = () if patch is None else (patch,)
-        self._predictions.pop(key, None)
+        self._ledger.predictions.pop(key, None)
         self._commit(Change("delete", patches, {key: state}, {}))
 
     def _apply(
         self, kind: Any, key: Key, prediction: Prediction, rule: Rule
     ) -> LabelPatch | None:
         object_id, plane = key
-        state = self._states.get(key)
+        state = self._ledger.states.get(key)
         old = state.applied if state else None
         mask = prediction.chosen
         bbox = touched(old, mask.bbox)
-        patch = None
         before = np.asarray(self.labels[plane.window(bbox)])
         after, applied = lay_mask(
             before, bbox[:2], mask.mask, mask.bbox, object_id, old, rule
@@ -532,7 +532,7 @@ class Session:
             tuple(c.predicted_iou for c in prediction.candidates),
             applied,
         )
-        self._predictions[key] = prediction
+        self._ledger.predictions[key] = prediction
         self._commit(
             Change(
                 kind,
@@ -541,74 +541,51 @@ class Session:
                 {key: new},
             )
         )
-        self._last = key
         return patch
 
     def _commit(self, change: Change, *, write: bool = True) -> None:
-        line = encode_change(change)
-        self._take(change, write=write)
-        self._history.push(line)
+        line = self._ledger.commit(change)
+        self._put(change.patches if write else ())
         self.changed.emit()
         if self._files is not None:
             self._files.append(change.kind, line)
 
-    def _step(self, kind: str, change: Change | None) -> bool:
+    def _step(self, kind: str) -> bool:
+        change = self._ledger.step(kind)
         if change is None:
             return False
-        self._take(change)
-        for key in change.keys:
-            self._generations[key] = self._generations.get(key, 0) + 1
-            self._predictions.pop(key, None)
+        self._put(change.patches)
         self.changed.emit()
         if self._files is not None:
             self._files.append(kind)
         return True
 
-    def _take(self, change: Change, *, write: bool = True) -> None:
-        for patch in change.patches:
-            if write:
-                self.writer(patch)
-                self.patched.emit(patch)
-        for key in change.before:
-            self._states.pop(key, None)
-        self._states.update(change.after)
-        for object_id, plane in change.after:
-            self._extents.setdefault(object_id, set()).add(plane)
-
-    def _replay(self, kind: str, line: bytes | None, *, write: bool) -> None:
-        if kind in ("undo", "redo"):
-            change = self._history.undo() if kind == "undo" else self._history.redo()
-            if change is not None:
-                self._take(change, write=write)
-        elif line is not None:
-            change = decode_change(line)
-            self._take(change, write=write)
-            self._history.push(line)
-            for key in change.after:
-                self._last = key
+    def _put(self, patches: Iterable[LabelPatch]) -> None:
+        for patch in patches:
+            self.writer(patch)
+            self.patched.emit(patch)
 
     def _write(self, patch: LabelPatch) -> None:
         self.labels[patch.plane.window(patch.bbox)] = patch.after
 
     def _prediction(self, key: Key) -> Prediction:
-        state = self._states.get(key)
+        state = self._ledger.states.get(key)
         if state is None:
             raise PromptError(
                 f"object {key[0]} has no prompts on plane {key[1].index or 0}: "
                 "segment it there first"
             )
-        if key not in self._predictions:
-            self._predictions[key] = self.predictor.predict(
+        if key not in self._ledger.predictions:
+            self._ledger.predictions[key] = self.predictor.predict(
                 state.prompts, state.plane, choices=state.choices
             )
-        return self._predictions[key]
+        return self._ledger.predictions[key]
 
     def _key(self, object_id: int | None, plane: Any, axis: int) -> Key:
         if object_id is None and plane is None:
-            last: Key | None = getattr(self, "_last", None)
-            if last is None:
+            if self._ledger.last is None:
                 raise PromptError("nothing is segmented yet: call segment() first")
-            return last
+            return self._ledger.last
         where = Plane.of(self.volume.shape, 0 if plane is None else plane, axis=axis)
         return (1 if object_id is None else object_id, where)
 
@@ -622,7 +599,7 @@ class Session:
 
     def _planes_with(self, object_id: int) -> list[Plane]:
         planes = {
-            p.index: p for p in self._extents.get(object_id, set()) if p.axis == 0
+            p.index: p for p in self._ledger.planes.get(object_id, set()) if p.axis == 0
         }
         for index in np.ndindex(*self.labels.shape[:-2]):
             if (
@@ -643,20 +620,6 @@ class Session:
                 f"{self.volume.shape}; got {labels.dtype} of {tuple(labels.shape)}"
             )
         return labels
-
-    def _store(self, axis: int) -> EmbeddingStore | None:
-        from napari_sam.engine.encode import open_store
-
-        if self._embeddings is False:
-            return None
-        with self._stores_lock:
-            if axis not in self._stores:
-                where = None if self._embeddings is True else self._embeddings
-                self._stores[axis] = open_store(
-                    self.volume, self.model, where,
-                    axis=axis, intensity=self.predictor.intensity,
-                )  # fmt: skip
-            return self._stores[axis]
 
     def _head(self) -> dict[str, Any]:
         return {

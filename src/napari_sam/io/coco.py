@@ -247,8 +247,8 @@ def _plane(image: dict[str, Any], session: Session) -> Plane:
     if size != plane.shape(shape):
         raise VolumeError(
             f"the COCO image {image.get('file_name')!r} has {size[0]} x {size[1]} "
-            f"pixels, but planes of this volume have {plane.shape(shape)}: open the image that "
-            "the annotations were made on"
+            f"pixels, but planes of this volume have {plane.shape(shape)}: open the "
+            "image that the annotations were made on"
         )
     return plane
 

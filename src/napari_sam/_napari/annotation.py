@@ -89,8 +89,15 @@ class Annotation:
         except NapariSamError:
             return None
 
-    def start(self, session: Session) -> None:
-        """Go on with a session: show its labels and answer what was prompted."""
+    def start(self, session: Session, highest: int = 0) -> None:
+        """Go on with a session: show its labels and answer what was prompted.
+
+        Parameters
+        ----------
+        session : Session
+        highest : int
+            Largest value in its labels.
+        """
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
             self.session.close()
@@ -100,8 +107,10 @@ class Annotation:
         session.writer = self.writer.write
         session.changed.connect(self._on_changed)
         self.writer.show(session.labels)
-        self._highest = max(self._highest, *session.objects, 0)
+        self._highest = max(highest, *session.objects, 0)
         self._on_changed()
+        if self._highest >= self.object_id and self.object_id not in session.objects:
+            self.board.update(object_id=self._highest + 1)
         if resumed:
             self._asked.clear()
             self.show_object()

@@ -67,6 +67,7 @@ class Controller:
         for event, callback in self._connections:
             event.connect(callback)
         self._on_layers()
+        self._take_up()
 
     @property
     def session(self) -> Session | None:
@@ -304,9 +305,10 @@ class Controller:
         labels = annotation.writer.found()
         wanted = opening.Wanted(annotation.volume, name, labels, path=path)
 
-        def opened(made: Session) -> None:
-            self._on_model(made)
-            annotation.start(made)
+        def opened(made: tuple[Session, int]) -> None:
+            new, highest = made
+            self._on_model(new)
+            annotation.start(new, highest)
 
         self._with_weights(
             lambda _: opening.open_session(wanted, self._load_model), opened
@@ -392,6 +394,13 @@ class Controller:
             self.board.update(image=-1, progress=None, can_embed=False, image_note="")
             self.board.say(f"{used.name!r} was removed; its masks stay. {OPEN_HINT}")
         elif images:
+            # The viewer selects a new layer after it has told of it.
+            self.jobs.post(self._take_up)
+
+    def _take_up(self) -> None:
+        """Use the selected image, or the last one, while there is none in use."""
+        images = self.images
+        if self.annotation is None and images and not self._closed:
             active = self.viewer.layers.selection.active
             self.use_image(active if active in images else images[-1])
 

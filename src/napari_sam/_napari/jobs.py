@@ -73,8 +73,10 @@ class Jobs:
     """
 
     def __init__(self, post: Callable[[Callable[[], None]], None]) -> None:
-        self._post = post
+        self.post = post
+        """Runs a callable on the main thread, later."""
         self._waiting: list[Job] = []
+        self._unheard: set[Job] = set()
         self._running: Job | None = None
         self._closed = False
         self._wake = threading.Condition()
@@ -126,10 +128,9 @@ class Jobs:
 
     @property
     def keys(self) -> set[Hashable]:
-        """Keys of the jobs that run or wait and have not been cancelled."""
+        """Keys of the jobs whose answer is still to come and wanted."""
         with self._wake:
-            running = [] if self._running is None else [self._running]
-            return {j.key for j in [*self._waiting, *running] if not j.cancelled}
+            return {job.key for job in self._open() if not job.cancelled}
 
     def close(self, timeout_s: float = 0.0) -> None:
         """Cancel everything and let the thread end; wait for it up to `timeout_s`.
@@ -151,10 +152,15 @@ class Jobs:
         return self._thread is not None and self._thread.is_alive()
 
     def _cancel_where(self, matches: Callable[[Job], bool]) -> None:
-        for job in [*self._waiting, *([self._running] if self._running else [])]:
+        for job in self._open():
             if matches(job):
                 job.cancel()
         self._waiting = [job for job in self._waiting if not job.cancelled]
+
+    def _open(self) -> list[Job]:
+        """Jobs that wait, run, or whose answer waits for the main thread."""
+        running = [] if self._running is None else [self._running]
+        return [*self._waiting, *running, *self._unheard]
 
     def _run(self) -> None:
         while (job := self._take()) is not None:
@@ -182,7 +188,7 @@ class Jobs:
             if job.steps is None:
                 result = job.work(lambda: job.cancelled)
                 if not isinstance(result, Iterator):
-                    self._answer(job, job.done, result)
+                    self._answer(job, job.done, result, last=True)
                     return True
                 job.steps = result
             for value in job.steps:
@@ -192,11 +198,11 @@ class Jobs:
                 if self._more_urgent_than(job):
                     return False
             _close_iterator(job.steps)
-            self._answer(job, job.done, None)
+            self._answer(job, job.done, None, last=True)
         except Cancelled:
             job.cancel()
         except Exception as error:  # noqa: BLE001  shown by the GUI
-            self._answer(job, job.failed, error)
+            self._answer(job, job.failed, error, last=True)
         return True
 
     def _more_urgent_than(self, job: Job) -> bool:
@@ -209,13 +215,28 @@ class Jobs:
             job._posted = now
             self._answer(job, job.progress, value)
 
-    def _answer(self, job: Job, callback: Callable[[Any], None], value: Any) -> None:
+    def _answer(
+        self,
+        job: Job,
+        callback: Callable[[Any], None],
+        value: Any,
+        *,
+        last: bool = False,
+    ) -> None:
         def call() -> None:
-            if not job.cancelled and not self._closed:
+            with self._wake:
+                wanted = not job.cancelled and not self._closed
+                if last:
+                    self._unheard.discard(job)
+            if wanted:
                 callback(value)
 
-        if not job.cancelled and not self._closed:
-            self._post(call)
+        with self._wake:
+            if job.cancelled or self._closed:
+                return
+            if last:
+                self._unheard.add(job)
+        self.post(call)
 
 
 def _close_iterator(steps: Iterator[Any]) -> None:

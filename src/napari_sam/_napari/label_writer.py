@@ -140,7 +140,8 @@ def painted_patches(atoms: Sequence[Any], data: Any, axis: int = 0) -> list[Labe
         `old_values` (brush, fill, polygon), or is (indices, old, new)
         (``data_setitem``).
     data : array-like
-        The layer's data after painting.
+        The layer's data. Fill tells of its change before it makes it and the brush
+        afterwards, so only pixels outside the change are taken from here.
     axis : int
         Axis of the planes among the last three.
     """
@@ -148,10 +149,12 @@ def painted_patches(atoms: Sequence[Any], data: Any, axis: int = 0) -> list[Labe
     start = np.min([[s.start for s in span] for span in spans], axis=0)
     stop = np.max([[s.stop for s in span] for span in spans], axis=0)
     whole = tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
-    after = np.array(data[whole])
-    before = after.copy()
+    before = np.array(data[whole])
     for atom in reversed(atoms):
-        _restore(before, atom, start)
+        _put(before, atom, start, _OLD)
+    after = before.copy()
+    for atom in atoms:
+        _put(after, atom, start, _NEW)
     return list(_by_plane(before, after, whole, axis))
 
 
@@ -162,19 +165,20 @@ def _span(atom: Any) -> tuple[slice, ...]:
     return tuple(slice(int(a.min()), int(a.max()) + 1) for a in axes)
 
 
-def _restore(before: np.ndarray, atom: Any, start: np.ndarray) -> None:
+_OLD, _NEW = 1, 2
+"""Places of the values before and after in an atom of three."""
+
+
+def _put(pixels: np.ndarray, atom: Any, start: np.ndarray, which: int) -> None:
+    """Write an atom's old or new values into a crop that begins at `start`."""
     if not hasattr(atom, "slice_key"):
-        indices, old, _ = atom
-        before[
-            tuple(np.asarray(i) - s for i, s in zip(indices, start, strict=True))
-        ] = old
+        where = zip(atom[0], start, strict=True)
+        pixels[tuple(np.asarray(i) - s for i, s in where)] = atom[which]
         return
     pairs = zip(atom.slice_key, start, strict=True)
-    part = before[tuple(slice(k.start - s, k.stop - s) for k, s in pairs)]
-    if atom.mask is None:
-        part[...] = atom.old_values
-    else:
-        part[atom.mask] = atom.old_values
+    part = pixels[tuple(slice(k.start - s, k.stop - s) for k, s in pairs)]
+    values = atom.old_values if which == _OLD else atom.new_value
+    part[... if atom.mask is None else atom.mask] = values
 
 
 def _by_plane(

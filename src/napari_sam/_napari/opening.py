@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_sam._napari.state import ModelChoice
 
 if TYPE_CHECKING:
@@ -71,15 +73,34 @@ def download(name: str) -> Iterator[tuple[int, int]]:
         yield round(done / 1e6), round(total / 1e6)
 
 
-def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Session:
-    """Make or open a session; takes seconds, so call it in the worker."""
+def open_session(
+    wanted: Wanted, load: Callable[[str], PromptableModel]
+) -> tuple[Session, int]:
+    """Make or open a session; takes seconds, so call it in the worker.
+
+    Returns
+    -------
+    Session
+    int
+        Largest value in its labels.
+    """
     model = load(wanted.model)
     from napari_sam.session import Session
 
     if wanted.path is not None:
-        return Session.load(wanted.path, volume=wanted.volume, model=model)
+        session = Session.load(wanted.path, volume=wanted.volume, model=model)
+        return session, highest_label(session.labels)
     intensity = wanted.intensity or wanted.volume.intensity
-    return Session(wanted.volume, model, intensity=intensity, labels=wanted.labels)
+    session = Session(wanted.volume, model, intensity=intensity, labels=wanted.labels)
+    return session, 0 if wanted.labels is None else highest_label(wanted.labels)
+
+
+def highest_label(labels: Any, rows: int = 1024) -> int:
+    """Largest value in an array of labels, read a block at a time."""
+    if labels.ndim > 2:
+        return max((highest_label(labels[i]) for i in range(len(labels))), default=0)
+    starts = range(0, len(labels), rows)
+    return max((int(np.max(labels[y : y + rows])) for y in starts), default=0)
 
 
 def embed_all(

@@ -1,0 +1,173 @@
+import threading
+import time
+
+import pytest
+
+from napari_sam._napari.jobs import BACKGROUND, CLICK, Jobs
+from napari_sam.errors import Cancelled
+
+
+@pytest.fixture
+def held(request):
+    """A main thread whose worker is held by a first job until `go` is set."""
+    from conftest import Main
+
+    main = Main()
+    started, go = threading.Event(), threading.Event()
+
+    def hold(_):
+        started.set()
+        go.wait(10)
+
+    main.jobs.submit("hold", hold, lambda _: None)
+    assert started.wait(10)
+    yield main, go
+    go.set()
+    main.jobs.close(timeout_s=5)
+    assert not main.jobs.alive
+
+
+def test_the_newest_click_is_answered_first(held):
+    main, go = held
+    order = []
+    for name in "abc":
+        main.jobs.submit(name, lambda _, n=name: n, order.append)
+    go.set()
+    main.settle()
+    assert order == ["c", "b", "a"]
+
+
+def test_a_click_with_the_same_key_replaces_the_one_that_waits(held):
+    main, go = held
+    ran, answered = [], []
+    for n in range(3):
+        main.jobs.submit("same", lambda _, n=n: ran.append(n) or n, answered.append)
+    go.set()
+    main.settle()
+    assert ran == answered == [2]
+
+
+def test_an_answer_that_comes_after_its_replacement_is_dropped(held):
+    main, go = held
+    answers = []
+    started, finish = threading.Event(), threading.Event()
+
+    def slow(_):
+        started.set()
+        finish.wait(10)
+        return "old"
+
+    go.set()
+    main.jobs.submit("key", slow, answers.append)
+    assert started.wait(10)
+    main.jobs.submit("key", lambda _: "new", answers.append)
+    finish.set()
+    main.settle()
+    assert answers == ["new"]
+
+
+def test_a_click_runs_between_the_steps_of_background_work(held):
+    main, go = held
+    order = []
+    clicked = threading.Event()
+
+    def steps():
+        for n in range(4):
+            if n == 1:
+                main.jobs.submit("click", lambda _: order.append("click"), lambda _: 0)
+                clicked.set()
+            order.append(n)
+            yield n, 4
+
+    main.jobs.submit("long", lambda _: steps(), lambda _: None, priority=BACKGROUND)
+    go.set()
+    main.settle()
+    assert clicked.is_set()
+    assert order == [0, 1, "click", 2, 3]
+    assert CLICK < BACKGROUND
+
+
+def test_cancelled_background_work_stops_at_its_next_step_and_closes(held):
+    main, go = held
+    seen, closed, answers = [], [], []
+
+    def steps():
+        try:
+            for n in range(1000):
+                seen.append(n)
+                if n == 2:
+                    main.jobs.cancel("long")
+                yield n
+        finally:
+            closed.append(True)
+
+    main.jobs.submit("long", lambda _: steps(), answers.append, answers.append)
+    go.set()
+    main.settle()
+    main.pump(lambda: closed)
+    assert seen == [0, 1, 2] and not answers
+
+
+def test_errors_reach_the_main_thread_and_the_worker_lives_on(held):
+    main, go = held
+    failures, answers = [], []
+
+    def fail(_):
+        raise RuntimeError("broken")
+
+    main.jobs.submit("bad", fail, answers.append, failures.append)
+    go.set()
+    main.settle()
+    main.jobs.submit("good", lambda _: 1, answers.append)
+    main.settle()
+    assert [str(f) for f in failures] == ["broken"]
+    assert answers == [1]
+
+
+def test_work_that_says_it_was_cancelled_is_no_error(held):
+    main, go = held
+    calls = []
+
+    def stop(_):
+        raise Cancelled("stopped")
+
+    main.jobs.submit("stop", stop, calls.append, calls.append)
+    go.set()
+    main.settle()
+    assert calls == []
+
+
+def test_nothing_is_called_after_close():
+    posted = []
+    jobs = Jobs(posted.append)
+    started, go, answers = threading.Event(), threading.Event(), []
+
+    def slow(_):
+        started.set()
+        go.wait(10)
+
+    jobs.submit("slow", slow, answers.append)
+    assert started.wait(10)
+    jobs.submit("waiting", lambda _: 1, answers.append)
+    jobs.close()
+    go.set()
+    jobs.close(timeout_s=5)
+    for call in posted:
+        call()
+    assert not jobs.alive and answers == []
+    assert jobs.submit("late", lambda _: 1, answers.append).cancelled
+
+
+def test_an_answer_that_waits_for_the_main_thread_can_still_be_replaced(held):
+    main, go = held
+    answers = []
+    go.set()
+    main.settle()
+    main.jobs.submit("key", lambda _: "old", answers.append)
+    deadline = time.monotonic() + 10
+    while main.calls.empty() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert main.jobs.keys == {"key"}
+    main.jobs.submit("key", lambda _: "new", answers.append)
+    main.settle()
+    assert answers == ["new"] and main.jobs.keys == set()

@@ -6,8 +6,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import napari_sam
 from npe2 import PluginManager
+
+import napari_sam
 
 PACKAGE = Path(napari_sam.__file__).parent
 

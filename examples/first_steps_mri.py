@@ -17,10 +17,11 @@
 # with napari-sam: nothing to download.
 
 # %%
-import napari_sam as ns
-from napari_sam.notebook import draw_candidates, draw_session
 from pydicom.data import get_testdata_file
 from tqdm.auto import tqdm
+
+import napari_sam as ns
+from napari_sam.notebook import draw_candidates, draw_session
 
 path = get_testdata_file("examples_overlay.dcm", download=False)
 volume = ns.open_volume(path)
@@ -94,6 +95,5 @@ sorted(p.name for p in folder.iterdir())
 
 # %%
 steps = ns.encode_volume(volume, session.model, folder / "organs.nsam-emb", levels=[0])
-for done, total in tqdm(steps):
-    pass
+done, total = list(tqdm(steps))[-1]
 done, total

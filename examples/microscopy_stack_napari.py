@@ -19,13 +19,16 @@
 
 # %%
 import napari
-import napari_sam as ns
 import numpy as np
 import skimage.data
 
+import napari_sam as ns
+
 cell = skimage.data.cell()[200:520, 250:550]
-stack = np.stack([np.roll(cell, 4 * z, axis=1) * (1 - 0.08 * abs(z - 2)) for z in range(5)])
-volume = ns.open_volume(stack.astype(np.uint8), axes="zyx")
+drifted = [np.roll(cell, 4 * z, axis=1) for z in range(5)]
+fading = [1 - 0.08 * abs(z - 2) for z in range(5)]
+stack = np.stack([p * f for p, f in zip(drifted, fading, strict=True)]).astype(np.uint8)
+volume = ns.open_volume(stack, axes="zyx")
 volume
 
 # %% [markdown]
@@ -36,7 +39,7 @@ volume
 # %%
 session = ns.Session(volume, "nano", embeddings=False)
 for z in range(5):
-    session.segment(object_id=1, plane=z, box=(110, 80 + 4 * z, 205, 165 + 4 * z))
+    session.segment(object_id=1, plane=z, box=(108, 112 + 4 * z, 240, 245 + 4 * z))
 [int((plane == 1).sum()) for plane in session.labels]
 
 # %% [markdown]

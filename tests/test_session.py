@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_sam.core.masks import LabelPatch
+from napari_sam.core.masks import LabelPatch, mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import PromptError, SessionError, SessionLockedError
@@ -155,6 +155,23 @@ def test_undo_makes_pending_answers_stale(session):
     request = session.set_prompts(1, PLANE, Prompts.of(points=[PHANTOM.center(2)]))
     session.undo()
     assert session.accept(session.run(request)) is None
+
+
+def test_a_sharper_answer_takes_the_coarse_ones_place():
+    y, x = np.ogrid[:600, :500]
+    truth = (y - 300) ** 2 + (x - 260) ** 2 <= 190**2
+    image = np.where(truth, 200, 40).astype(np.uint8)
+    session = Session(image, ToyModel(input_side=128))
+    request = session.set_prompts(1, PLANE, Prompts.of(points=[(300, 260)]))
+    seen = []
+    for result in session.iter_run(request):
+        session.accept(result)
+        seen.append(mask_iou(session.labels == 1, truth))
+    assert len(seen) > 1 and seen[-1] > 0.999 > seen[0]
+    assert session.undo() and not session.labels.any() and not session.can_undo
+    again = Session(image, ToyModel(input_side=128))
+    again.segment(1, points=[(300, 260)])
+    assert mask_iou(again.labels == 1, truth) == seen[-1]
 
 
 def test_run_changes_nothing(session):

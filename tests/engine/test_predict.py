@@ -58,6 +58,34 @@ def test_an_object_larger_than_a_tile_gets_one_whole_mask(radius):
     assert mask_iou(mask.full(truth.shape), truth) >= 0.95
 
 
+@settings(max_examples=25)
+@given(
+    side=st.sampled_from([64, 96, 128]),
+    height=st.integers(150, 560),
+    width=st.integers(150, 560),
+    y=st.floats(0, 1),
+    x=st.floats(0, 1),
+    radius=st.integers(10, 300),
+)
+def test_a_refined_mask_equals_the_object_whatever_its_size_and_place(
+    side, height, width, y, x, radius
+):
+    center = (round(y * (height - 1)), round(x * (width - 1)))
+    truth = disc((height, width), center, radius)
+    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=side))
+    found = predictor.predict(Prompts.of(points=[center]), PLANE)
+    *_, found = (found, *predictor.refine(found, PLANE))
+    assert mask_iou(found.chosen.full(truth.shape), truth) >= 0.99
+
+
+def test_refining_stops_when_asked():
+    truth = disc((640, 700), (310, 350), 260)
+    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=128))
+    found = predictor.predict(Prompts.of(points=[(310, 350)]), PLANE)
+    with pytest.raises(Cancelled):
+        list(predictor.refine(found, PLANE, cancel=lambda: True))
+
+
 def test_a_click_near_the_rim_of_a_large_object_gets_all_of_it():
     truth = disc((640, 700), (310, 350), 200)
     predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=128))

@@ -27,12 +27,13 @@ class Frame:
     mask_side: int
     """Side m of the (m, m) low-res logits over the padded frame."""
     enlarge: bool
+    stretch: bool = False
 
     @property
     def transform(self) -> ResizeTransform:
         """Window pixels to the model's frame."""
         size = (self.window.h, self.window.w)
-        return ResizeTransform(size, self.input_side, self.enlarge)
+        return ResizeTransform(size, self.input_side, self.enlarge, self.stretch)
 
     def low_res_size(self) -> tuple[float, float]:
         """Rows and columns of the low-res logits that the image fills, fractional."""
@@ -42,14 +43,19 @@ class Frame:
             w * self.mask_side / self.input_side,
         )
 
-    def low_res_in_plane(self) -> tuple[np.ndarray, np.ndarray]:
-        """Level-0 rows and columns, each (m,), of the low-res pixel centres."""
+    def low_res_in_level(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns, each (m,), of the low-res pixel centres on the level."""
         fh, fw = self.low_res_size()
         grid = np.arange(self.mask_side) + 0.5
         y = grid * (self.window.h / fh) - 0.5
         x = grid * (self.window.w / fw) - 0.5
-        ys, xs = self.window.to_plane(y, x)
-        return ys, xs
+        return y + self.window.y0, x + self.window.x0
+
+    def low_res_in_plane(self) -> tuple[np.ndarray, np.ndarray]:
+        """Level-0 rows and columns, each (m,), of the low-res pixel centres."""
+        ys, xs = self.low_res_in_level()
+        s = self.window.scale
+        return (ys + 0.5) * s - 0.5, (xs + 0.5) * s - 0.5
 
     def resample(
         self, logits: np.ndarray, ys: np.ndarray, xs: np.ndarray, outside: float
@@ -132,19 +138,54 @@ def to_level_0(
     moved = candidate.moved(window.y0, window.x0)
     if window.level == 0 or not candidate.mask.size:
         return moved
-    s = window.scale
-    y0, x0, y1, x1 = moved.bbox
-    rows = (np.arange((y1 - y0 + 2) * s) + 0.5) / s - 0.5
-    cols = (np.arange((x1 - x0 + 2) * s) + 0.5) / s - 0.5
-    soft = lerp(lerp(np.pad(moved.mask, 1).astype(np.float32), rows, 0), cols, 1)
-    (cy0, cx0, cy1, cx1), _ = crop_mask(soft >= 0.5)
-    top, left = (y0 - 1) * s, (x0 - 1) * s
-    bbox = (
-        max(top + cy0, 0), max(left + cx0, 0),
-        min(top + cy1, plane_shape[0]), min(left + cx1, plane_shape[1]),
-    )  # fmt: skip
-    mask = soft[bbox[0] - top : bbox[2] - top, bbox[1] - left : bbox[3] - left] >= 0.5
+    bbox, mask = enlarge_mask(moved.bbox, moved.mask, window.scale, plane_shape)
     return replace(moved, bbox=bbox, mask=mask)
+
+
+def enlarge_mask(
+    bbox: Bbox, mask: np.ndarray, factor: int, shape: tuple[int, int]
+) -> tuple[Bbox, np.ndarray]:
+    """Scale a cropped mask up by a whole factor, with a smooth outline.
+
+    Parameters
+    ----------
+    bbox, mask
+        Where the crop lies, half-open, and its pixels, (h, w) bool.
+    factor : int
+    shape : tuple of int
+        (height, width) of the larger image, to which the result is cut.
+    """
+    if factor == 1 or not mask.size:
+        return bbox, mask
+    y0, x0, y1, x1 = bbox
+    rows = (np.arange((y1 - y0 + 2) * factor) + 0.5) / factor - 0.5
+    cols = (np.arange((x1 - x0 + 2) * factor) + 0.5) / factor - 0.5
+    soft = lerp(lerp(np.pad(mask, 1).astype(np.float32), rows, 0), cols, 1)
+    (cy0, cx0, cy1, cx1), _ = crop_mask(soft >= 0.5)
+    top, left = (y0 - 1) * factor, (x0 - 1) * factor
+    out = (
+        max(top + cy0, 0), max(left + cx0, 0),
+        min(top + cy1, shape[0]), min(left + cx1, shape[1]),
+    )  # fmt: skip
+    inside = soft[out[0] - top : out[2] - top, out[1] - left : out[3] - left]
+    return out, inside >= 0.5
+
+
+def mask_logits(frame: Frame, bbox: Bbox, mask: np.ndarray) -> np.ndarray:
+    """Logits of a drawn mask over a frame, as `mask_input` takes them.
+
+    Parameters
+    ----------
+    frame : Frame
+    bbox, mask
+        The mask in pixels of the frame's pyramid level.
+
+    Returns
+    -------
+    ndarray, (m, m), float32
+        +- `MASK_LOGIT`, softer across the outline.
+    """
+    return _soft_logits(bbox, mask, *frame.low_res_in_level())
 
 
 def clip_box(
@@ -174,9 +215,14 @@ def _drawn_mask(prompts: Prompts, frame: Frame) -> np.ndarray | None:
     if drawn is None:
         return None
     ys, xs = frame.low_res_in_plane()
-    y0, x0 = drawn.bbox[:2]
-    soft = np.pad(drawn.mask, 1).astype(np.float32)
-    inside = lerp(lerp(soft, ys - y0 + 1, 0), xs - x0 + 1, 1)
+    return _soft_logits(drawn.bbox, drawn.mask, ys, xs)
+
+
+def _soft_logits(
+    bbox: Bbox, mask: np.ndarray, ys: np.ndarray, xs: np.ndarray
+) -> np.ndarray:
+    soft = np.pad(mask, 1).astype(np.float32)
+    inside = lerp(lerp(soft, ys - bbox[0] + 1, 0), xs - bbox[1] + 1, 1)
     return np.asarray((inside * 2 - 1) * MASK_LOGIT, np.float32)
 
 

@@ -10,19 +10,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.frames import Frame, to_level_0, touches_cut_edge, window_prompts
+from napari_sam.core.frames import (
+    Frame,
+    enlarge_mask,
+    to_level_0,
+    touches_cut_edge,
+    window_prompts,
+)
 from napari_sam.core.tiles import Window, window_around
 from napari_sam.engine.encode import grid_for
+from napari_sam.engine.refine import refine_mask
 from napari_sam.errors import Cancelled, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
-    from napari_sam.core.prompts import Prompts
+    from napari_sam.core.prompts import Prompts, WindowPrompts
     from napari_sam.core.tiles import Box, Tile, TileGrid
     from napari_sam.io.embeddings import EmbeddingStore
     from napari_sam.io.volume import Volume
@@ -47,6 +54,8 @@ class Prediction:
     """Where the model looked."""
     choices: tuple[int, ...]
     """Candidate taken at each step of `Prompts.steps`; the last one is in force."""
+    coarse: tuple[MaskCandidate, ...] = ()
+    """Candidates in the window's own pixels, when that lies on a coarse level."""
 
     @property
     def chosen(self) -> MaskCandidate:
@@ -145,6 +154,46 @@ class Predictor:
             current = self._step(prompts, plane, None, choices)
         return current
 
+    def refine(
+        self,
+        prediction: Prediction,
+        plane: Plane,
+        cancel: Callable[[], bool] | None = None,
+    ) -> Iterator[Prediction]:
+        """Sharpen the mask in force of a prediction made on a coarse level.
+
+        Yields
+        ------
+        Prediction
+            After each finer level; nothing for a prediction on level 0.
+
+        Raises
+        ------
+        Cancelled
+        """
+        window = prediction.window
+        k = prediction.choices[-1]
+        raw = prediction.coarse[k] if prediction.coarse else None
+        if raw is None or not raw.mask.size:
+            return
+        moved = raw.moved(window.y0, window.x0)
+        grid = grid_for(self.volume, self.model, plane.axis)
+        shape = plane.shape(self.volume.shape)
+
+        def decode(tile: Window, prompts: WindowPrompts) -> np.ndarray | None:
+            found = self.model.decode(self.embedding(plane, tile), prompts)
+            return found[0].full((tile.h, tile.w)) if found else None
+
+        for level, bbox, mask in refine_mask(
+            moved.bbox, moved.mask, window.level,
+            prediction.prompts, grid, self.frame, decode, cancel,
+        ):  # fmt: skip
+            box, full = enlarge_mask(bbox, mask, 1 << level, shape)
+            sharp = replace(prediction.candidates[k], bbox=box, mask=full)
+            candidates = list(prediction.candidates)
+            candidates[k] = sharp
+            yield replace(prediction, candidates=tuple(candidates))
+
     def embedding(self, plane: Plane, window: Window) -> Embedding:
         """Return the embedding of a window: from memory, the store, or encoded now."""
         key = (plane, window)
@@ -188,7 +237,11 @@ class Predictor:
         taken = before.choices if before else ()
         k = choices[len(taken)] if len(taken) < len(choices) else 0
         return Prediction(
-            prompts, candidates, window, (*taken, min(k, len(candidates) - 1))
+            prompts,
+            candidates,
+            window,
+            (*taken, min(k, len(candidates) - 1)),
+            tuple(raw) if window.level else (),
         )
 
     def _decode(
@@ -209,7 +262,9 @@ class Predictor:
     def frame(self, window: Window) -> Frame:
         """Return a window as this predictor's model sees it."""
         spec = self.model.spec
-        return Frame(window, spec.input_side, spec.mask_side, spec.enlarges)
+        return Frame(
+            window, spec.input_side, spec.mask_side, spec.enlarges, spec.stretches
+        )
 
     def _stored(self, plane: Plane, window: Window) -> Embedding | None:
         store = self._stores(plane.axis)

@@ -29,8 +29,6 @@ from napari_sam.io.label_arrays import label_chunks
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_sam.io.volume import Volume
-
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
@@ -216,33 +214,6 @@ def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"one reads up to {FORMAT}): update napari-sam"
         )
     return head
-
-
-def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
-    """Open the image that a session was made on, or one given in its place.
-
-    Raises
-    ------
-    SessionError
-        If the session names none, or the shape is not the session's.
-    VolumeError
-        If it cannot be opened.
-    """
-    from napari_sam.io.volume import open_volume
-
-    source = head["volume"]["source"] if given is None else given
-    if source is None:
-        raise SessionError(
-            "this session was made from an array in memory: pass it again as volume=..."
-        )
-    volume: Volume = open_volume(source)
-    want, got = head["volume"]["identity"], volume.identity()
-    if want["shape"] != json.loads(json.dumps(got["shape"])):
-        raise SessionError(
-            f"this session belongs to an image of shape {want['shape']}; got one of "
-            f"{got['shape']}"
-        )
-    return volume
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[np.ndarray, int] | None:

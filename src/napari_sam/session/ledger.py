@@ -24,6 +24,8 @@ class Ledger:
         self.history = History()
         self.last: Key | None = None
         """Object and plane segmented last."""
+        self.sharpening: tuple[Key, int] | None = None
+        """Request whose answer was the last change: a sharper one may replace it."""
         self._generations: dict[Key, int] = {}
 
     def supersede(self, key: Key) -> int:
@@ -50,16 +52,25 @@ class Ledger:
         line = encode_change(change)
         self._take(change)
         self.history.push(line)
+        self.sharpening = None
         return line
 
     def step(self, kind: str) -> Change | None:
         """Undo or redo in the states; return the change whose patches to apply."""
         change = self.history.undo() if kind == "undo" else self.history.redo()
+        self.sharpening = None
         if change is not None:
             self._take(change)
             for key in change.keys:
                 self.supersede(key)
                 self.predictions.pop(key, None)
+        return change
+
+    def take_back(self) -> Change:
+        """Undo the last change to put a better one there; requests stay valid."""
+        change = self.history.undo()
+        assert change is not None
+        self._take(change)
         return change
 
     def replay(self, kind: str, line: bytes | None) -> Change | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -25,12 +24,13 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.predict import Prediction, Predictor
 from napari_sam.errors import PromptError, SessionError, StoreError
+from napari_sam.session import saving
 from napari_sam.session.ledger import Ledger
 from napari_sam.session.requests import Request, Result
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.io.embeddings import EmbeddingStore
@@ -196,12 +196,27 @@ class Session:
         )
 
     def run(self, request: Request, cancel: Callable[[], bool] | None = None) -> Result:
-        """Answer a request. Changes nothing in the session; call it from any thread.
+        """Answer a request in full. Changes nothing here; call it from any thread.
 
         Raises
         ------
         Cancelled
             If `cancel` returned True before the answer was there.
+        """
+        *_, last = self.iter_run(request, cancel)
+        return last
+
+    def iter_run(
+        self, request: Request, cancel: Callable[[], bool] | None = None
+    ) -> Iterator[Result]:
+        """Answer a request as soon as can be, then sharper while there is detail left.
+
+        The first answer comes after one look at one window; for objects larger than a
+        model's tile each further one has a finer outline. Each may be accepted.
+
+        Raises
+        ------
+        Cancelled
         """
         prediction = self.predictor.predict(
             request.prompts,
@@ -210,10 +225,14 @@ class Session:
             choices=request.choices,
             cancel=cancel,
         )
-        return Result(request, prediction)
+        yield Result(request, prediction)
+        for sharper in self.predictor.refine(prediction, request.plane, cancel):
+            yield Result(request, sharper)
 
     def accept(self, result: Result) -> LabelPatch | None:
         """Apply an answer to the labels, as one undoable change.
+
+        A sharper answer to the request answered last takes that one's place.
 
         Returns
         -------
@@ -224,7 +243,13 @@ class Session:
         key = (request.object_id, request.plane)
         if not self._ledger.is_current(key, request.generation):
             return None
-        return self._apply("segment", key, result.prediction, request.rule)
+        if self._ledger.sharpening == (key, request.generation):
+            self._put(self._ledger.take_back().patches)
+            if self._files is not None:
+                self._files.append("undo")
+        patch = self._apply("segment", key, result.prediction, request.rule)
+        self._ledger.sharpening = (key, request.generation)
+        return patch
 
     def choose(
         self,
@@ -351,18 +376,8 @@ class Session:
             If it cannot be written, the folder holds another session, or no path was
             ever given. The session in memory stays as it is.
         """
-        from napari_sam.io.session_files import SessionFiles
-
         if path is not None and str(path) != self.path:
-            files = SessionFiles(path, create=True)
-            try:
-                files.write_head(self._head())
-                for line in self._ledger.history.lines():
-                    files.append(json.loads(line)["kind"], line)
-                files.write_labels(self.labels)
-            except BaseException:
-                files.close()
-                raise
+            files = saving.start(path, self._head(), self._ledger, self.labels)
             self.close()
             self._files = files
         elif self._files is None:
@@ -399,39 +414,17 @@ class Session:
         ------
         SessionError, SessionLockedError, VolumeError, ModelError
         """
-        from napari_sam.io.session_files import (
-            SessionFiles,
-            open_saved_volume,
-            read_head,
-            read_history,
-            read_labels,
-        )
-
-        head = read_head(path)
-        files = None if read_only else SessionFiles(path, create=False)
-        try:
+        with saving.opened(path, read_only=read_only) as (head, files):
             session = cls(
-                open_saved_volume(head, volume),
+                saving.open_saved_volume(head, volume),
                 head["model"] if model is None else model,
                 embeddings=embeddings,
                 intensity=IntensityMapping.from_json(head["intensity"]),
             )
-            saved = read_labels(path)
-            done = 0
-            if saved is not None:
-                session.labels[...], done = saved
-            for number, (kind, line) in enumerate(read_history(path), 1):
-                change = session._ledger.replay(kind, line)
-                if change is not None and number > done:
-                    session._put(change.patches)
-                if files is not None:
-                    files.changes = number
-        except BaseException:
-            if files is not None:
-                files.close()
-            raise
-        session.rule = head["rule"]
-        session._files = files
+            for patches in saving.replay(path, files, session._ledger, session.labels):
+                session._put(patches)
+            session.rule = head["rule"]
+            session._files = files
         return session
 
     def close(self) -> None:
@@ -576,9 +569,11 @@ class Session:
                 "segment it there first"
             )
         if key not in self._ledger.predictions:
-            self._ledger.predictions[key] = self.predictor.predict(
+            found = self.predictor.predict(
                 state.prompts, state.plane, choices=state.choices
             )
+            *_, found = (found, *self.predictor.refine(found, state.plane))
+            self._ledger.predictions[key] = found
         return self._ledger.predictions[key]
 
     def _key(self, object_id: int | None, plane: Any, axis: int) -> Key:
@@ -622,18 +617,7 @@ class Session:
         return labels
 
     def _head(self) -> dict[str, Any]:
-        return {
-            "volume": {
-                "source": self.volume.source,
-                "identity": self.volume.identity(),
-            },
-            "model": self.model.spec.name,
-            "checkpoint_sha256": self.model.spec.sha256,
-            "intensity": self.predictor.intensity.to_json(),
-            "spacing": list(self.volume.spacing),
-            "axes": list(self.volume.axes),
-            "rule": self.rule,
-        }
+        return saving.head(self.volume, self.model, self.predictor.intensity, self.rule)
 
 
 def _as_model(model: PromptableModel | str) -> PromptableModel:

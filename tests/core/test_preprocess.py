@@ -93,3 +93,16 @@ def test_model_that_does_not_enlarge_sees_small_images_as_they_are():
     transform = ResizeTransform((30, 40), 64, enlarge=False)
     assert transform.input_size == (30, 40)
     np.testing.assert_array_equal(transform.points_xy(np.array([[3, 9]])), [[9, 3]])
+
+
+@given(SIZES, SIZES, SIDES, st.floats(0, 1), st.floats(0, 1))
+def test_stretched_image_fills_the_square_and_points_come_back(h, w, side, fy, fx):
+    transform = ResizeTransform((h, w), side, stretch=True)
+    assert transform.input_size == (side, side)
+    np.testing.assert_allclose(transform.box_xyxy((0, 0, h, w)), (0, 0, side, side))
+    point = np.array([[fy * (h - 1), fx * (w - 1)]])
+    # SAM 2's transform_coords: (x / width, y / height) times the side.
+    expected = point[:, ::-1] / (w, h) * side
+    np.testing.assert_allclose(transform.points_xy(point), expected, atol=1e-9)
+    back = transform.points_from_xy(transform.points_xy(point))
+    np.testing.assert_allclose(back, point, rtol=0, atol=1e-6)

@@ -13,6 +13,7 @@ class ResizeTransform:
 
     This is SAM's ``ResizeLongestSide``: sizes are rounded half up, so height and width
     may be scaled by slightly different factors, and coordinates follow the real ones.
+    SAM 2 stretches both sides to the square instead.
     Image coordinates are (y, x), the frame's are (x, y). As in SAM, a coordinate is
     multiplied by the scale, and the half pixel from a pixel's corner to its centre is
     added in the frame, by the model's position encoding.
@@ -26,15 +27,20 @@ class ResizeTransform:
     enlarge : bool
         Whether images smaller than the frame are scaled up to it (SAM does; a model
         that works at native pixel size does not).
+    stretch : bool
+        Whether both sides are scaled to fill the frame, whatever the image's shape.
     """
 
     original_size: tuple[int, int]
     side: int
     enlarge: bool = True
+    stretch: bool = False
 
     @property
     def input_size(self) -> tuple[int, int]:
         """(height, width) of the image's part of the frame."""
+        if self.stretch:
+            return self.side, self.side
         h, w = self.original_size
         longest = max(h, w)
         if longest <= self.side and not self.enlarge:

@@ -33,6 +33,8 @@ class ModelSpec:
     """Changed whenever our code changes what `encode` returns."""
     enlarges: bool = True
     """Whether an image smaller than the frame is scaled up to fill it."""
+    stretches: bool = False
+    """Whether an image of any shape is scaled to the square (SAM 2), not padded."""
     prompts: frozenset[str] = frozenset({"points", "box", "mask"})
     """Kinds of prompt that the model understands."""
     license: str = ""

@@ -154,7 +154,12 @@ class TorchModel:
 
     def _resize(self, size: tuple[int, ...]) -> ResizeTransform:
         h, w = size
-        return ResizeTransform((h, w), self.spec.input_side, self.spec.enlarges)
+        spec = self.spec
+        return ResizeTransform((h, w), spec.input_side, spec.enlarges, spec.stretches)
+
+    def _frame(self, image: np.ndarray, resize: ResizeTransform) -> Tensor:
+        """Window -> normalised frame; for models whose pixels differ from SAM's."""
+        return to_frame(image, resize)
 
     def _check(self, prompts: WindowPrompts) -> None:
         m = self.spec.mask_side
@@ -171,7 +176,7 @@ class TorchModel:
     def _encode(
         self, images: Sequence[np.ndarray], resize: ResizeTransform
     ) -> list[Embedding]:
-        frames = torch.stack([to_frame(image, resize) for image in images])
+        frames = torch.stack([self._frame(image, resize) for image in images])
         features = self.network.encode(frames.to(self._device))
         on_host = {k: v.float().cpu().numpy() for k, v in features.items()}
         return [

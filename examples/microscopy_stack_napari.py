@@ -68,6 +68,3 @@ int((labels.data[4] == 1).sum())
 from napari.utils.notebook_display import nbscreenshot
 
 nbscreenshot(viewer)
-
-# %%
-viewer.close()

@@ -16,7 +16,11 @@ from test_sam_parity import ours
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import ModelError, PromptError
 from napari_sam.models.base import ModelSpec, PromptableModel
-from napari_sam.models.torch_model import TorchModel, resolve_device
+from napari_sam.models.torch_model import (
+    TorchModel,
+    is_out_of_memory,
+    resolve_device,
+)
 from napari_sam.testing import ModelContract
 
 
@@ -99,6 +103,22 @@ def test_no_memory_at_all_is_a_model_error() -> None:
     model = hungry_model(Hungry(room=0, cpu_room=0))
     with pytest.raises(ModelError, match="does not fit this machine's memory"):
         model.encode(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_lack_of_memory_is_told_on_every_device(
+    error: Exception, expected: bool
+) -> None:
+    assert is_out_of_memory(error) == expected
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory() -> None:

@@ -288,7 +288,11 @@ def test_embed_dry_run_writes_nothing(run, stack, tmp_path):
     code, out, _ = run("embed", stack[0], "--planes", "1,3-5", "--dry-run", "--json")
 
     assert code == 0
-    assert json.loads(out)["planes"] == 4
+    report = json.loads(out)
+    assert report["planes"] == 4
+    assert report["seconds"] == pytest.approx(
+        report["tiles"] * report["seconds_per_tile"]
+    )
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -299,6 +303,52 @@ def test_embed_continues_where_it_was(run, stack, tmp_path):
     _, out, _ = run("embed", stack[0], "--store", store, "--json")
 
     report = json.loads(out)
+    assert report["done"] == report["total"] == report["tiles"]
+
+
+def test_embed_dry_run_names_tiles_time_and_disk(run, stack):
+    code, out, _ = run("embed", stack[0], "--dry-run")
+
+    assert code == 0
+    assert re.search(r"= \d+ tiles, [\d.]+ [kM]B \([\d.]+ kB each\) in ", out)
+    assert re.search(r"about \d+ seconds, [\d.]+ s each", out)
+
+
+def test_shards_of_embed_share_the_work(run, stack, tmp_path):
+    store = tmp_path / "emb"
+    tiles = []
+    for part in ("0/3", "1/3", "2/3"):
+        _, out, _ = run("embed", stack[0], "--store", store, "--shard", part, "--json")
+        tiles.append(json.loads(out)["total"])
+
+    _, out, _ = run("embed", stack[0], "--store", store, "--dry-run", "--json")
+    assert sum(tiles) == json.loads(out)["tiles"]
+    _, out, _ = run("embed", stack[0], "--store", store, "--json")
+    assert json.loads(out)["done"] == sum(tiles)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shard", "3/3"], "--shard takes i/n"),
+        (["--shard", "one"], "--shard takes i/n"),
+        (["--workers", "0"], "workers must be 1 or more"),
+        (["--workers", "1", "--scheduler", "tcp://x:1"], "either the address"),
+    ],
+)
+def test_embed_refuses_workers_that_make_no_sense(options, message, run, stack):
+    code, _, err = run("embed", stack[0], *options)
+
+    assert code == 2
+    assert message in err
+
+
+def test_embed_hands_the_work_to_its_workers(run, stack, tmp_path):
+    store = tmp_path / "emb"
+    code, out, _ = run("embed", stack[0], "--store", store, "--workers", 1, "--json")
+
+    report = json.loads(out)
+    assert code == 0
     assert report["done"] == report["total"] == report["tiles"]
 
 

@@ -22,10 +22,10 @@ from napari_sam.engine.encode import (
     encode_volume,
     grid_for,
     open_store,
-    plan_encoding,
-    regions,
     signature_for,
 )
+from napari_sam.engine.plan import plan_encoding
+from napari_sam.engine.regions import regions
 from napari_sam.errors import NapariSamError, StoreError, VolumeError
 from napari_sam.io.embeddings import EmbeddingStore
 from napari_sam.io.volume import open_volume

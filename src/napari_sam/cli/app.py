@@ -130,6 +130,8 @@ def models_download(
     epilog=_example(
         "napari-sam embed scan/ --planes 10-40 --dry-run",
         "napari-sam embed slide.zarr --store slide.nsam-emb",
+        "napari-sam embed slide.zarr --workers 4",
+        "napari-sam embed /shared/slide.zarr --scheduler tcp://node:8786",
     )
 )
 def embed(
@@ -150,6 +152,15 @@ def embed(
     channels: Channels = None,
     series: Series = None,
     intensity: Intensity = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Encode on the workers of this dask scheduler.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Encode in this many processes, a core each.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Only the i-th of n parts (i/n), for job arrays.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would take; encode nothing.")
     ] = False,
@@ -162,7 +173,16 @@ def embed(
     from napari_sam.cli.embed import EmbedOptions, run
 
     volume = VolumeOptions(source, axes, channels, series, intensity)
-    options = EmbedOptions(store, planes, axis, levels, dry_run=dry_run)
+    options = EmbedOptions(
+        store,
+        planes,
+        axis,
+        levels,
+        scheduler=scheduler,
+        workers=workers,
+        shard=shard,
+        dry_run=dry_run,
+    )
     run(volume, options, model=model, device=device, as_json=as_json)
 
 

@@ -118,6 +118,22 @@ def ranges(text: str, what: str) -> list[int]:
     return out
 
 
+def share(text: str) -> tuple[int, int]:
+    """Read "i/n", the i-th of n parts, counted from 0.
+
+    Examples
+    --------
+    >>> share("0/8")
+    (0, 8)
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not found or int(found[1]) >= int(found[2]):
+        raise ArgumentError(
+            f"--shard takes i/n with i from 0 to n - 1, such as 0/8; got {text!r}"
+        )
+    return int(found[1]), int(found[2])
+
+
 def one_of(value: str, allowed: Sequence[str], what: str) -> str:
     """Check a value against the few that there are."""
     if value not in allowed:

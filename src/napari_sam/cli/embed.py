@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_sam.cli import arguments
-from napari_sam.cli.report import Report, load_with_progress, megabytes, progress
+from napari_sam.cli.report import (
+    Report,
+    duration,
+    load_with_progress,
+    megabytes,
+    progress,
+)
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from napari_sam.cli.arguments import VolumeOptions
 
 
@@ -20,6 +29,9 @@ class EmbedOptions:
     planes: str | None = None
     axis: str = "z"
     levels: str | None = None
+    scheduler: str | None = None
+    workers: int | None = None
+    shard: str | None = None
     dry_run: bool = False
 
 
@@ -32,22 +44,19 @@ def run(
     as_json: bool,
 ) -> None:
     """Encode, or say what it would take."""
-    from napari_sam.engine.encode import (
-        default_store_path,
-        encode_volume,
-        plan_encoding,
-    )
+    from napari_sam.engine.encode import default_store_path, encode_volume
+    from napari_sam.engine.plan import plan_encoding, seconds_per_tile
 
     report = Report(as_json)
     planes, levels = options.planes, options.levels
     volume = source.open()
     network = load_with_progress(model, device)
-    where = {
+    where: dict[str, Any] = {
         "planes": None if planes is None else arguments.ranges(planes, "--planes"),
         "levels": None if levels is None else arguments.ranges(levels, "--levels"),
         "axis": arguments.axis(options.axis),
     }
-    plan = plan_encoding(volume, network, **where)  # type: ignore[arg-type]
+    plan = plan_encoding(volume, network, **where)
     store = options.store or str(default_store_path(volume))
     report.data = {
         "volume": repr(volume),
@@ -62,15 +71,35 @@ def run(
     report.say(f"{volume!r} with {network.spec.name} on {network.device}")
     report.say(
         f"{plan.n_planes} plane(s) x {plan.tiles_per_plane} tile(s) = {plan.tiles} "
-        f"tiles, {megabytes(plan.disk_bytes)} in {store}"
+        f"tiles, {megabytes(plan.disk_bytes)} ({megabytes(plan.bytes_per_tile)} each) "
+        f"in {store}"
     )
+    if options.dry_run:
+        each = seconds_per_tile(volume, network, axis=where["axis"])
+        report.data |= {"seconds_per_tile": each, "seconds": each * plan.tiles}
+        report.say(
+            f"about {duration(each * plan.tiles)}, {each:.2f} s each in one process"
+        )
     if not options.dry_run:
-        with report.timed("encode") as step:
+        shard = None if options.shard is None else arguments.share(options.shard)
+        with _workers(options) as client, report.timed("encode") as step:
             done, total = progress(
-                encode_volume(volume, network, store, **where),  # type: ignore[arg-type]
+                encode_volume(
+                    volume, network, store,
+                    client=client, device=device, shard=shard, **where,
+                ),
                 "encode",
                 "tile",
-            )
+            )  # fmt: skip
             step["detail"] = f"{done} of {total} tiles are there"
         report.data |= {"done": done, "total": total, "seconds": step["seconds"]}
     report.finish()
+
+
+def _workers(options: EmbedOptions) -> AbstractContextManager[Any]:
+    """Give the client of a cluster, or None to encode in this process."""
+    if options.scheduler is None and options.workers is None:
+        return nullcontext()
+    from napari_sam.engine.distribute import connect
+
+    return connect(options.scheduler, options.workers)

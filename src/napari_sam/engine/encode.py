@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
-
 from napari_sam.core.embedding import EmbeddingSignature
 from napari_sam.core.planes import Plane, count_planes, plane_at
 from napari_sam.core.tiles import TileGrid
+from napari_sam.engine.regions import (
+    REGION_TILES,
+    TASK_TILES,
+    Share,
+    encode_region,
+    stopped,
+)
 from napari_sam.errors import NapariSamError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from threading import Event
 
     from napari_sam.core.intensity import IntensityMapping
-    from napari_sam.core.tiles import Tile
     from napari_sam.io.embeddings import EmbeddingStore
     from napari_sam.io.volume import Volume
     from napari_sam.models.base import PromptableModel
-
-_REGION_TILES = 64
-"""Most tiles that one region, and so later one task, owns."""
 
 
 def grid_for(volume: Volume, model: PromptableModel, axis: int = 0) -> TileGrid:
@@ -137,48 +136,6 @@ def default_store_path(volume: Volume) -> Path:
     return Path(cache).expanduser() / "embeddings" / f"{key}.nsam-emb"
 
 
-@dataclass(frozen=True, slots=True)
-class EncodingPlan:
-    """What an encoding will take, found without reading a pixel."""
-
-    n_planes: int
-    tiles_per_plane: int
-    bytes_per_tile: int
-    """On disk, in float16."""
-
-    @property
-    def tiles(self) -> int:
-        """Windows to encode when nothing is stored yet."""
-        return self.n_planes * self.tiles_per_plane
-
-    @property
-    def disk_bytes(self) -> int:
-        """Size of the finished store."""
-        return self.tiles * self.bytes_per_tile
-
-
-def plan_encoding(
-    volume: Volume,
-    model: PromptableModel,
-    *,
-    planes: Iterable[Any] | None = None,
-    axis: int = 0,
-    levels: Iterable[int] | None = None,
-) -> EncodingPlan:
-    """Return the number of tiles and the disk space that `encode_volume` will need.
-
-    Parameters are those of `encode_volume`.
-    """
-    grid = grid_for(volume, model, axis)
-    chosen = _levels(grid, levels)
-    values = sum(math.prod(shape) for shape in model.spec.feature_shapes.values())
-    return EncodingPlan(
-        n_planes=len(_planes(volume, planes, axis)),
-        tiles_per_plane=sum(grid.n_tiles(n) for n in chosen),
-        bytes_per_tile=2 * values + 4,
-    )
-
-
 def encode_volume(
     volume: Volume,
     model: PromptableModel,
@@ -188,6 +145,8 @@ def encode_volume(
     axis: int = 0,
     levels: Iterable[int] | None = None,
     client: Any = None,
+    device: str = "auto",
+    shard: tuple[int, int] | None = None,
     cancel: Callable[[], bool] | Event | None = None,
     intensity: IntensityMapping | None = None,
     batch_size: int | None = None,
@@ -209,8 +168,14 @@ def encode_volume(
         Sliced axis among the last three.
     levels : iterable of int, optional
         Pyramid levels; all when left out. The coarsest is encoded first.
-    client : None
-        Encoding on several machines is not available yet.
+    client : distributed.Client, optional
+        Encodes on the workers of a dask cluster, which must see the image and the
+        store under the same paths; see `napari_sam.engine.distribute`.
+    device : str
+        Where the workers run the model; "auto": the best that each has.
+    shard : (i, n), optional
+        Encode the i-th of n parts only, i from 0: for job arrays, whose n jobs share
+        a store and nothing else.
     cancel : callable or threading.Event, optional
         Asked before each batch; once true, the generator ends.
     intensity : IntensityMapping, optional
@@ -221,107 +186,74 @@ def encode_volume(
     Yields
     ------
     done, total : int
-        Tiles there and tiles wanted: once before any work, then after each batch.
+        Tiles there and tiles wanted: once before any work, then after each batch, or
+        each task of the cluster.
 
     Raises
     ------
     StoreError, SignatureError, VolumeError
         If the store or the image cannot be used.
+    NapariSamError
+        If the cluster cannot be reached any more, or its workers fail.
 
     Examples
     --------
     >>> for done, total in encode_volume(volume, model):  # doctest: +SKIP
     ...     print(f"{done} of {total} tiles")
     """
-    if client is not None:
-        raise NapariSamError(
-            "encoding on several machines is not available yet: call without client"
-        )
-    wanted = _planes(volume, planes, axis)
+    wanted = planes_of(volume, planes, axis)
+    _check_client(client)
     opened = _opened(volume, model, store, axis, intensity)
-    chosen = _levels(opened.grid, levels)
-    numbers = {n for level in chosen for n in _numbers(opened.grid, level)}
-    total = len(wanted) * len(numbers)
-    started = [len(_there(volume, opened, p) & numbers) for p in wanted]
-    done = sum(started)
+    n_tiles = REGION_TILES if client is None and shard is None else TASK_TILES
+    share = Share.of(opened.grid, levels_of(opened.grid, levels), shard, n_tiles)
+    # A plane's own tiles, and those that were there at the start.
+    owned = [share.numbers(i, p) for i, p in enumerate(wanted)]
+    started = [
+        len(_there(volume, opened, p) & n) for p, n in zip(wanted, owned, strict=True)
+    ]
+    done, total = sum(started), sum(map(len, owned))
     yield done, total
+    if client is not None:
+        from napari_sam.engine.distribute import Job, ModelSource, encode_on
+
+        source = ModelSource.of(model, device)
+        mapping = intensity or volume.intensity
+        job = Job.of(volume, source, opened, mapping, batch_size)
+        todo = (
+            region
+            for i, plane in enumerate(wanted)
+            for region in share.regions(i, plane, _there(volume, opened, plane))
+        )
+        for n in encode_on(client, job, todo, cancel=cancel):
+            done += n
+            yield done, total
+        return
     size = batch_size or (1 if model.device == "cpu" else 4)
-    for plane, at_start in zip(wanted, started, strict=True):
+    for i, plane in enumerate(wanted):
         there = _there(volume, opened, plane)
-        done += len(there & numbers) - at_start  # clicks and others encode too
-        for region in regions(plane, opened.grid, chosen, skip=there):
+        done += len(there & owned[i]) - started[i]  # clicks and others encode too
+        for region in share.regions(i, plane, there):
             for n in encode_region(
                 volume, model, opened, region,
                 intensity=intensity, batch_size=size, cancel=cancel,
             ):  # fmt: skip
                 done += n
                 yield done, total
-            if _stopped(cancel):
+            if stopped(cancel):
                 return
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """Tiles of one level of one plane that one task encodes and no other writes."""
-
-    plane: Plane
-    numbers: tuple[int, ...]
-    """`Tile.number` of each."""
-
-
-def regions(
-    plane: Plane,
-    grid: TileGrid,
-    levels: Sequence[int],
-    *,
-    skip: Container[int] = (),
-    n_tiles: int = _REGION_TILES,
-) -> Iterator[Region]:
-    """Cut a plane's tiles, less those to skip, into regions; coarsest level first."""
-    for level in sorted(levels, reverse=True):
-        span = _numbers(grid, level)
-        for first in range(span.start, span.stop, n_tiles):
-            block = range(first, min(first + n_tiles, span.stop))
-            if numbers := tuple(n for n in block if n not in skip):
-                yield Region(plane, numbers)
-
-
-def encode_region(
-    volume: Volume,
-    model: PromptableModel,
-    store: EmbeddingStore,
-    region: Region,
-    *,
-    intensity: IntensityMapping | None = None,
-    batch_size: int = 1,
-    cancel: Callable[[], bool] | Event | None = None,
-) -> Iterator[int]:
-    """Encode a region's tiles; yields how many are there more after each batch."""
-    linear = region.plane.linear(volume.shape)
-    for start in range(0, len(region.numbers), batch_size):
-        if _stopped(cancel):
-            return
-        numbers = region.numbers[start : start + batch_size]
-        tiles = [store.grid.tile_by_number(n) for n in numbers]
-        # A click may have encoded some of them meanwhile.
-        missing = [t for t in tiles if not store.has(linear, t)]
-        if missing:
-            mapping = intensity or volume.intensity
-            windows = _read(volume, region.plane, missing, mapping)
-            for tile, embedding in zip(missing, model.encode(windows), strict=True):
-                store.put(linear, tile, embedding)
-        yield len(tiles)
+def _check_client(client: Any) -> None:
+    if client is not None and not (
+        hasattr(client, "submit") and hasattr(client, "scheduler_info")
+    ):
+        raise NapariSamError(
+            f"client must be a dask.distributed Client; got {type(client).__name__}"
+        )
 
 
 def _there(volume: Volume, store: EmbeddingStore, plane: Plane) -> frozenset[int]:
     return store.numbers(plane.linear(volume.shape))
-
-
-def _read(
-    volume: Volume, plane: Plane, tiles: Sequence[Tile], intensity: IntensityMapping
-) -> np.ndarray:
-    """(B, h, w, 3) uint8: all tiles of a level have one size."""
-    return np.stack([intensity.apply(volume.read(plane, t.window)) for t in tiles])
 
 
 def _opened(
@@ -344,7 +276,8 @@ def _opened(
     return store
 
 
-def _planes(volume: Volume, planes: Iterable[Any] | None, axis: int) -> list[Plane]:
+def planes_of(volume: Volume, planes: Iterable[Any] | None, axis: int) -> list[Plane]:
+    """Check the planes that a caller named, each once; None: all on the axis."""
     if planes is None:
         Plane.of(volume.shape, 0, axis=axis)  # refuses an axis that is not there
         n = count_planes(volume.shape, axis)
@@ -353,24 +286,14 @@ def _planes(volume: Volume, planes: Iterable[Any] | None, axis: int) -> list[Pla
     return list(dict.fromkeys(given))
 
 
-def _levels(grid: TileGrid, levels: Iterable[int] | None) -> list[int]:
+def levels_of(grid: TileGrid, levels: Iterable[int] | None) -> list[int]:
+    """Check the levels that a caller named; None: all of the grid."""
     chosen = list(range(grid.n_levels)) if levels is None else sorted(set(levels))
     if not chosen or chosen[0] < 0 or chosen[-1] >= grid.n_levels:
         raise NapariSamError(
             f"levels must be one or more of 0 ... {grid.n_levels - 1}; got {chosen}"
         )
     return chosen
-
-
-def _numbers(grid: TileGrid, level: int) -> range:
-    first = sum(grid.n_tiles(n) for n in range(level))
-    return range(first, first + grid.n_tiles(level))
-
-
-def _stopped(cancel: Callable[[], bool] | Event | None) -> bool:
-    if cancel is None:
-        return False
-    return cancel() if callable(cancel) else cancel.is_set()
 
 
 def _local_path(source: str | None) -> Path | None:

@@ -42,6 +42,8 @@ class ModelSpec:
     citation: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
     """Further facts for people: parameters, modality, where trained."""
+    source: str = ""
+    """Path of the checkpoint, for a model that `load_model` does not know by name."""
 
 
 @runtime_checkable

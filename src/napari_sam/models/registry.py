@@ -270,7 +270,8 @@ def _family(checkpoint: Checkpoint) -> str:
 
 def _spec(known: KnownModel | None, path: Path) -> ModelSpec:
     """Return what is known before the network is built; it fills in sizes and hash."""
-    name, licence, citation = path.stem, "", ""
-    if known:
-        name, licence, citation = known.name, known.license, known.citation
-    return ModelSpec(name, 0, {}, 0, "", license=licence, citation=citation)
+    if known is None:
+        return ModelSpec(path.stem, 0, {}, 0, "", source=str(path.absolute()))
+    return ModelSpec(
+        known.name, 0, {}, 0, "", license=known.license, citation=known.citation
+    )

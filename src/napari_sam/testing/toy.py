@@ -108,6 +108,12 @@ class ToyModel:
             details={"parameters": "0"},
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     @property
     def spec(self) -> ModelSpec:
         """What is known about the model."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,12 @@ from napari_sam._napari.thumbnails import draw_thumbnails
 from napari_sam.errors import NapariSamError, PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari_sam._napari.jobs import Job, Jobs
     from napari_sam._napari.state import Board
     from napari_sam.core.history import ObjectState
-    from napari_sam.core.masks import LabelPatch
+    from napari_sam.core.masks import LabelPatch, MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
     from napari_sam.io.volume import Volume
@@ -33,6 +34,11 @@ HINT = (
     "Click on an object in the image. Click again to refine it: T switches to "
     "− points, B draws a box, N starts the next object."
 )
+
+SMALL = 2**28
+"""Pixels up to which labels are a plain array, made without asking anybody."""
+MOST_PICTURES = 200
+"""Sets of thumbnails kept, so that they are there again after an undo."""
 
 
 class Annotation:
@@ -70,6 +76,7 @@ class Annotation:
         self._actions = actions
         self._asked: dict[tuple[int, Plane], Prompts] = {}
         self._clicks: dict[tuple[str, int, Plane], Job] = {}
+        self._pictures: dict[tuple[int, Plane, str], tuple[Thumbnail, ...]] = {}
         self._highest = 0
         self.layers.edited.connect(self.on_edited)
         self.layers.made.connect(self._on_prompt_layer)
@@ -88,6 +95,19 @@ class Annotation:
             return shown_plane(self.viewer.dims, self.image, self.volume.shape)
         except NapariSamError:
             return None
+
+    @property
+    def labels(self) -> Any:
+        """Labels that are shown already, for the session to write into, or None."""
+        return self.writer.data
+
+    def show_labels(self) -> None:
+        """Add the Labels layer at once where that is cheap: later it would be felt."""
+        found = self.writer.found()
+        if found is not None:
+            self.writer.show(found)
+        elif math.prod(self.volume.shape) <= SMALL:
+            self.writer.show(np.zeros(self.volume.shape, np.uint16))
 
     def start(self, session: Session, highest: int = 0) -> None:
         """Go on with a session: show its labels and answer what was prompted.
@@ -168,7 +188,7 @@ class Annotation:
         def chosen(candidates: Any) -> None:
             which = k % len(candidates)
             if self._try(session.choose, which, object_id, plane):
-                self._show_candidates()
+                self._show_candidates(candidates)
                 self.board.say(f"Candidate {which + 1} taken. {HINT}")
 
         # After an undo or a reload the candidates have to be predicted again.
@@ -270,12 +290,18 @@ class Annotation:
             self._clicks.pop(key, None)
             self.board.fail(error)
 
-        def done(result: Result) -> None:
+        def answered(result: Result) -> None:
             self._clicks.pop(key, None)
             self._accept(result)
 
+        # The first answer is drawn at once; sharper ones replace it.
         self._clicks[key] = self.jobs.submit(
-            key, lambda cancelled: session.run(request, cancelled), done, failed
+            key,
+            lambda cancelled: session.iter_run(request, cancelled),
+            lambda _: None,
+            failed,
+            progress=answered,
+            every=True,
         )
 
     def _refuse(self, error: Exception, plane: Plane, prompts: Prompts) -> None:
@@ -317,12 +343,18 @@ class Annotation:
         self._highest = max(self._highest, request.object_id)
         self.layers.deselect()
         self._color()
-        self._show_candidates()
+        self._show_candidates(result.prediction.candidates)
         if not chosen.area:
             self.board.say("Nothing was found there. Try another point, or a box (B).")
         elif not self._clicks:
             score = f"score {chosen.predicted_iou:.2f}"
             self.board.say(f"Object {request.object_id}: {score}. {HINT}")
+
+    def take_back_clicks(self) -> None:
+        """Drop clicks that are still being answered, and their points."""
+        if self._clicks:
+            self._drop_clicks()
+            self.show_object()
 
     def _drop_clicks(self) -> None:
         for job in self._clicks.values():
@@ -342,25 +374,28 @@ class Annotation:
 
     # -- candidates, layers, session -------------------------------------------------
 
-    def _show_candidates(self) -> None:
-        """Show scores at once; the pictures are drawn in the worker."""
+    def _show_candidates(self, found: Sequence[MaskCandidate] = ()) -> None:
+        """Show scores at once; pictures of new masks are drawn in the worker."""
         session, plane, state = self.session, self.plane, self._state_here()
         self.jobs.cancel("thumbnails")
         if state is None or session is None or plane is None:
             self.board.update(thumbnails=(), chosen=0)
             return
+        key = (state.object_id, plane, repr(state.prompts.to_json()))
+        known = self._pictures.get(key)
         scores = tuple(Thumbnail(score) for score in state.scores)
-        before = self.board.state.thumbnails
-        if [t.score for t in before] == [t.score for t in scores]:
-            scores = before
-        self.board.update(thumbnails=scores, chosen=state.chosen)
+        self.board.update(thumbnails=known or scores, chosen=state.chosen)
+        if not found or known:
+            return
 
         def work(_: Any) -> Any:
-            found = session.candidates(state.object_id, plane)
             mapping = session.predictor.intensity
             return draw_thumbnails(session.volume, mapping, plane, found)
 
-        def drawn(thumbnails: Any) -> None:
+        def drawn(thumbnails: tuple[Thumbnail, ...]) -> None:
+            self._pictures[key] = thumbnails
+            while len(self._pictures) > MOST_PICTURES:
+                del self._pictures[next(iter(self._pictures))]
             self.board.update(thumbnails=thumbnails)
 
         self.jobs.submit("thumbnails", work, drawn, priority=PREPARE)

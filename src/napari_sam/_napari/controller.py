@@ -104,6 +104,7 @@ class Controller:
             is_ct=_modality(volume) == "CT",
             object_id=1,
         )
+        self.annotation.show_labels()
         self.arm(self.board.state.tool, self.board.state.polarity)
         self._on_view()
         self._prepare()
@@ -228,7 +229,7 @@ class Controller:
         self.jobs.cancel()
         self.board.update(progress=None)
         if self.annotation is not None:
-            self.annotation.show_object()
+            self.annotation.take_back_clicks()
         self.board.say(f"Stopped; what was finished is kept. {HINT}")
 
     def run(
@@ -302,8 +303,7 @@ class Controller:
         if session is not None:
             self._with_weights(lambda _: self._load_model(name), swapped)
             return
-        labels = annotation.writer.found()
-        wanted = opening.Wanted(annotation.volume, name, labels, path=path)
+        wanted = opening.Wanted(annotation.volume, name, annotation.labels, path=path)
 
         def opened(made: tuple[Session, int]) -> None:
             new, highest = made
@@ -405,8 +405,10 @@ class Controller:
             self.use_image(active if active in images else images[-1])
 
     def _on_view(self) -> None:
-        if self.annotation is not None:
-            self.annotation.on_view()
+        # A layer that is being removed leaves the viewer's axes first.
+        annotation = self.annotation
+        if annotation is not None and annotation.image in self.viewer.layers:
+            annotation.on_view()
 
     def _let_go(self) -> None:
         if self.annotation is None:

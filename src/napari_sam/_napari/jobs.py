@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -35,6 +38,8 @@ class Job:
     done: Callable[[Any], None]
     failed: Callable[[Exception], None]
     progress: Callable[[Any], None] | None = None
+    every: bool = False
+    """Whether each value counts, or only the latest now and then."""
     steps: Iterator[Any] | None = field(default=None, init=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, init=False)
     _posted: float = field(default=0.0, init=False)
@@ -53,7 +58,7 @@ class Jobs:
     """Runs jobs one at a time in a thread of its own.
 
     The most urgent priority runs first and, within it, the newest job. An iterator
-    gives way between its steps to anything more urgent. Callbacks are handed to
+    gives way between its steps to anything as urgent. Callbacks are handed to
     `post`, which calls them on the main thread.
 
     Parameters
@@ -90,6 +95,7 @@ class Jobs:
         failed: Callable[[Exception], None] | None = None,
         *,
         progress: Callable[[Any], None] | None = None,
+        every: bool = False,
         priority: int = CLICK,
     ) -> Job:
         """Queue work; an older job with the same key is cancelled.
@@ -103,10 +109,11 @@ class Jobs:
             Called on the main thread with the result, or with the error. Neither is
             called for a job that was cancelled by then.
         progress : callable, optional
-            Called on the main thread with values that the work yields.
+            Called on the main thread with values that the work yields: with `every`
+            one of them, else with the latest every `PROGRESS_EVERY_S`.
         priority : int
         """
-        job = Job(key, priority, work, done, failed or _log_error, progress)
+        job = Job(key, priority, work, done, failed or _log_error, progress, every)
         with self._wake:
             if self._closed:
                 job.cancel()
@@ -131,6 +138,12 @@ class Jobs:
         """Keys of the jobs whose answer is still to come and wanted."""
         with self._wake:
             return {job.key for job in self._open() if not job.cancelled}
+
+    @property
+    def idle(self) -> bool:
+        """Whether the worker does nothing, not even finish a step nobody waits for."""
+        with self._wake:
+            return self._running is None and not self._waiting
 
     def close(self, timeout_s: float = 0.0) -> None:
         """Cancel everything and let the thread end; wait for it up to `timeout_s`.
@@ -163,12 +176,13 @@ class Jobs:
         return [*self._waiting, *running, *self._unheard]
 
     def _run(self) -> None:
+        _stand_back()
         while (job := self._take()) is not None:
             finished = self._step(job)
             with self._wake:
                 self._running = None
                 if not finished and not job.cancelled:
-                    self._waiting.append(job)
+                    self._waiting.insert(0, job)
 
     def _take(self) -> Job | None:
         with self._wake:
@@ -195,7 +209,7 @@ class Jobs:
                 if job.cancelled:
                     break
                 self._report(job, value)
-                if self._more_urgent_than(job):
+                if self._gives_way(job):
                     return False
             _close_iterator(job.steps)
             self._answer(job, job.done, None, last=True)
@@ -205,13 +219,15 @@ class Jobs:
             self._answer(job, job.failed, error, last=True)
         return True
 
-    def _more_urgent_than(self, job: Job) -> bool:
+    def _gives_way(self, job: Job) -> bool:
+        """Whether something more urgent waits, or as urgent and newer."""
         with self._wake:
-            return any(other.priority < job.priority for other in self._waiting)
+            return any(other.priority <= job.priority for other in self._waiting)
 
     def _report(self, job: Job, value: Any) -> None:
         now = time.monotonic()
-        if job.progress is not None and now - job._posted >= PROGRESS_EVERY_S:
+        due = job.every or now - job._posted >= PROGRESS_EVERY_S
+        if job.progress is not None and due:
             job._posted = now
             self._answer(job, job.progress, value)
 
@@ -243,6 +259,13 @@ def _close_iterator(steps: Iterator[Any]) -> None:
     close = getattr(steps, "close", None)
     if close is not None:
         close()
+
+
+def _stand_back() -> None:
+    """Let the GUI have a core first when there are too few; threads made here too."""
+    if sys.platform.startswith("linux"):  # elsewhere niceness belongs to processes
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _log_error(error: Exception) -> None:

@@ -46,6 +46,11 @@ class LabelWriter:
         self._writing = False
 
     @property
+    def data(self) -> Any:
+        """The labels that are shown, or were; None before."""
+        return self._data
+
+    @property
     def shown(self) -> bool:
         """Whether the layer is in the viewer."""
         return self.layer is not None and self.layer in self.viewer.layers

@@ -64,7 +64,7 @@ def shown_axis(dims: Any, ndim: int) -> int:
             "prompts need the 2-D view: leave 3-D display (the cube button below the "
             "layer list)"
         )
-    shown = _layer_axes(dims, ndim)
+    shown = _layer_axes(dims, ndim) if dims.ndim >= ndim else []
     last = [a - max(ndim - 3, 0) for a in shown]
     if len(shown) != 2 or min(last) < 0:
         raise VolumeError(

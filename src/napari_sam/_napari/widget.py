@@ -38,6 +38,7 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         super().__init__(parent)
         # Layers are told apart by identity, which napari's proxy for plugins hides.
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self._showing = False
         self.main_thread = MainThread()
         self.jobs = Jobs(self.main_thread.post)
         self.panel = Panel()
@@ -47,13 +48,23 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         layout.addWidget(self.panel)
         self._connect_wishes()
         board = self.controller.board
-        board.changed.connect(self.panel.show_state)
+        board.changed.connect(self._show_soon)
         board.failed.connect(_notify)
         self.controller.download_wanted.connect(self._on_download_wanted)
         self.panel.show_state(board.state)
         weakref.finalize(self, self.controller.close)
         # Qt deletes the widget with its window, without a close event.
         self.destroyed.connect(self.controller.close)
+
+    def _show_soon(self) -> None:
+        """Draw the panel once for all changes made in one go."""
+        if not self._showing:
+            self._showing = True
+            self.main_thread.post(self._show_now)
+
+    def _show_now(self) -> None:
+        self._showing = False
+        self.panel.show_state(self.controller.board.state)
 
     def _connect_wishes(self) -> None:
         do, panel = self.controller, self.panel

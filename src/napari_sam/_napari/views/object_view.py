@@ -56,7 +56,9 @@ class ObjectView(Section):
         with silent(self.number, self.rule):
             self.number.setValue(state.object_id)
             self.rule.setCurrentIndex(self.rule.findData(state.rule))
-        self.color.setStyleSheet(
+        style = (
             f"background-color: {state.color}; border-radius: 3px; "
             "border: 1px solid rgba(128, 128, 128, 160);"
         )
+        if style != self.color.styleSheet():  # setting one costs milliseconds
+            self.color.setStyleSheet(style)

@@ -57,9 +57,9 @@ class StatusView(QFrame):  # type: ignore[misc]
         """Show the status, and progress while there is any."""
         self.text.setText(state.status)
         color = _COLORS[state.status_kind]
-        self.setStyleSheet(
-            f"QFrame#napari_sam_status {{ border-left: 3px solid {color}; }}"
-        )
+        style = f"QFrame#napari_sam_status {{ border-left: 3px solid {color}; }}"
+        if style != self.styleSheet():  # setting one costs milliseconds
+            self.setStyleSheet(style)
         self._work.setVisible(state.progress is not None)
         if state.progress is not None:
             done, total = state.progress

@@ -53,6 +53,15 @@ def test_a_mobile_sam_checkpoint_loads_by_path(tmp_path: Path) -> None:
     assert model.spec.input_side == 1024
 
 
+def test_weights_of_nano_load_by_path(tmp_path: Path) -> None:
+    from napari_sam.models.nano import write_weights
+    from napari_sam.models.nano_network import NanoNetwork
+
+    write_weights(NanoNetwork(), tmp_path / "mine.safetensors")
+    model = load_model(tmp_path / "mine.safetensors", device="cpu")
+    assert model.spec.input_side == find_model("nano").input_side
+
+
 def test_a_known_file_gets_its_name_licence_and_citation(
     sam_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,8 +25,9 @@ from torch.nn import functional as F
 
 from napari_sam.errors import CheckpointError
 from napari_sam.models.checkpoints import load_strict
-from napari_sam.models.decoder import DecoderConfig, MlpBlock, SamNetwork, gelu_
+from napari_sam.models.decoder import DecoderConfig, SamNetwork, gelu_
 from napari_sam.models.torch_model import TorchModel
+from napari_sam.models.two_way import MlpBlock
 
 if TYPE_CHECKING:
     from napari_sam.models.base import ModelSpec

@@ -22,21 +22,23 @@ def layer_data(volume: Volume) -> list[LayerData]:
     """
     if volume.channel_axis is None or volume.rgb:
         return [_layer(volume, volume.name)]
-    from napari_sam.io.volume import open_volume
-
-    source = volume.recipe or {"source": volume}
     layers = []
     for c in range(volume.n_channels):
         known = c < len(volume.channel_names)
         name = volume.channel_names[c] if known else f"channel {c}"
-        one = open_volume(
-            source["source"],
-            axes=source.get("axes"),
-            series=source.get("series"),
-            channels=c if volume.channels is None else volume.channels[c],
-        )
-        layers.append(_layer(one, f"{volume.name} · {name}"))
+        layers.append(_layer(_channel(volume, c), f"{volume.name} · {name}"))
     return layers
+
+
+def _channel(volume: Volume, c: int) -> Volume:
+    from napari_sam.io.volume import open_volume
+
+    if volume.recipe is not None:
+        which = c if volume.channels is None else volume.channels[c]
+        return open_volume(**{**volume.recipe, "channels": which})
+    axes = list(volume.axes)
+    axes.insert(volume.channel_axis or 0, "c")
+    return open_volume(volume, axes=axes, channels=c)
 
 
 def _layer(volume: Volume, name: str) -> LayerData:

@@ -401,6 +401,21 @@ def test_demo_never_replaces_a_folder_of_yours(run, tmp_path):
 
 
 @pytest.mark.canvas
+def test_demo_shows_each_image_with_its_labels(
+    run, tmp_path, monkeypatch, make_napari_viewer
+):
+    viewer = make_napari_viewer()
+    monkeypatch.setattr("napari.Viewer", lambda **options: viewer)
+    monkeypatch.setattr("napari.run", lambda: None)
+
+    code, out, err = run("demo", "--out", tmp_path / "demo", "--view", "--json")
+
+    assert code == 0, err
+    assert len(viewer.layers) == 2 * len(json.loads(out)["images"])
+    assert viewer.canvas.grid.enabled
+
+
+@pytest.mark.canvas
 def test_view_shows_the_image_its_labels_and_the_widget(
     run, cells, tmp_path, monkeypatch, make_napari_viewer
 ):

@@ -165,10 +165,13 @@ def _view(sessions: list[tuple[Sample, Any]]) -> None:
     for sample, session in sessions:
         plane = Plane.of(session.volume.shape, sample.plane)
         pixels = session.predictor.intensity.apply(session.volume.plane(plane))
-        viewer.add_image(pixels, name=sample.title, rgb=True)
+        # All as large as each other, so that each fills its cell of the grid.
+        scale = (100 / max(pixels.shape),) * 2
+        viewer.add_image(pixels, name=sample.title, rgb=True, scale=scale)
         labels = np.asarray(session.labels[plane.slicer()])
-        layer = viewer.add_labels(labels, name=f"{sample.title}, labels")
-        layer.contour = 2
+        name = f"{sample.title}, labels"
+        viewer.add_labels(labels, name=name, scale=scale, opacity=0.4)
     viewer.canvas.grid.enabled = True
     viewer.canvas.grid.stride = 2
+    viewer.reset_view()
     napari.run()

@@ -41,7 +41,7 @@ volume.spacing, volume.units, volume.intensity.windows
 
 # %%
 session = ns.Session(volume, "nano", embeddings=False)
-draw_session(session)
+session
 
 # %% [markdown]
 # ## A box around a kidney
@@ -58,7 +58,7 @@ draw_candidates(session, kidney)
 
 # %%
 session.segment(object_id=2, points=[(167, 254)])
-draw_session(session)
+draw_session(session, side=800)
 
 # %% [markdown]
 # Not what you meant? Add a point with label 0 where the mask should not be, take

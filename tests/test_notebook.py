@@ -5,17 +5,14 @@ import pytest
 from PIL import Image
 
 from napari_sam import Session
+from napari_sam.core.picture import COLORS, NEGATIVE, POSITIVE, Picture, captioned
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.notebook import (
-    candidate_png,
     draw_candidates,
     draw_session,
     overview,
-    session_html,
-    session_png,
 )
-from napari_sam.picture import COLORS, NEGATIVE, POSITIVE, Picture, captioned
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 
 
@@ -103,7 +100,7 @@ def test_session_shows_the_plane_segmented_last():
     phantom = phantom_volume()
     session, _ = segmented(phantom)
 
-    image = Image.open(io.BytesIO(session_png(session)))
+    image = Image.open(io.BytesIO(session._repr_png_()))
 
     assert image.size[0] == 512
     assert near(image, POSITIVE)[0].size > 25
@@ -113,14 +110,14 @@ def test_session_shows_the_plane_segmented_last():
 def test_session_without_objects_shows_its_image():
     session = Session(phantom_image().image, ToyModel(), embeddings=False)
 
-    assert Image.open(io.BytesIO(session_png(session))).size[0] == 512
-    assert "<table>" not in session_html(session)
+    assert Image.open(io.BytesIO(session._repr_png_())).size[0] == 512
+    assert "<table>" not in session._repr_html_()
 
 
 def test_session_html_escapes_names_and_lists_objects():
     session, _ = segmented(phantom_image(), 2)
 
-    text = session_html(session)
+    text = session._repr_html_()
 
     assert "&lt;Volume" in text
     assert "<td>2</td>" in text
@@ -146,4 +143,4 @@ def test_candidates_are_drawn_side_by_side():
 def test_candidate_alone_is_a_png():
     _, candidates = segmented(phantom_image())
 
-    assert Image.open(io.BytesIO(candidate_png(candidates[0]))).format == "PNG"
+    assert Image.open(io.BytesIO(candidates[0]._repr_png_())).format == "PNG"

@@ -1,10 +1,9 @@
-"""How sessions, volumes and candidates show themselves in a notebook."""
+"""How sessions and their candidates show themselves in a notebook."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,7 +69,7 @@ def draw_session(
     PIL.Image.Image
         Shows itself in a notebook.
     """
-    from napari_sam.picture import COLORS, Picture
+    from napari_sam.core.picture import COLORS, Picture
 
     volume = session.volume
     where = _plane_of(session, plane, axis)
@@ -104,7 +103,7 @@ def draw_candidates(
     prompts : Prompts, optional
         Drawn on each.
     """
-    from napari_sam.picture import COLORS, Picture, beside
+    from napari_sam.core.picture import COLORS, Picture, beside
 
     volume = session.volume
     where = _plane_of(session, plane, axis)
@@ -122,7 +121,9 @@ def draw_candidates(
 
 def session_png(session: Session) -> bytes:
     """PNG of the plane segmented last: what ``session`` alone in a cell shows."""
-    return _png(draw_session(session))
+    from napari_sam.core.picture import png
+
+    return png(draw_session(session))
 
 
 def session_html(session: Session) -> str:
@@ -137,19 +138,6 @@ def session_html(session: Session) -> str:
     head = "<tr><th>object</th><th>planes</th><th>best predicted IoU</th></tr>"
     table = f"<table>{head}{rows}</table>" if rows else ""
     return f'<p>{what}</p><img src="data:image/png;base64,{picture}">{table}'
-
-
-def candidate_png(candidate: MaskCandidate) -> bytes:
-    """PNG of a candidate's mask alone, cropped to it: what it shows in a cell."""
-    from napari_sam.picture import COLORS, Picture
-
-    mask = candidate.mask if candidate.mask.size else np.zeros((1, 1), bool)
-    h, w = mask.shape
-    pad = max(1, round(0.1 * max(h, w)))
-    paper = np.full((h + 2 * pad, w + 2 * pad, 3), 40, np.uint8)
-    picture = Picture.of(paper, side=256)
-    picture.mask(mask, (pad, pad, pad + h, pad + w), COLORS[0])
-    return _png(picture.finish(f"predicted IoU {candidate.predicted_iou:.2f}"))
 
 
 def _plane_of(session: Session, plane: object, axis: int) -> Plane:
@@ -185,9 +173,3 @@ def _title(session: Session, plane: Plane) -> str:
     hidden = [a for i, a in enumerate(session.volume.axes) if i not in shown]
     at = ", ".join(f"{a}={i}" for a, i in zip(hidden, plane.index, strict=True))
     return f"{session.volume.name}, {at}"
-
-
-def _png(image: Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -25,7 +25,7 @@ _MARK = ".napari-sam-demo"
 
 def run(out: Path, *, model: str, device: str, view: bool, as_json: bool) -> None:
     """Run the demo and say where everything is."""
-    from napari_sam.picture import below
+    from napari_sam.core.picture import below
 
     report = Report(as_json)
     _prepare(out)
@@ -130,8 +130,8 @@ def _show(
 
 def panels(session: Session, plane: Plane, title: str, *, side: int = 420) -> Image:
     """Draw the image, the prompts and the masks of a plane side by side."""
+    from napari_sam.core.picture import Picture, beside
     from napari_sam.notebook import draw_session, overview
-    from napari_sam.picture import Picture, beside
 
     shape = plane.shape(session.volume.shape)
     rgb = overview(session.volume, plane, session.predictor.intensity)

@@ -46,6 +46,11 @@ class MaskCandidate:
         out[y0:y1, x0:x1] = self.mask
         return out
 
+    def _repr_png_(self) -> bytes:
+        from napari_sam.core.picture import mask_picture, png
+
+        return png(mask_picture(self.mask, f"predicted IoU {self.predicted_iou:.2f}"))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelPatch:

@@ -486,6 +486,18 @@ class Session:
                     self._stores[axis] = None
             return self._stores[axis]
 
+    # -- in a notebook ---------------------------------------------------------------
+
+    def _repr_html_(self) -> str:
+        from napari_sam.notebook import session_html
+
+        return session_html(self)
+
+    def _repr_png_(self) -> bytes:
+        from napari_sam.notebook import session_png
+
+        return session_png(self)
+
     # -- inside ----------------------------------------------------------------------
 
     def _withdraw(self, key: Key) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -147,6 +148,24 @@ class Picture:
         pen.line([(x - arm, y), (x + arm, y)], fill=(255, 255, 255), width=width)
         if positive:
             pen.line([(x, y - arm), (x, y + arm)], fill=(255, 255, 255), width=width)
+
+
+def mask_picture(mask: np.ndarray, title: str) -> Image.Image:
+    """Draw a mask alone, on plain ground with a margin."""
+    shown = mask if mask.size else np.zeros((1, 1), bool)
+    h, w = shown.shape
+    pad = max(1, round(0.1 * max(h, w)))
+    paper = np.full((h + 2 * pad, w + 2 * pad, 3), 40, np.uint8)
+    picture = Picture.of(paper, side=256)
+    picture.mask(shown, (pad, pad, pad + h, pad + w), COLORS[0])
+    return picture.finish(title)
+
+
+def png(image: Image.Image) -> bytes:
+    """Encode a picture."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def captioned(image: Image.Image, title: str) -> Image.Image:

@@ -57,7 +57,8 @@ class Controller:
         self.board = Board(state)
         self.annotation: Annotation | None = None
         self._load_model = load_model
-        self._closed = False
+        self.closed = False
+        """Whether `close` was called."""
         layers, dims = viewer.layers.events, viewer.dims.events
         self._connections = [
             *((event, self._on_layers) for event in (layers.inserted, layers.removed)),
@@ -276,9 +277,9 @@ class Controller:
 
     def close(self) -> None:
         """Stop work and let go of everything; layers stay in the viewer."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         self.jobs.close()
         for event, callback in self._connections:
             event.disconnect(callback)
@@ -400,7 +401,7 @@ class Controller:
     def _take_up(self) -> None:
         """Use the selected image, or the last one, while there is none in use."""
         images = self.images
-        if self.annotation is None and images and not self._closed:
+        if self.annotation is None and images and not self.closed:
             active = self.viewer.layers.selection.active
             self.use_image(active if active in images else images[-1])
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
 from napari_sam._napari.controller import Controller
@@ -52,9 +54,16 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         board.failed.connect(_notify)
         self.controller.download_wanted.connect(self._on_download_wanted)
         self.panel.show_state(board.state)
-        weakref.finalize(self, self.controller.close)
         # Qt deletes the widget with its window, without a close event.
-        self.destroyed.connect(self.controller.close)
+        self._close = partial(_close, self.controller)
+        self.destroyed.connect(self._close)
+        weakref.finalize(self, self._close)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Closing the dock takes its widget out of it, and nothing else."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._close()
+        super().changeEvent(event)
 
     def _show_soon(self) -> None:
         """Draw the panel once for all changes made in one go."""
@@ -64,7 +73,8 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
 
     def _show_now(self) -> None:
         self._showing = False
-        self.panel.show_state(self.controller.board.state)
+        if not self.controller.closed:
+            self.panel.show_state(self.controller.board.state)
 
     def _connect_wishes(self) -> None:
         do, panel = self.controller, self.panel
@@ -123,6 +133,13 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         path = QFileDialog.getExistingDirectory(self, "Open a session folder (.nsam)")
         if path:
             self.controller.open_saved(path)
+
+
+def _close(controller: Controller, *_: Any) -> None:
+    """Let go of everything; the panel may be gone already."""
+    controller.board.changed.disconnect()
+    controller.board.failed.disconnect()
+    controller.close()
 
 
 def _notify(text: str) -> None:

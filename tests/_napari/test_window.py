@@ -1,0 +1,194 @@
+"""The widget in a real window: clicks with a mouse on a canvas that draws."""
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_sam._napari.controller import Controller
+from napari_sam.testing import ToyModel, phantom_volume
+
+pytestmark = pytest.mark.canvas
+
+
+class Bench:
+    """A viewer with the widget open, and a mouse and keys."""
+
+    def __init__(self, viewer, qtbot):
+        self.viewer, self.qtbot = viewer, qtbot
+        _, self.widget = viewer.window.add_plugin_dock_widget(
+            "napari-sam", "Segment Anything"
+        )
+        self.canvas = viewer.window._qt_viewer.canvas
+
+    @property
+    def controller(self):
+        return self.widget.controller
+
+    @property
+    def state(self):
+        return self.controller.board.state
+
+    @property
+    def labels(self):
+        return np.asarray(self.controller.session.labels)
+
+    def settle(self):
+        def quiet():
+            assert self.controller.session is not None
+            assert not self.widget.jobs.keys and not self.widget._showing
+
+        self.qtbot.waitUntil(quiet, timeout=20_000)
+
+    def where(self, *data):
+        layer = self.controller.annotation.image
+        y, x = layer.data_to_world(data)[-2:]
+        at = self.canvas.view.scene.transform.map([x, y, 0, 1])
+        return QPoint(round(at[0]), round(at[1]))
+
+    def click(self, *data):
+        at = self.where(*data)
+        QTest.mouseMove(self.canvas.native, at)
+        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        QTest.mouseClick(self.canvas.native, left, none, at)
+        self.settle()
+
+    def drag(self, start, stop):
+        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        a, b = self.where(*start), self.where(*stop)
+        QTest.mousePress(self.canvas.native, left, none, a)
+        for part in np.linspace(0, 1, 6)[1:]:
+            to = a + QPoint(*(round(part * v) for v in ((b - a).x(), (b - a).y())))
+            QTest.mouseMove(self.canvas.native, to)
+            self.qtbot.wait(10)
+        QTest.mouseRelease(self.canvas.native, left, none, b)
+        self.settle()
+
+    def key(self, key, modifiers=Qt.KeyboardModifier.NoModifier):
+        QTest.keyClick(self.canvas.native, key, modifiers)
+        self.settle()
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    model = ToyModel(64)
+    monkeypatch.setitem(
+        Controller.__init__.__kwdefaults__, "load_model", lambda name: model
+    )
+    return model
+
+
+@pytest.fixture
+def bench(make_napari_viewer, qtbot, toy):
+    viewer = make_napari_viewer(show=True)
+    image = np.full((60, 90), 20, np.uint8)
+    image[20:40, 10:80] = 200
+    viewer.add_image(image, name="bar", scale=(0.5, 0.5), translate=(3, -2))
+    made = Bench(viewer, qtbot)
+    made.settle()
+    yield made
+    jobs = made.widget.jobs
+    made.controller.close()
+    jobs.close(timeout_s=5)
+    assert not jobs.alive
+
+
+def test_a_mouse_click_gives_a_mask_a_negative_one_refines_it_and_undo_restores(bench):
+    bench.click(30, 20)
+    layer = bench.viewer.layers["bar · masks"]
+    whole = layer.data.copy()
+    assert (whole == 1).sum() == 20 * 70
+    assert bench.widget.panel.prompt.candidates[0].isEnabled()
+
+    bench.key(Qt.Key.Key_T)
+    assert bench.widget.panel.prompt.minus.isChecked()
+    bench.click(30, 70)
+    refined = layer.data.copy()
+    assert refined[30, 20] == 1 and refined[30, 70] == 0
+
+    bench.key(Qt.Key.Key_N)
+    assert bench.widget.panel.object.number.value() == 2
+    bench.controller.set_rule("overwrite")
+    bench.click(30, 20)
+    assert (layer.data == 2).any() and not (layer.data == 1).any()
+
+    control = Qt.KeyboardModifier.ControlModifier
+    bench.key(Qt.Key.Key_Z, control)
+    np.testing.assert_array_equal(layer.data, refined)
+    bench.key(Qt.Key.Key_Z, control)
+    np.testing.assert_array_equal(layer.data, whole)
+    bench.key(Qt.Key.Key_Z, control | Qt.KeyboardModifier.ShiftModifier)
+    np.testing.assert_array_equal(layer.data, refined)
+
+
+def test_a_dragged_box_and_a_candidate_button(bench):
+    bench.key(Qt.Key.Key_B)
+    bench.drag((15, 5), (45, 85))
+    assert (bench.labels == 1).sum() == 20 * 70
+    assert bench.controller.session.object(1, bench.controller.annotation.plane)
+    QTest.mouseClick(bench.widget.panel.prompt.plus, Qt.MouseButton.LeftButton)
+    assert bench.viewer.layers.selection.active.name == "bar · points"
+
+
+def test_undo_in_the_labels_layer_is_the_sessions(bench):
+    bench.click(30, 20)
+    before = bench.labels.copy()
+    layer = bench.viewer.layers["bar · masks"]
+    bench.viewer.layers.selection.active = layer
+    layer.mode = "paint"
+    layer.brush_size = 6
+    bench.click(5, 5)
+    assert (bench.labels[:10, :10] == 1).any()
+    bench.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    np.testing.assert_array_equal(bench.labels, before)
+    bench.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not bench.labels.any()
+
+
+def test_menu_commands_reach_the_open_widget(bench):
+    from napari._app_model import get_app_model
+
+    bench.click(30, 20)
+    commands = get_app_model().commands
+    commands.execute_command("napari-sam.new_object").result()
+    assert bench.state.object_id == 2
+    commands.execute_command("napari-sam.undo").result()
+    assert not bench.labels.any()
+
+
+def test_the_panel_shows_what_the_state_says(bench):
+    panel = bench.widget.panel
+    assert panel.model.names.currentData() == "nano"
+    assert panel.image.images.currentText() == "bar"
+    assert not panel.prompt.undo.isEnabled() and not panel.output.export.isEnabled()
+    bench.click(30, 20)
+    assert panel.prompt.undo.isEnabled() and panel.output.export.isEnabled()
+    assert panel.prompt.candidates[0].text() == f"{bench.state.thumbnails[0].score:.2f}"
+    panel.object.number.setValue(7)
+    assert bench.state.object_id == 7
+    panel.image.high.setValue(99)
+    panel.image.high.editingFinished.emit()
+    assert bench.state.window[1] == 99
+
+
+def test_closing_the_window_while_a_volume_is_embedded_ends_the_thread(
+    make_napari_viewer, qtbot, toy
+):
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(phantom_volume((40, 64, 64), seed=5).image)
+    bench = Bench(viewer, qtbot)
+    bench.settle()
+    toy.delay_s = 0.05
+    bench.controller.embed()
+    qtbot.waitUntil(lambda: (bench.state.progress or (0, 0))[0] > 0, timeout=10_000)
+    jobs = bench.widget.jobs
+    viewer.close()
+    qtbot.waitUntil(lambda: not jobs.alive, timeout=5_000)
+
+
+def test_closing_the_dock_ends_the_thread_and_leaves_the_layers(bench):
+    bench.click(30, 20)
+    jobs, widget = bench.widget.jobs, bench.widget
+    bench.viewer.window.remove_dock_widget(widget)
+    bench.qtbot.waitUntil(lambda: not jobs.alive, timeout=5_000)
+    assert "bar · masks" in bench.viewer.layers

@@ -201,7 +201,7 @@ def segment(
             "--out",
             "-o",
             help="Result: .zarr (OME-Zarr labels), .tif (OME-TIFF), .png (ids of the "
-            "plane) or .json (COCO); may be repeated.",
+            "plane), .json (COCO), .gpkg or .geojson (polygons); may be repeated.",
         ),
     ] = None,
     point: Annotated[

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_sam.cli.arguments import VolumeOptions
     from napari_sam.session import Session
 
-SUFFIXES = (".zarr", ".tif", ".tiff", ".png", ".json")
+SUFFIXES = (".zarr", ".tif", ".tiff", ".png", ".json", ".gpkg", ".geojson", ".fgb")
 """What results can be written as."""
 
 
@@ -91,6 +91,7 @@ def write(path: Path, session: Session, plane: Plane) -> None:
     """Write a session's labels in the format that the suffix names."""
     from napari_sam.io.coco import write_coco
     from napari_sam.io.labels import write_ome_zarr_labels, write_png, write_tiff
+    from napari_sam.io.vectors import write_vectors
 
     suffix = path.suffix.lower()
     if suffix == ".zarr":
@@ -99,6 +100,8 @@ def write(path: Path, session: Session, plane: Plane) -> None:
         write_coco(path, session)
     elif suffix == ".png":
         write_png(path, session, plane=plane)
+    elif suffix in (".gpkg", ".geojson", ".fgb"):
+        write_vectors(path, session)
     else:
         write_tiff(path, session)
 

@@ -43,6 +43,8 @@ class IntensityMapping:
     """Weights of each channel in (red, green, blue)."""
     gamma: float = 1.0
     invert: bool = False
+    nodata: float | None = None
+    """Raw value that stands for "no data" and is shown black; NaN always is."""
 
     def __post_init__(self) -> None:
         if not self.windows or len(self.windows) != len(self.mix):
@@ -139,12 +141,13 @@ class IntensityMapping:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for files and signatures."""
-        return {
+        out: dict[str, Any] = {
             "windows": [list(w) for w in self.windows],
             "mix": [list(m) for m in self.mix],
             "gamma": self.gamma,
             "invert": self.invert,
         }
+        return out if self.nodata is None else {**out, "nodata": self.nodata}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> IntensityMapping:
@@ -154,6 +157,7 @@ class IntensityMapping:
             mix=tuple((float(r), float(g), float(b)) for r, g, b in value["mix"]),
             gamma=float(value["gamma"]),
             invert=bool(value["invert"]),
+            nodata=None if value.get("nodata") is None else float(value["nodata"]),
         )
 
     def _passes_through(self, dtype: np.dtype[Any]) -> bool:
@@ -171,7 +175,11 @@ class IntensityMapping:
         np.clip(unit, 0.0, 1.0, out=unit)
         if self.gamma != 1.0:
             np.power(unit, self.gamma, out=unit)
-        return np.asarray(1.0 - unit if self.invert else unit)
+        if self.invert:
+            np.subtract(1.0, unit, out=unit)
+        if self.nodata is not None:
+            unit[channel == self.nodata] = 0.0
+        return np.asarray(unit)
 
 
 def channel_colors(n_channels: int) -> tuple[tuple[float, float, float], ...]:

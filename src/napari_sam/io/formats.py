@@ -39,13 +39,14 @@ SUFFIXES: dict[str, tuple[str, str]] = {
     ),
     **dict.fromkeys((".dcm", ".dicom", ".ima"), ("dicom", "open_dicom")),
     ".npy": ("images", "open_npy"),
+    **dict.fromkeys((".vrt", ".jp2"), ("geo", "open_geo")),
     ".zip": ("ome_zarr", "open_zarr"),
 }
 """Module and function for each file suffix."""
 
 KNOWN = (
-    "OME-Zarr and zarr folders, DICOM folders and files, TIFF/OME-TIFF, NIfTI, PNG, "
-    "JPG and NPY"
+    "OME-Zarr and zarr folders, DICOM folders and files, TIFF/OME-TIFF, GeoTIFF/COG, "
+    "NIfTI, PNG, JPG and NPY"
 )
 
 
@@ -88,7 +89,9 @@ def _sniff(path: Path) -> tuple[str, str] | None:
     if start[128:132] == b"DICM":
         return "dicom", "open_dicom"
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "images", "open_tiff"
+        from napari_sam.io.geo import is_geotiff
+
+        return ("geo", "open_geo") if is_geotiff(str(path)) else ("images", "open_tiff")
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,12 +23,17 @@ SAMPLE_SIDE = 256
 
 
 def default_intensity(
-    levels: tuple[Array, ...], channel_axis: int | None, *, rgb: bool
+    levels: tuple[Array, ...],
+    channel_axis: int | None,
+    *,
+    rgb: bool,
+    nodata: float | None = None,
 ) -> IntensityMapping:
     """Mapping for data that brings none: percentiles 0.1 and 99.9 of a fixed sample.
 
     The sample is taken from the coarsest level. 8-bit colour is left as it is, and
-    other colour gets one window for its three channels.
+    other colour gets one window for its three channels. Pixels of the value `nodata`
+    do not count.
 
     Raises
     ------
@@ -35,16 +41,18 @@ def default_intensity(
         If no sampled pixel is finite.
     """
     if rgb and levels[0].dtype == np.uint8:
-        return IntensityMapping.rgb()
+        return replace(IntensityMapping.rgb(), nodata=nodata or None)
     if levels[0].dtype == bool:
         return IntensityMapping.grey(0, 1)
     n_channels = 1 if channel_axis is None else levels[0].shape[channel_axis]
-    sample = sample_values(levels[-1], channel_axis)
+    sample = _with_data(sample_values(levels[-1], channel_axis), nodata)
     if not _varies(sample):
-        sample = sample_values(levels[-1], channel_axis, n_planes=9, n_windows=7)
+        more = sample_values(levels[-1], channel_axis, n_planes=9, n_windows=7)
+        sample = _with_data(more, nodata)
+    found = IntensityMapping.from_sample(sample, n_channels=1 if rgb else n_channels)
     if rgb:
-        return IntensityMapping.rgb(*IntensityMapping.from_sample(sample).windows[0])
-    return IntensityMapping.from_sample(sample, n_channels=n_channels)
+        found = IntensityMapping.rgb(*found.windows[0])
+    return replace(found, nodata=nodata)
 
 
 def sample_values(
@@ -101,6 +109,10 @@ def _spans(n: int, count: int, side: int) -> list[tuple[int, int]]:
         return [(0, n)]
     starts = [round(i * (n - side) / (count - 1)) for i in range(count)]
     return [(s, s + side) for s in starts]
+
+
+def _with_data(sample: np.ndarray, nodata: float | None) -> np.ndarray:
+    return sample if nodata is None else np.where(sample == nodata, np.nan, sample)
 
 
 def _varies(sample: np.ndarray) -> bool:

@@ -107,7 +107,10 @@ class Volume:
         from napari_sam.io.sampling import default_intensity
 
         with _reading(self):
-            found = default_intensity(self.levels, self.channel_axis, rgb=self.rgb)
+            found = default_intensity(
+                self.levels, self.channel_axis,
+                rgb=self.rgb, nodata=self.metadata.get("nodata"),
+            )  # fmt: skip
         return replace(found, invert=self.inverted)
 
     def with_intensity(self, mapping: IntensityMapping | tuple[float, float]) -> Volume:

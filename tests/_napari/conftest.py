@@ -82,6 +82,13 @@ class Desk:
         self.main.settle()
 
 
+@pytest.fixture(autouse=True)
+def sessions(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Keep the sessions that the widget keeps by itself out of the user's folder."""
+    monkeypatch.setenv("NAPARI_SAM_SESSIONS", str(tmp_path / "sessions"))
+    return tmp_path / "sessions"
+
+
 @pytest.fixture
 def desk() -> Iterator[Desk]:
     made = Desk(ToyModel(64))

@@ -476,6 +476,36 @@ def test_a_saved_session_is_continued_with_prompts_and_masks(desk, cells, tmp_pa
     np.testing.assert_array_equal(desk.annotation.writer.layer.data, before)
 
 
+def test_every_change_is_kept_without_saving_and_can_be_opened(desk, cells, sessions):
+    desk.open(cells.image, name="cells (1)")
+    desk.click(*cells.center(1))
+    before = desk.labels.copy()
+    [kept] = sessions.glob("cells_1 *.nsam")
+    assert desk.session.path == str(kept)
+    desk.viewer.layers.clear()  # as after a crash: only the folder is left
+    desk.main.settle()
+    desk.open(cells.image, name="cells (1)")
+    assert "Earlier work" in desk.state.status and not desk.labels.any()
+    desk.controller.open_saved(str(kept))
+    desk.main.settle()
+    np.testing.assert_array_equal(desk.labels, before)
+    np.testing.assert_array_equal(desk.annotation.layers.points.data, [cells.center(1)])
+
+
+def test_a_session_without_a_change_leaves_nothing_behind(desk, cells, sessions):
+    desk.open(cells.image)
+    assert len(list(sessions.iterdir())) == 1
+    desk.controller.close()
+    assert list(sessions.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_costs_no_click(desk, cells, sessions):
+    sessions.write_text("a file is in the way")
+    desk.open(cells.image)
+    desk.click(*cells.center(1))
+    assert desk.session.path is None and (desk.labels == 1).any()
+
+
 def test_the_next_widget_takes_up_masks_and_layers(desk, cells):
     desk.open(cells.image)
     desk.click(*cells.center(1))

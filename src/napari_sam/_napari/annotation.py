@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_sam._napari import shortcuts
+from napari_sam._napari import autosave, shortcuts
 from napari_sam._napari.jobs import PREPARE
 from napari_sam._napari.label_writer import LabelWriter
 from napari_sam._napari.plane_view import shown_axis, shown_plane
@@ -120,7 +120,7 @@ class Annotation:
         """
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
-            self.session.close()
+            autosave.drop_if_empty(self.session)
         resumed = self.session is not None or bool(session.objects)
         self.session = session
         session.rule = self.board.state.rule
@@ -149,7 +149,7 @@ class Annotation:
             self.writer.layer.events.selected_label.disconnect(self._on_selected_label)
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
-            self.session.close()
+            autosave.drop_if_empty(self.session)
 
     # -- what the user wishes --------------------------------------------------------
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_sam._napari import opening
+from napari_sam._napari import autosave, opening
 from napari_sam._napari.annotation import HINT, Annotation
 from napari_sam._napari.jobs import BACKGROUND, PREPARE, Jobs
 from napari_sam._napari.plane_view import order_for_axis
@@ -272,6 +272,8 @@ class Controller:
         """Continue a saved session on the image in use."""
         if self.annotation is None:
             self.board.say(f"First open the image this session belongs to. {OPEN_HINT}")
+        elif self.session is not None and self.session.path == path:
+            self.board.say(f"This session is the one at work. {HINT}")
         else:
             self._prepare(path)
 
@@ -304,12 +306,20 @@ class Controller:
         if session is not None:
             self._with_weights(lambda _: self._load_model(name), swapped)
             return
-        wanted = opening.Wanted(annotation.volume, name, annotation.labels, path=path)
+        wanted = opening.Wanted(
+            annotation.volume, name, annotation.labels, annotation.image.name, path
+        )
 
         def opened(made: tuple[Session, int]) -> None:
             new, highest = made
             self._on_model(new)
             annotation.start(new, highest)
+            earlier = autosave.kept(annotation.image.name)
+            if path is None and any(str(kept) != new.path for kept in earlier):
+                self.board.say(
+                    "Ready. Earlier work on an image of this name was kept: Open… "
+                    f"continues it. {HINT}"
+                )
 
         self._with_weights(
             lambda _: opening.open_session(wanted, self._load_model), opened

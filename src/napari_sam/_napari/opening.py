@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam._napari import autosave
 from napari_sam._napari.state import ModelChoice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.planes import Plane
     from napari_sam.io.volume import Volume
     from napari_sam.models.base import PromptableModel
@@ -35,7 +35,8 @@ class Wanted:
     model: str
     labels: Any = None
     """Labels to continue, or None for new ones."""
-    intensity: IntensityMapping | None = None
+    name: str = "image"
+    """Name of the image, for the folder that keeps every change."""
     path: str | None = None
     """Folder of a saved session to open instead of a new one."""
 
@@ -90,8 +91,8 @@ def open_session(
     if wanted.path is not None:
         session = Session.load(wanted.path, volume=wanted.volume, model=model)
         return session, highest_label(session.labels)
-    intensity = wanted.intensity or wanted.volume.intensity
-    session = Session(wanted.volume, model, intensity=intensity, labels=wanted.labels)
+    session = Session(wanted.volume, model, labels=wanted.labels)
+    autosave.keep(session, wanted.name)
     return session, 0 if wanted.labels is None else highest_label(wanted.labels)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
 
+from napari_sam._napari import autosave
 from napari_sam._napari.controller import Controller
 from napari_sam._napari.jobs import Jobs
 from napari_sam._napari.main_thread import MainThread
@@ -130,7 +131,10 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
             self.controller.save(path)
 
     def _open(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Open a session folder (.nsam)")
+        start = autosave.folder()
+        path = QFileDialog.getExistingDirectory(
+            self, "Open a session folder (.nsam)", str(start) if start.is_dir() else ""
+        )
         if path:
             self.controller.open_saved(path)
 

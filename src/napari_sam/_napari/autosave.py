@@ -1,0 +1,65 @@
+"""Where sessions of the widget are kept as they are made, before anybody saves them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_sam.errors import NapariSamError
+
+if TYPE_CHECKING:
+    from napari_sam.session import Session
+
+logger = logging.getLogger(__name__)
+
+
+def folder() -> Path:
+    """Return the folder of kept sessions: ``$NAPARI_SAM_SESSIONS`` or the user's data.
+
+    It is not made by asking for it.
+    """
+    import platformdirs
+
+    given = os.environ.get("NAPARI_SAM_SESSIONS")
+    data = platformdirs.user_data_dir("napari-sam", appauthor=False)
+    return Path(given).expanduser() if given else Path(data) / "sessions"
+
+
+def kept(name: str) -> list[Path]:
+    """Sessions kept for images of that name, the newest first."""
+    if not folder().is_dir():
+        return []
+    return sorted(folder().glob(f"{_slug(name)} *.nsam"), reverse=True)
+
+
+def keep(session: Session, name: str) -> None:
+    """Keep every change of a session from now on; a full disk is no reason to stop."""
+    stamp = time.strftime("%Y-%m-%d %H.%M.%S")
+    path = folder() / f"{_slug(name)} {stamp}.nsam"
+    for number in range(2, 100):
+        if not path.exists():
+            break
+        path = path.with_name(f"{_slug(name)} {stamp} {number}.nsam")
+    try:
+        session.save(path)
+    except (NapariSamError, OSError) as error:
+        logger.warning("changes are kept in memory only: %s", error)
+
+
+def drop_if_empty(session: Session) -> None:
+    """Close a session; delete its folder when it was kept for nothing."""
+    path = session.path
+    used = session.can_undo or session.can_redo
+    session.close()
+    if path is not None and not used and Path(path).parent == folder():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _slug(name: str) -> str:
+    """Name of an image as part of a file name."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_.")[:60] or "image"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_sam.core.prompts import WindowPrompts
-from napari_sam.errors import CheckpointError, ModelError
+from napari_sam.errors import CheckpointError, ModelError, PromptError
 from napari_sam.models.nano import MASK_SIDE, Nano, load_nano, write_weights
 from napari_sam.models.nano_network import NanoNetwork, standardise
 from napari_sam.testing import ModelContract
@@ -104,7 +104,7 @@ def test_too_large_a_window_is_refused() -> None:
 def test_mask_input_of_another_side_is_refused() -> None:
     model = _random_nano()
     embedding = model.encode(np.zeros((1, 64, 64, 3), np.uint8))[0]
-    with pytest.raises(ModelError, match="mask_input"):
+    with pytest.raises(PromptError, match="mask_input"):
         model.decode(
             embedding, WindowPrompts(mask_input=np.zeros((256, 256), np.float32))
         )

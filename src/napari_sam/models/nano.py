@@ -17,13 +17,14 @@ from torch import Tensor
 
 from napari_sam.core.embedding import Embedding
 from napari_sam.core.masks import MaskCandidate, crop_mask, stability_score
-from napari_sam.errors import CheckpointError, ModelError
+from napari_sam.errors import CheckpointError, ModelError, PromptError
 from napari_sam.models.base import ModelSpec
 from napari_sam.models.nano_network import (
     ALIGN,
     FEATURES,
     Features,
     NanoNetwork,
+    Prepared,
     PromptBatch,
 )
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 INPUT_SIDE = 512
 MASK_SIDE = INPUT_SIDE // 4
+_PROMPTS_AT_ONCE = 4
+"""More of them fall out of a CPU's cache."""
 
 
 class Nano:
@@ -58,6 +61,7 @@ class Nano:
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
         self._device = device
+        self._prepared: tuple[Embedding, Prepared] | None = None
         self._spec = ModelSpec(
             name=name,
             input_side=INPUT_SIDE,
@@ -124,11 +128,34 @@ class Nano:
     def decode_many(
         self, embedding: Embedding, prompts: Sequence[WindowPrompts]
     ) -> list[list[MaskCandidate]]:
-        """`decode` for many prompt sets on one embedding, 16 at a time."""
+        """`decode` for many prompt sets on one embedding, a few at a time.
+
+        Raises
+        ------
+        PromptError
+            If there is no prompt, or `mask_input` has the wrong shape.
+        """
+        for each in prompts:
+            _check(each)
         h, w = embedding.original_size
         hp, wp = _aligned(h), _aligned(w)
         out: list[list[MaskCandidate]] = []
         with torch.inference_mode():
+            ready = self._prepare(embedding)
+            for i in range(0, len(prompts), _PROMPTS_AT_ONCE):
+                some = prompts[i : i + _PROMPTS_AT_ONCE]
+                decoded = self.network.decoder(ready, self._batch(some, hp, wp))
+                full = F.interpolate(decoded.logits, scale_factor=2, mode="bilinear")
+                logits = full[:, :, :h, :w].cpu().numpy()  # (P, 3, h, w)
+                low = decoded.low_res.clamp(-30, 30).cpu().numpy()
+                for j, iou in enumerate(decoded.iou.cpu().numpy()):
+                    out.append(_candidates(logits[j], low[j], iou))
+        return out
+
+    def _prepare(self, embedding: Embedding) -> Prepared:
+        """Bring an embedding to the device, once for clicks that follow each other."""
+        if self._prepared is None or self._prepared[0] is not embedding:
+            hp, wp = (_aligned(n) for n in embedding.original_size)
             features = Features(
                 *(
                     torch.from_numpy(
@@ -140,16 +167,8 @@ class Nano:
                     for k, (_, s) in FEATURES.items()
                 )
             )
-            ready = self.network.decoder.prepare(features)
-            for i in range(0, len(prompts), 16):
-                some = prompts[i : i + 16]
-                decoded = self.network.decoder(ready, self._batch(some, hp, wp))
-                full = F.interpolate(decoded.logits, scale_factor=2, mode="bilinear")
-                logits = full[:, :, :h, :w].cpu().numpy()  # (P, 3, h, w)
-                low = decoded.low_res.clamp(-30, 30).cpu().numpy()
-                for j, iou in enumerate(decoded.iou.cpu().numpy()):
-                    out.append(_candidates(logits[j], low[j], iou))
-        return out
+            self._prepared = (embedding, self.network.decoder.prepare(features))
+        return self._prepared[1]
 
     def _framed(self, x: Tensor, stride: int) -> np.ndarray:
         """Pad a map to the frame's size; (B, C, h, w) -> (B, C, 512 / s, 512 / s)."""
@@ -172,11 +191,6 @@ class Nano:
             if p.box is not None:
                 box[i], has_box[i] = p.box, 1
             if p.mask_input is not None:
-                if p.mask_input.shape != (MASK_SIDE, MASK_SIDE):
-                    raise ModelError(
-                        f"nano's mask_input is ({MASK_SIDE}, {MASK_SIDE}) logits; got "
-                        f"{p.mask_input.shape}"
-                    )
                 prev[i], has_prev[i] = p.mask_input[: hp // 4, : wp // 4], 1
         arrays: dict[str, Any] = {
             "image_of": np.zeros(n, np.int64),
@@ -190,6 +204,17 @@ class Nano:
         return PromptBatch(
             **{k: torch.from_numpy(v).to(self._device) for k, v in arrays.items()}
         )
+
+
+def _check(prompts: WindowPrompts) -> None:
+    mask = prompts.mask_input
+    if mask is not None and mask.shape != (MASK_SIDE, MASK_SIDE):
+        raise PromptError(
+            f"mask_input holds logits of shape ({MASK_SIDE}, {MASK_SIDE}), as "
+            f"low_res_logits of nano have; got {mask.shape}"
+        )
+    if len(prompts.points) == 0 and prompts.box is None and mask is None:
+        raise PromptError("no prompt given: add a point, a box or a mask")
 
 
 def _aligned(n: int) -> int:

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 N_CANDIDATES = 3
 ALIGN = 32
 """Windows are padded to a multiple of this, the deepest stride."""
-FEATURES = {"s2": (12, 2), "s4": (48, 4), "s16": (64, 16)}
+FEATURES = {"s2": (12, 2), "s4": (52, 4), "s16": (64, 16)}
 """Name of each feature map: channels, stride."""
 
 _CLICK_SIGMAS = (3.0, 10.0, 40.0)
 _HEADS, _HEAD_DIM = 4, 8
-_N_MAPS = 17 + 4 * _HEADS
+_COLOUR_MAPS = 10
+_N_MAPS = 17 + 4 * _HEADS + _COLOUR_MAPS
 _LOGIT_LIMIT = 8.0
 
 
@@ -35,7 +36,7 @@ class Features(NamedTuple):
     """What the encoder hands to the decoder."""
 
     s2: Tensor  # (B, 12, H/2, W/2), crisp edges
-    s4: Tensor  # (B, 48, H/4, W/4), what every place is
+    s4: Tensor  # (B, 52, H/4, W/4), what every place is; last 4: its mean colours
     s16: Tensor  # (B, 64, H/16, W/16), what surrounds it
 
 
@@ -175,7 +176,8 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor, valid: Tensor) -> Features:
         """Image (B, 3, H, W) of any range and its valid pixels (B, 1, H, W)."""
-        x2 = self.stem(standardise(image, valid))  # (B, 24, H/2, W/2)
+        looks = standardise(image, valid)  # (B, 4, H, W)
+        x2 = self.stem(looks)  # (B, 24, H/2, W/2)
         x4 = self.stage4(x2)  # (B, 48, H/4, W/4)
         x8 = self.stage8(x4)  # (B, 96, H/8, W/8)
         x16 = self.stage16(x8)  # (B, 160, H/16, W/16)
@@ -183,7 +185,8 @@ class Encoder(nn.Module):
         p16 = self.merge16(self.lateral16(x16) + _up(self.lateral32(x32), x16))
         p8 = self.merge8(self.lateral8(x8) + _up(self.down16(p16), x8))
         p4 = self.merge4(self.lateral4(x4) + _up(self.down8(p8), x4))
-        return Features(self.thin(x2), p4, self.top16(p16))
+        s4 = torch.cat([p4, F.avg_pool2d(looks, 4)], 1)  # (B, 52, H/4, W/4)
+        return Features(self.thin(x2), s4, self.top16(p16))
 
 
 # -------------------------------------------------------------------------- decoder
@@ -239,6 +242,53 @@ def _weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
     """Mean of x (P, C, h, w) under each of weight (P, M, h, w) -> (P, M, C)."""
     total = torch.einsum("pmhw,pchw->pmc", weight, x)
     return total / (weight.sum((2, 3))[..., None] + 1e-4)
+
+
+def _at_clicks(x: Tensor, batch: PromptBatch) -> Tensor:
+    """Values of x (P, C, h, w) in the cells of the clicks, (P, C, K)."""
+    h, w = x.shape[-2:]
+    cell = ((batch.points + 0.5) / 4).floor().long()  # (P, K, 2)
+    at = cell[..., 0].clamp(0, h - 1) * w + cell[..., 1].clamp(0, w - 1)  # (P, K)
+    return x.flatten(2).gather(2, at[:, None, :].expand(-1, x.shape[1], -1))
+
+
+def _colour_maps(colours: Tensor, batch: PromptBatch, regions: Tensor) -> Tensor:
+    """How alike colours are to those prompted, before anything is learned.
+
+    Parameters
+    ----------
+    colours : (P, 8, h, w)
+        Two views of four channels.
+    regions : (P, 2, h, w)
+        Weights of what is meant and of what surrounds it.
+
+    Returns
+    -------
+    (P, 10, h, w): both views' likeness to + clicks at two tolerances and to - clicks,
+    likeness to the region, and its log likelihood ratio to the surroundings.
+    """
+    p, _, h, w = colours.shape
+    views = colours.view(p, 2, 4, h * w)
+    clicked = _at_clicks(colours, batch).view(p, 2, 4, -1)  # (P, 2, 4, K)
+    d = (
+        views.square().sum(2)[..., None, :]
+        + clicked.square().sum(2)[..., None]
+        - 2 * torch.einsum("pvck,pvcn->pvkn", clicked, views)
+    )  # (P, 2, K, h * w), squared distance
+    out = []
+    for label, tolerance in ((1, 0.25), (1, 0.8), (0, 0.5)):
+        off = (batch.labels != label).to(d.dtype)[:, None, :, None] * 1e4
+        out.append(torch.exp(-(d + off).amin(2) / (2 * tolerance**2)))  # (P, 2, h * w)
+    mean = _weighted_mean(colours, regions)  # (P, 2, 8)
+    variance = _weighted_mean(colours.square(), regions) - mean.square()
+    variance = variance.clamp_min(0) + 0.05
+    centred = colours[:, None] - mean[..., None, None]  # (P, 2, 8, h, w)
+    z = centred.square() / variance[..., None, None]
+    z = z.view(p, 2, 2, 4, h * w).mean(3)  # (P, 2 regions, 2 views, h * w)
+    spread = variance.log().view(p, 2, 2, 4).mean(3)[..., None]  # (P, 2, 2, 1)
+    ratio = (z[:, 1] + spread[:, 1]) - (z[:, 0] + spread[:, 0])
+    out += [torch.exp(-z[:, 0] / 2), (ratio / 4).clamp(-1, 1)]
+    return torch.cat(out, 1).view(p, _COLOUR_MAPS, h, w)
 
 
 class IouHead(nn.Module):
@@ -316,6 +366,7 @@ class Prepared(NamedTuple):
     keys: Tensor  # (B, 4 * 8, H/4, W/4), unit vectors of 8
     base16: Tensor  # (B, 64, H/16, W/16)
     fine2: Tensor  # (B, 16, H/2, W/2)
+    colours: Tensor  # (B, 2 * 4, H/4, W/4), as they are and blurred over 20 pixels
 
 
 class Decoder(nn.Module):
@@ -323,8 +374,8 @@ class Decoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.to_base4 = nn.Conv2d(48, 32, 1)
-        self.to_keys = nn.Conv2d(48, _HEADS * _HEAD_DIM, 1)
+        self.to_base4 = nn.Conv2d(52, 32, 1)
+        self.to_keys = nn.Conv2d(52, _HEADS * _HEAD_DIM, 1)
         self.to_base16 = nn.Conv2d(64, 64, 1)
         self.to_fine2 = nn.Conv2d(12, 16, 1)
         self.read = nn.Conv2d(_N_MAPS, 32, 3, padding=1, bias=False)
@@ -357,7 +408,11 @@ class Decoder(nn.Module):
         b, _, h, w = k.shape
         k = F.normalize(k.view(b, _HEADS, _HEAD_DIM, h, w), dim=2).view(b, -1, h, w)
         return Prepared(
-            self.to_base4(f.s4), k, self.to_base16(f.s16), self.to_fine2(f.s2)
+            self.to_base4(f.s4),
+            k,
+            self.to_base16(f.s16),
+            self.to_fine2(f.s2),
+            torch.cat([f.s4[:, 48:], F.avg_pool2d(f.s4[:, 48:], 5, 1, 2)], 1),
         )
 
     def forward(self, ready: Prepared, batch: PromptBatch) -> Decoded:
@@ -389,9 +444,14 @@ class Decoder(nn.Module):
             one * (n_neg / 4).clamp(max=1)[:, None, None],
         ]
         said = (box.prior.sigmoid() * has_box * (1 - has_prev)) + prev_p
-        vectors = self._query_vectors(keys, batch, said + 1e-3 * bumps[1], box.ring)
+        # Without a box the region is the click's surroundings, against the window.
+        around = box.ring + (1 - has_box)
+        regions = torch.stack([said + 1e-3 * bumps[1], around], 1)  # (P, 2, h, w)
+        vectors = self._query_vectors(keys, batch, regions)
         alike = self._similarities(keys, vectors)  # (P, 4 * heads, h, w)
-        x = torch.cat([torch.stack(maps, 1), alike], 1)  # (P, 33, h, w)
+        colours = _take(ready.colours, batch.image_of)  # (P, 8, h, w)
+        alike_colours = _colour_maps(colours, batch, regions)  # (P, 10, h, w)
+        x = torch.cat([torch.stack(maps, 1), alike, alike_colours], 1)  # (P, 43, h, w)
 
         size = ((said.sum((1, 2)) + 1).log() / 8)[:, None]  # (P, 1)
         flags = [batch.has_box, batch.has_prev, n_pos / 4, n_neg / 4]
@@ -413,7 +473,7 @@ class Decoder(nn.Module):
     def _unet(
         self, ready: Prepared, image_of: Tensor, maps: Tensor, cond: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Prompt maps (P, 33, h, w) -> features (P, 32, h, w), summary (P, 96)."""
+        """Prompt maps (P, 43, h, w) -> features (P, 32, h, w), summary (P, 96)."""
         x4 = self.read_norm(self.read(maps)) + self.cond4(cond)[:, :, None, None]
         x4 = F.relu(x4 + _take(ready.base4, image_of))  # (P, 32, H/4, W/4)
         x8 = self.block8(self.down8(x4) + self.cond8(cond)[:, :, None, None])
@@ -426,20 +486,12 @@ class Decoder(nn.Module):
         return y4, x32.mean((2, 3))
 
     def _query_vectors(
-        self, keys: Tensor, batch: PromptBatch, region: Tensor, ring: Tensor
+        self, keys: Tensor, batch: PromptBatch, regions: Tensor
     ) -> Queries:
-        h, w = keys.shape[-2:]
-        cell = ((batch.points + 0.5) / 4).floor().long()  # (P, K, 2)
-        at = cell[..., 0].clamp(0, h - 1) * w + cell[..., 1].clamp(0, w - 1)  # (P, K)
-        flat = keys.flatten(2)  # (P, 32, h * w)
-        clicked = flat.gather(
-            2, at[:, None, :].expand(-1, flat.shape[1], -1)
-        )  # (P, 32, K)
+        clicked = _at_clicks(keys, batch)  # (P, 32, K)
         positive = (batch.labels == 1).to(keys.dtype)[:, None]  # (P, 1, K)
         mean = (clicked * positive).sum(2) / positive.sum(2).clamp_min(1)  # (P, 32)
-        # Without a box the surroundings are the whole window.
-        around = ring + (1 - batch.has_box)[:, None, None]
-        both = _weighted_mean(keys, torch.stack([region, around], 1))  # (P, 2, 32)
+        both = _weighted_mean(keys, regions)  # (P, 2, 32)
         return Queries(clicked, batch.labels, mean, both[:, 0], both[:, 1])
 
     @staticmethod

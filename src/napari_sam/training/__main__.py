@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ SHARES = {
     "serebrum7t": 0.6,
     "car_parts": 0.6,
     "amazon_forest": 0.7,
-    "procedural": 3.4,
+    "procedural": 2.6,
 }
 """How often data sets are drawn beyond the square root of their size."""
 
@@ -81,6 +82,7 @@ def _run(args: argparse.Namespace) -> None:
         device=args.device,
     )
     trainer = Trainer(CropSampler(images, shares=SHARES), args.folder, options)
+    signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stopped", True))
     sums: dict[str, list[float]] = {}
     for row in trainer.run():
         for key, value in row.items():

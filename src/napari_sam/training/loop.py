@@ -46,15 +46,16 @@ class TrainOptions:
     weight_decay: float = 0.02
     ema: float = 0.998
     sides: tuple[tuple[int, int, float], ...] = (
-        (192, 8, 0.80),
-        (256, 5, 0.14),
+        (160, 5, 0.55),
+        (192, 4, 0.25),
+        (256, 3, 0.14),
         (384, 2, 0.06),
     )
     """(crop side, crops a step, share of the steps)."""
-    rounds: tuple[float, ...] = (0.3, 0.45, 0.25)
+    rounds: tuple[float, ...] = (0.6, 0.28, 0.12)
     """Shares of steps with one, two, three rounds of prompts."""
     iou_weight: float = 2.0
-    rank_weight: float = 0.15
+    rank_weight: float = 0.4
     seed: int = 0
     checkpoint_every_s: float = 240.0
     device: str = "cpu"
@@ -92,6 +93,8 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.sampler, self.folder, self.options = sampler, folder, options
         self.step = 0
+        self.stopped = False
+        """Set to end `run` after the step under way."""
         self.network = NanoNetwork().to(options.device)
         self.average = NanoNetwork().to(options.device)
         self.average.load_state_dict(self.network.state_dict())
@@ -124,6 +127,8 @@ class Trainer:
             row |= {"step": self.step, "seconds": time.monotonic() - started}
             self._log(row)
             yield row
+            if self.stopped:
+                break
             if time.monotonic() - saved > self.options.checkpoint_every_s:
                 self.save()
                 saved = time.monotonic()

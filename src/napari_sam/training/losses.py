@@ -58,7 +58,7 @@ def candidate_losses(
     """
     target = truth[:, None].to(logits.dtype).expand_as(logits)
     each = normalised_focal(logits, target) + dice(logits, target)  # (P, M)
-    share = 0.5 - 0.4 * ambiguous  # (P,)
+    share = 0.5 - 0.3 * ambiguous  # (P,)
     mask = (1 - share) * each.amin(1) + share * each.mean(1)
     with torch.no_grad():
         found, true = logits > 0, truth[:, None]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from reference_sam import TINY, import_segment_anything, reference_sam
+from torch.nn import functional as F
 
 from napari_sam.core.preprocess import ResizeTransform
 from napari_sam.models import frame
@@ -71,6 +72,20 @@ def test_masks_equal_the_reference(size: tuple[int, int], kind: str) -> None:
     assert found.mask.shape == (y1 - y0, x1 - x0)
     if kind == "nothing":
         assert found.bbox == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["noise", "disc", "corner", "everywhere", "nothing"])
+def test_stretched_masks_are_resized_in_one_step(
+    size: tuple[int, int], kind: str
+) -> None:
+    low_res = logits(kind)
+    # SAM2Transforms.postprocess_masks, without its filling of holes.
+    full = F.interpolate(low_res[None, None], size, mode="bilinear")[0, 0]
+    found = frame.to_candidate(low_res, 0.5, ResizeTransform(size, 256, stretch=True))
+    sure = (full.abs() > 1e-4).numpy()
+    assert np.array_equal(found.full(size)[sure], (full > 0).numpy()[sure])
+    assert sure.mean() > 0.99
 
 
 def test_only_the_neighbourhood_of_the_object_is_computed(

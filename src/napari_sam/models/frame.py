@@ -80,12 +80,14 @@ def to_candidate(
         Of the window's size.
     """
     low_res = logits.numpy().copy()
-    rows = _axis(
-        resize.original_size[0], resize.input_size[0], resize.side, len(low_res)
-    )
-    cols = _axis(
-        resize.original_size[1], resize.input_size[1], resize.side, len(low_res)
-    )
+    m = len(low_res)
+    if resize.stretch:  # in one step: nothing is cut off, so SAM 2 skips the frame
+        rows, cols = (_axis(n, m, m, m) for n in resize.original_size)
+    else:
+        rows, cols = (
+            _axis(n, k, resize.side, m)
+            for n, k in zip(resize.original_size, resize.input_size, strict=True)
+        )
     near = low_res[: rows.reach, : cols.reach] > -_STABILITY_OFFSET
     active_y, active_x = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))
     if not active_y.size:

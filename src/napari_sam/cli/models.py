@@ -23,12 +23,12 @@ def show(*, as_json: bool) -> None:
         }
         for m in list_models()
     ]
-    report.say(f"{'name':<12}{'size':>10}  {'licence':<12}{'where':<14}what it is")
+    report.say(f"{'name':<17}{'size':>10}  {'licence':<12}{'where':<14}what it is")
     for m in report.data["models"]:
         where = "here" if m["here"] else "to download" if m["url"] else "missing"
         size = megabytes(m["size_bytes"])
         report.say(
-            f"{m['name']:<12}{size:>10}  {m['license']:<12}{where:<14}{m['summary']}"
+            f"{m['name']:<17}{size:>10}  {m['license']:<12}{where:<14}{m['summary']}"
         )
     report.finish()
 

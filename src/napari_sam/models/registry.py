@@ -3,128 +3,31 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_sam.errors import CheckpointError, ModelError
+from napari_sam.errors import CheckpointError, DownloadError, ModelError
 from napari_sam.models import checkpoints
 from napari_sam.models import download as _download
 from napari_sam.models.base import ModelSpec
+from napari_sam.models.catalogue import KNOWN as _KNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_sam.models.base import PromptableModel
+    from napari_sam.models.catalogue import KnownModel
     from napari_sam.models.checkpoints import Checkpoint
 
 _log = logging.getLogger(__name__)
 
-_SAM_CITATION = "Kirillov et al., Segment Anything, ICCV 2023, arXiv:2304.02643"
-_SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
+_MEDSAM2_SIDE = 512
+_SAM2_MARKS = {
+    "image_encoder.trunk.patch_embed.proj.weight",
+    "vision_encoder.backbone.patch_embed.projection.weight",
+}
+"""Names that only SAM 2 has: the authors', and that of files saved by transformers."""
 _SUFFIXES = (".pth", ".pt", ".safetensors")
-
-
-@dataclass(frozen=True, slots=True)
-class KnownModel:
-    """A model that `load_model` knows by name."""
-
-    name: str
-    family: str
-    """Which code runs it: "nano", "sam" or "mobile_sam"."""
-    summary: str
-    input_side: int
-    size_bytes: int
-    """Of the file; approximate where its authors do not publish it."""
-    license: str
-    """SPDX identifier of the weights' licence."""
-    citation: str
-    url: str = ""
-    """Where the file comes from; "" for one that ships with the package."""
-    sha256: str = ""
-    prompts: frozenset[str] = frozenset({"points", "box", "mask"})
-
-    @property
-    def path(self) -> Path:
-        """Where the file is, or will be once downloaded."""
-        if not self.url:
-            return Path(__file__).parents[1] / "weights" / f"{self.name}.safetensors"
-        return _download.cache_folder() / self.url.rsplit("/", 1)[1]
-
-    @property
-    def cached(self) -> bool:
-        """Whether the file is on this machine."""
-        return self.path.is_file()
-
-    @property
-    def notice(self) -> str:
-        """What a user should read before the first download."""
-        return (
-            f"{self.name}: {self.summary}, {self.size_bytes / 1e6:.0f} MB from "
-            f"{self.url or 'this package'}. Weights under {self.license}: "
-            f"https://spdx.org/licenses/{self.license}.html. If you publish results, "
-            f"please cite {self.citation}."
-        )
-
-
-_KNOWN = (
-    KnownModel(
-        name="nano",
-        family="nano",
-        summary="napari-sam's own small model, ready without a download",
-        input_side=512,
-        size_bytes=6_000_000,
-        license="Apache-2.0",
-        citation="napari-sam",
-    ),
-    KnownModel(
-        name="mobile_sam",
-        family="mobile_sam",
-        summary="MobileSAM, SAM's decoder on a TinyViT encoder",
-        input_side=1024,
-        size_bytes=40_700_000,
-        license="Apache-2.0",
-        citation=(
-            "Zhang et al., Faster Segment Anything: Towards Lightweight SAM for Mobile "
-            "Applications, 2023, arXiv:2306.14289"
-        ),
-        url="https://github.com/ChaoningZhang/MobileSAM/raw/master/weights/mobile_sam.pt",
-        sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
-    ),
-    KnownModel(
-        name="sam_vit_b",
-        family="sam",
-        summary="SAM with its base encoder",
-        input_side=1024,
-        size_bytes=375_042_383,
-        license="Apache-2.0",
-        citation=_SAM_CITATION,
-        url=_SAM_URL + "sam_vit_b_01ec64.pth",
-        sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-    ),
-    KnownModel(
-        name="sam_vit_l",
-        family="sam",
-        summary="SAM with its large encoder",
-        input_side=1024,
-        size_bytes=1_249_500_000,
-        license="Apache-2.0",
-        citation=_SAM_CITATION,
-        url=_SAM_URL + "sam_vit_l_0b3195.pth",
-        sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-    ),
-    KnownModel(
-        name="sam_vit_h",
-        family="sam",
-        summary="SAM with its huge encoder",
-        input_side=1024,
-        size_bytes=2_564_550_879,
-        license="Apache-2.0",
-        citation=_SAM_CITATION,
-        url=_SAM_URL + "sam_vit_h_4b8939.pth",
-        sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-    ),
-)
 
 
 def list_models() -> list[KnownModel]:
@@ -135,7 +38,7 @@ def list_models() -> list[KnownModel]:
     >>> [m.name for m in list_models()][0]
     'nano'
     """
-    return list(_KNOWN)
+    return sorted(_KNOWN, key=lambda m: m.size_bytes)
 
 
 def find_model(name: str) -> KnownModel:
@@ -176,6 +79,11 @@ def download(name: str) -> Iterator[tuple[int, int]]:
     if known.cached:
         size = known.path.stat().st_size
         yield size, size
+    elif known.url and not known.sha256:
+        raise DownloadError(
+            f"{known.name} is not here, and its authors publish no hash to check a "
+            f"download with: get {known.url} yourself and put it at {known.path}"
+        )
     elif known.url:
         _log.info("%s", known.notice)
         yield from _download.iter_download(known.url, known.path, known.sha256)
@@ -211,6 +119,10 @@ def load_model(
     if isinstance(name_or_path, Path) or _is_path(name_or_path):
         return _load(Path(name_or_path).expanduser(), None, device)
     known = find_model(name_or_path)
+    if known.family == "sam2":
+        from napari_sam.models.sam2 import check_installed
+
+        check_installed()
     for _ in download(known.name):
         pass
     return _load(known.path, known, device)
@@ -227,16 +139,7 @@ def _load(path: Path, known: KnownModel | None, device: str) -> PromptableModel:
     from napari_sam.models.torch_model import resolve_device
 
     device = str(resolve_device(device))
-    if (
-        known is not None
-        and known.url
-        and not _download.is_verified(path, known.sha256)
-    ):
-        raise CheckpointError(
-            f"{path} is not the file that {known.name} needs (SHA-256 {known.sha256}): "
-            "it is damaged or was changed. Delete it and load the model again"
-        )
-    checkpoint = checkpoints.read(path, sha256=known.sha256 if known else "")
+    checkpoint = checkpoints.read(path, sha256=_verify(path, known))
     family = _family(checkpoint)
     if family == "nano":
         from napari_sam.models.nano import load_nano
@@ -248,9 +151,33 @@ def _load(path: Path, known: KnownModel | None, device: str) -> PromptableModel:
         from napari_sam.models import mobile_sam
 
         return mobile_sam.from_checkpoint(checkpoint, spec, device)
+    if family == "sam2":
+        from napari_sam.models import sam2
+
+        side = known.input_side if known else _sam2_side(checkpoint)
+        return sam2.from_checkpoint(checkpoint, spec, device, side=side)
     from napari_sam.models import sam
 
     return sam.from_checkpoint(checkpoint, spec, device)
+
+
+def _verify(path: Path, known: KnownModel | None) -> str:
+    """Return the hash that a known model's file has; "" for a file of no name."""
+    if known is None or not known.url:
+        return known.sha256 if known else ""
+    sha256 = known.sha256 or _download.hash_at_first_use(path)
+    if not _download.is_verified(path, sha256):
+        note = "" if known.sha256 else f" and {path.name}.verified.json"
+        raise CheckpointError(
+            f"{path} is not the file that {known.name} needs (SHA-256 {sha256}): it is "
+            f"damaged or was changed. Delete it{note} and load the model again"
+        )
+    return sha256
+
+
+def _sam2_side(checkpoint: Checkpoint) -> int:
+    """Side of the frame: no tensor tells, but MedSAM2's authors name their files so."""
+    return _MEDSAM2_SIDE if checkpoint.path.name.startswith("MedSAM2") else 1024
 
 
 def _family(checkpoint: Checkpoint) -> str:
@@ -261,10 +188,12 @@ def _family(checkpoint: Checkpoint) -> str:
         return "mobile_sam"
     if "image_encoder.patch_embed.proj.weight" in checkpoint.state:
         return "sam"
+    if not _SAM2_MARKS.isdisjoint(checkpoint.state):
+        return "sam2"
     raise CheckpointError(
         f"{checkpoint.path.name} is of no known architecture: expected tensors named "
         "image_encoder..., prompt_encoder... and mask_decoder... as in SAM and "
-        f"MobileSAM; got {checkpoint.some_names()}"
+        f"MobileSAM, or as in SAM 2; got {checkpoint.some_names()}"
     )
 
 

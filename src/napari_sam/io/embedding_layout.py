@@ -39,9 +39,10 @@ def open_root(path: StorePath, mode: str) -> Any:
     import zarr
 
     local = isinstance(path, (str, os.PathLike)) and "://" not in str(path)
+    where = _reachable(path, mode)
     with explained(path):
         try:
-            root = zarr.open_group(path, mode="r" if mode == "r" else "r+")
+            root = zarr.open_group(where, mode="r" if mode == "r" else "r+")
         except FileNotFoundError:
             if mode != "a":
                 raise StoreError(
@@ -49,7 +50,7 @@ def open_root(path: StorePath, mode: str) -> Any:
                 ) from None
             if local and _holds_others_files(path):
                 raise _foreign(path) from None
-            root = _start(path)
+            root = _start(where)
         except ValueError:
             raise _foreign(path) from None
     version = root.attrs.get(_MARK)
@@ -61,6 +62,18 @@ def open_root(path: StorePath, mode: str) -> Any:
             f"version {_VERSION}: update it, or choose another path"
         )
     return root
+
+
+def _reachable(path: StorePath, mode: str) -> StorePath:
+    """Return what zarr opens: a store that tries again for URLs."""
+    from napari_sam.io.remote import is_url, open_remote
+
+    if not is_url(path):
+        return path
+    try:
+        return open_remote(str(path), read_only=mode == "r")
+    except NapariSamError as error:
+        raise StoreError(str(error)) from error
 
 
 def _start(path: StorePath) -> Any:

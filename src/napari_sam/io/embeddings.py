@@ -242,12 +242,16 @@ class EmbeddingStore:
     def numbers(self, plane_linear: int) -> frozenset[int]:
         """Numbers of the tiles that are there on a plane: one listing, no reading."""
         with explained(self.path):
+            if not self._flags.store.supports_listing:  # a plain web server
+                flags = np.asarray(self._flags[plane_linear])
+                return frozenset(map(int, np.flatnonzero(flags)))
             return frozenset(map(int, self._listed(f"c/{plane_linear}")))
 
     def count(self) -> tuple[int, int]:
         """(tiles there, tiles in all) over every plane and level."""
         with explained(self.path):
-            planes = self._listed("c")
+            listing = self._flags.store.supports_listing
+            planes = self._listed("c") if listing else range(self.n_planes)
         done = sum(len(self.numbers(int(p))) for p in planes)
         return done, self.n_planes * self.grid.n_tiles()
 

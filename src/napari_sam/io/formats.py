@@ -64,6 +64,20 @@ def opener_for(path: Path) -> Callable[..., Any]:
     return _load(module, function)
 
 
+def opener_for_url(url: str) -> Callable[..., Any]:
+    """Return the function that opens a URL: rasters by their suffix, else zarr."""
+    name = url.split("?")[0].rstrip("/").lower()
+    if name.endswith((".tif", ".tiff", ".vrt", ".jp2")):
+        return _load("geo", "open_geo")
+    for suffix, (module, _) in SUFFIXES.items():
+        if module != "ome_zarr" and name.endswith(suffix):
+            raise VolumeError(
+                f"{url!r}: files of this kind are not read over the network. Download "
+                "it first, or convert it to OME-Zarr or COG"
+            )
+    return _load("ome_zarr", "open_zarr")
+
+
 def _load(module: str, function: str) -> Callable[..., Any]:
     opener: Callable[..., Any] = getattr(
         import_module(f"napari_sam.io.{module}"), function

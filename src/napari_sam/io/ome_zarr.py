@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.errors import SeriesError, VolumeError
+from napari_sam.errors import NapariSamError, SeriesError, VolumeError
 from napari_sam.io.arrays import Layout, assemble, dimension_names
 
 if TYPE_CHECKING:
@@ -12,14 +12,6 @@ if TYPE_CHECKING:
 
     from napari_sam.io.views import Array
     from napari_sam.io.volume import Volume
-
-REMOTE_NEEDS = {
-    "s3": "s3fs",
-    "gs": "gcsfs",
-    "http": "fsspec aiohttp",
-    "https": "fsspec aiohttp",
-}
-"""Packages that zarr needs for each kind of URL."""
 
 
 def open_zarr(
@@ -52,17 +44,18 @@ def open_zarr(
 def _open_node(path: str) -> Any:
     import zarr
 
+    from napari_sam.io.remote import is_url, open_remote
+
     store: Any = path
-    if path.endswith(".zip"):
+    if is_url(path):
+        try:
+            store = open_remote(path, read_only=True)
+        except NapariSamError as error:
+            raise VolumeError(str(error)) from error
+    elif path.endswith(".zip"):
         store = zarr.storage.ZipStore(path, mode="r")
     try:
         return zarr.open(store, mode="r")
-    except ImportError as error:
-        needs = REMOTE_NEEDS.get(path.split("://")[0], "fsspec")
-        raise VolumeError(
-            f"{path!r} needs packages that are not installed ({error}): "
-            f"pip install {needs}"
-        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise VolumeError(
             f"{path!r} cannot be opened as zarr ({type(error).__name__}: {error}): "

@@ -265,9 +265,10 @@ def _open_path(path: str, axes: Any, channels: Any, series: Any) -> Volume:
         path = path.removeprefix("file://")
     options = {"axes": axes, "channels": channels, "series": series}
     if "://" in path:
-        from napari_sam.io.ome_zarr import open_zarr
+        from napari_sam.io.formats import opener_for_url
 
-        return open_zarr(path, **options)
+        remote: Volume = opener_for_url(path)(path, **options)
+        return remote
     local = Path(path).expanduser().absolute()
     if not local.exists():
         raise VolumeError(f"there is no file or folder {str(local)!r}: check the path")

@@ -193,6 +193,7 @@ class PromptLayers:
         layer.selected_data = set()  # the selected points would change with it
         layer.current_symbol = SYMBOLS[self.polarity]
         layer.current_face_color = COLORS[self.polarity]
+        layer.current_border_color = COLORS[self.polarity]
         layer.feature_defaults = {"sign": SIGNS[self.polarity]}
 
     def _fill_points(self, layer: Any) -> None:
@@ -204,7 +205,8 @@ class PromptLayers:
             layer.features = {"sign": np.array(signs, dtype=object)}
             if data:
                 layer.symbol = [SYMBOLS[c.positive] for c in self._clicks]
-                layer.face_color = [COLORS[c.positive] for c in self._clicks]
+                colors = [COLORS[c.positive] for c in self._clicks]
+                layer.face_color, layer.border_color = colors, colors
             self._next_sign(layer)
 
     def _fill_boxes(self, layer: Any) -> None:
@@ -296,8 +298,7 @@ def _point_style() -> dict[str, Any]:
     return {
         "features": {"sign": np.array([], dtype=object)},
         "feature_defaults": {"sign": SIGNS[1]},
-        "border_color": "white",
-        "border_width": 0.05,
+        "border_width": 0,
         "size": 14,
         "canvas_size_limits": (14, 14),  # one size on the screen, whatever the zoom
     }

@@ -1,0 +1,123 @@
+"""Take the screenshots of docs/napari.md from the real window.
+
+    xvfb-run -a -s "-screen 0 1600x1000x24" python docs/images/take.py
+
+Opens the sample images, clicks with the mouse and writes PNG files next to this one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+SIZE = (1400, 900)
+
+
+class Desk:
+    """A viewer with a sample open and the widget at work on it."""
+
+    def __init__(self, sample: str, model: str, theme: str = "dark") -> None:
+        import napari
+        from qtpy.QtWidgets import QApplication
+
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.theme = theme
+        self.viewer.window._qt_window.resize(*SIZE)
+        self.app = QApplication.instance()
+        self.viewer.open_sample("napari-sam", sample)
+        _, self.widget = self.viewer.window.add_plugin_dock_widget(
+            "napari-sam", "Segment Anything"
+        )
+        self.controller = self.widget.controller
+        if model != "nano":
+            self.controller.use_model(model)
+        self.wait(lambda: self.controller.session is not None)
+        self.settle()
+
+    def wait(self, until: Callable[[], Any], limit_s: float = 120) -> None:
+        """Run the event loop until something holds."""
+        end = time.monotonic() + limit_s
+        while not until():
+            self.app.processEvents()
+            if time.monotonic() > end:
+                raise SystemExit("gave up")
+            time.sleep(0.005)
+
+    def settle(self) -> None:
+        """Run the event loop until all is drawn."""
+        self.wait(lambda: not self.widget.jobs.keys)
+        end = time.monotonic() + 0.8
+        self.wait(lambda: time.monotonic() > end)
+
+    def click(self, y: float, x: float) -> None:
+        """Click at a pixel of the image."""
+        from qtpy.QtCore import QPoint, Qt
+        from qtpy.QtTest import QTest
+
+        canvas = self.viewer.window._qt_viewer.canvas
+        world = self.controller.annotation.image.data_to_world((y, x))
+        at = canvas.view.scene.transform.map([world[1], world[0], 0, 1])
+        where = QPoint(round(at[0]), round(at[1]))
+        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        QTest.mouseMove(canvas.native, where)
+        QTest.mouseClick(canvas.native, left, none, where)
+        self.settle()
+
+    def shoot(self, name: str) -> None:
+        """Write the whole window."""
+        self.settle()
+        self.viewer.screenshot(str(HERE / name), canvas_only=False, flash=False)
+
+    def close(self) -> None:
+        """Close the window."""
+        self.viewer.close()
+        end = time.monotonic() + 0.5
+        self.wait(lambda: time.monotonic() > end)
+
+
+def first_click(model: str) -> None:
+    """An MR image: liver with one click, kidneys with one each."""
+    desk = Desk("mr", model)
+    desk.shoot("widget.png")
+    desk.click(115, 80)
+    desk.shoot("first_click.png")
+    for y, x in ((200, 140), (200, 295)):
+        desk.controller.new_object()
+        desk.click(y, x)
+    desk.shoot("three_objects.png")
+    desk.close()
+
+
+def refine(model: str) -> None:
+    """A CT image with its presets: a point too much, taken back by a negative one."""
+    desk = Desk("ct", model, theme="light")
+    desk.controller.use_window(-160, 240)
+    desk.click(275, 160)
+    desk.controller.toggle_polarity()
+    desk.click(275, 250)
+    desk.shoot("refine.png")
+    desk.close()
+
+
+def main() -> None:
+    """Take all of them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="nano", help="a name or a checkpoint file")
+    model = parser.parse_args().model
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["NAPARI_SAM_CACHE"] = folder
+        os.environ["NAPARI_SAM_SESSIONS"] = folder
+        first_click(model)
+        refine(model)
+
+
+if __name__ == "__main__":
+    main()

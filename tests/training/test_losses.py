@@ -26,7 +26,7 @@ def test_only_the_best_candidate_counts_much_for_a_lone_click() -> None:
     ones = torch.ones(2)
     lone = candidate_losses(logits, iou, TRUTH, ones, ones)
     clear = candidate_losses(logits, iou, TRUTH, ones, 0 * ones)
-    assert lone.mask < clear.mask / 3
+    assert lone.mask < clear.mask / 2
     assert lone.reached[:, 0].tolist() == [1.0, 1.0]
     assert lone.reached[:, 1:].max() == 0
 

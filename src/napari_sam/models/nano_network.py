@@ -216,11 +216,23 @@ class _BoxMaps(NamedTuple):
     ring: Tensor  # around the box, not in it
 
 
-def _box_maps(batch: PromptBatch, ys: Tensor, xs: Tensor) -> _BoxMaps:
+def _in_box(
+    batch: PromptBatch, ys: Tensor, xs: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Half sides (P, 1) and coordinates relative to them, (P, h, 1) and (P, 1, w)."""
     y0, x0, y1, x1 = (batch.box[:, i, None] - 0.5 for i in range(4))  # (P, 1), edges
     hh, hw = ((y1 - y0) / 2).clamp_min(0.5), ((x1 - x0) / 2).clamp_min(0.5)
     ry = ((ys - (y0 + y1) / 2) / hh)[:, :, None]  # (P, h, 1)
     rx = ((xs - (x0 + x1) / 2) / hw)[:, None, :]  # (P, 1, w)
+    return hh, hw, ry, rx
+
+
+def _ellipse_logits(r: Tensor) -> Tensor:
+    return (4 * (1 - r)).clamp(-4, 4)
+
+
+def _box_maps(batch: PromptBatch, ys: Tensor, xs: Tensor) -> _BoxMaps:
+    hh, hw, ry, rx = _in_box(batch, ys, xs)
     r = (ry.square() + rx.square() + 1e-6).sqrt()  # (P, h, w)
     dy, dx = (1 - ry.abs()) * hh[:, :, None], (1 - rx.abs()) * hw[:, :, None]
     depth = torch.minimum(dy, dx)  # px to the nearest side, negative outside
@@ -230,7 +242,7 @@ def _box_maps(batch: PromptBatch, ys: Tensor, xs: Tensor) -> _BoxMaps:
     on = batch.has_box[:, None, None]
     return _BoxMaps(
         inside * on,
-        (4 * (1 - r)).clamp(-4, 4) * on,
+        _ellipse_logits(r) * on,
         (ry.clamp(-2, 2) * on).expand_as(r),
         (rx.clamp(-2, 2) * on).expand_as(r),
         (depth / 16).clamp(-2, 2) * on,
@@ -296,23 +308,35 @@ class IouHead(nn.Module):
 
     def __init__(self, c: int, c_global: int, c_cond: int) -> None:
         super().__init__()
-        n = 2 * c + c_global + c_cond + 8 + N_CANDIDATES
+        n = 3 * c + c_global + c_cond + 33 + N_CANDIDATES
         self.mlp = nn.Sequential(
             nn.Linear(n, 96), nn.ReLU(), nn.Linear(96, 64), nn.ReLU(), nn.Linear(64, 1)
         )
 
     def forward(
-        self, x: Tensor, logits: Tensor, context: Tensor, maps: Tensor
+        self,
+        x: Tensor,
+        logits: Tensor,
+        context: Tensor,
+        maps: Tensor,
+        colours: Tensor,
     ) -> Tensor:
         """Features x (P, C, h, w), logits (P, 3, h, w), context (P, G) -> (P, 3).
 
-        `maps` (P, 3, h, w) are the box, its ellipse and the bumps at positive clicks.
+        `maps` (P, 3, h, w) are the box, its ellipse and the bumps at positive clicks;
+        `colours` (P, 8, h, w) tell how even a mask is and how it differs from its rim.
         """
         logits = logits.detach()
         p = logits.sigmoid()  # (P, 3, h, w)
         edge = 4 * p * (1 - p)
         inner = _weighted_mean(x, p)  # (P, 3, C)
         border = _weighted_mean(x, edge)  # (P, 3, C)
+        rim = F.max_pool2d(p, 5, 1, 2) - p
+        outer = _weighted_mean(x, rim)  # (P, 3, C)
+        mean = _weighted_mean(colours, p)  # (P, 3, 8)
+        spread = _weighted_mean(colours.square(), p) - mean.square()
+        spread = spread.clamp_min(1e-4).sqrt()
+        contrast = (mean - _weighted_mean(colours, rim)).abs()
         area = p.sum((2, 3))  # (P, 3)
         both = torch.einsum("pmhw,pnhw->pmn", p, p)  # (P, 3, 3)
         agree = both / (area[:, :, None] + area[:, None, :] - both + 1e-4)
@@ -329,6 +353,8 @@ class IouHead(nn.Module):
             ],
             2,
         )  # (P, 3, 8)
+        frame = p[..., 0].sum(2) + p[..., -1].sum(2)
+        frame = frame + p[:, :, 0].sum(2) + p[:, :, -1].sum(2)  # (P, 3)
         which = torch.eye(N_CANDIDATES, device=x.device, dtype=x.dtype)
         evidence = torch.cat(
             [
@@ -337,6 +363,11 @@ class IouHead(nn.Module):
                 context[:, None].expand(-1, N_CANDIDATES, -1),
                 stats,
                 which.expand(len(x), -1, -1),
+                outer,
+                contrast,
+                spread,
+                contrast / (spread + 0.2),
+                (frame / (area + 1).sqrt())[..., None],
             ],
             2,
         )
@@ -459,16 +490,26 @@ class Decoder(nn.Module):
         cond = self.cond(torch.cat([vectors.vectors, rest, size], 1))  # (P, 96)
         y4, bottom = self._unet(ready, batch.image_of, x, cond)
 
-        prior = (
-            self.keep_box[:, None, None] * (box.prior * (1 - has_prev))[:, None]
-        ) + (self.keep_prev[:, None, None] * prev[:, None])  # (P, 3, h, w)
-        low = self.masks4(y4) + prior  # (P, 3, h, w)
+        keep_box = self.keep_box[:, None, None] * (1 - has_prev)[:, None]
+        low = self.masks4(y4) + self.keep_prev[:, None, None] * prev[:, None]
+        # At stride 4 the ellipse of a small box would be a few cells: add it at 2.
+        logits = F.interpolate(low, scale_factor=2, mode="bilinear")
+        logits = logits + keep_box * self._ellipse_at_2(batch, h, w)[:, None]
+        low = low + keep_box * box.prior[:, None]  # (P, 3, h, w)
         fine = F.interpolate(self.up2(y4), scale_factor=2, mode="bilinear")
         fine = self.refine(F.relu(fine + _take(ready.fine2, batch.image_of)))
-        logits = F.interpolate(low, scale_factor=2, mode="bilinear") + self.masks2(fine)
+        logits = logits + self.masks2(fine)
         evidence = torch.stack([box.inside, box.prior.sigmoid() * has_box, bumps[0]], 1)
-        iou = self.iou(y4, low, torch.cat([bottom, cond], 1), evidence)
+        iou = self.iou(y4, low, torch.cat([bottom, cond], 1), evidence, colours)
         return Decoded(logits, low, iou)
+
+    @staticmethod
+    def _ellipse_at_2(batch: PromptBatch, h: int, w: int) -> Tensor:
+        """Logits of the box's ellipse on the finest grid, (P, 2 h, 2 w)."""
+        ys = _cell_centres(2 * h, 2, batch.box)
+        _, _, ry, rx = _in_box(batch, ys, _cell_centres(2 * w, 2, batch.box))
+        r = (ry.square() + rx.square() + 1e-6).sqrt()
+        return _ellipse_logits(r) * batch.has_box[:, None, None]
 
     def _unet(
         self, ready: Prepared, image_of: Tensor, maps: Tensor, cond: Tensor

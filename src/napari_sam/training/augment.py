@@ -25,18 +25,18 @@ def augment(
     if mirrored:
         image, labels = image[:, ::-1], labels[:, ::-1]
     x = _colours(np.asarray(image, np.float32) / 255.0, rng)
-    if rng.random() < 0.35:
+    if rng.random() < 0.3:
         x = 1.0 - x
-    if rng.random() < 0.5:
+    if rng.random() < 0.35:
         x = _tone(x, rng)
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         x = x * smooth_field(x.shape[0], rng, low=0.5, high=1.2)[..., None]
-    if rng.random() < 0.2:
+    if rng.random() < 0.12:
         sigma = rng.uniform(0.4, 1.5)
         x = ndimage.gaussian_filter(x, (sigma, sigma, 0), truncate=2.5)
-    if rng.random() < 0.4:
+    if rng.random() < 0.2:
         x = x + _noise(x.shape, rng)
-    if rng.random() < 0.3:
+    if rng.random() < 0.1:
         gain = rng.uniform(0.15, 1.0)
         x = x * gain + rng.uniform(0.0, 1.0 - gain)
     pixels = np.round(np.clip(x, 0, 1) * 255).astype(np.float32)

@@ -53,14 +53,17 @@ class LabelledImage:
 
     @cached_property
     def object_weights(self) -> np.ndarray:
-        """(N,) how often each object is taken: every size class equally often."""
+        """(N,) how often each object is taken."""
         return balanced_by_size(self.objects[:, 1])
 
 
 def balanced_by_size(areas: np.ndarray) -> np.ndarray:
-    """Weights that sum to 1 and give every power of four of the area an equal share."""
+    """Weights that sum to 1 and draw rare sizes more often than their number says.
+
+    Sizes are classed by powers of four of the area.
+    """
     bins = (np.log2(np.maximum(areas, 1)) / 2).astype(int)
-    weights = 1.0 / np.bincount(bins)[bins]
+    weights = np.bincount(bins)[bins] ** -0.6
     return np.asarray(weights / weights.sum())
 
 
@@ -225,8 +228,8 @@ class CropSampler:
         """Ids of objects of which enough is in the crop, the anchor among them."""
         seen = np.bincount(labels.ravel(), minlength=int(objects[:, 0].max()) + 1)
         area = seen[objects[:, 0]]
-        enough = (area >= 16) & (area >= 0.3 * zoom * objects[:, 1])
-        if seen[anchor] < 16:
+        enough = (area >= 36) & (area >= 0.3 * zoom * objects[:, 1])
+        if seen[anchor] < 36:
             return []
         ids, areas = objects[enough, 0], area[enough]
         rest = areas[ids != anchor]
@@ -247,16 +250,16 @@ def _place(
     """Choose (scale y, x) and the crop's origin (y, x) in the image.
 
     Sizes in the crop should vary widely whatever they are in the file, but pixels as
-    they come are the commonest case in use, so the zoom stays within 0.5 .. 2.5.
+    they come are the commonest case in use, so the zoom stays within 0.6 .. 2.5.
     """
     h, w = shape
     _, _, oy0, ox0, oy1, ox1 = (float(v) for v in anchor)
     extent = max(oy1 - oy0, ox1 - ox0)
     if rng.random() < 0.5:
-        scale = np.exp(rng.uniform(np.log(0.5), np.log(2.0)))
+        scale = np.exp(rng.uniform(np.log(0.7), np.log(1.6)))
     else:
-        wanted = side * np.exp(rng.uniform(np.log(0.06), np.log(0.8)))
-        scale = np.clip(wanted / extent, 0.5, 2.5)
+        wanted = side * np.exp(rng.uniform(np.log(0.12), np.log(0.85)))
+        scale = np.clip(wanted / extent, 0.6, 2.5)
     if extent * scale > 0.9 * side and rng.random() < 0.85:
         scale = rng.uniform(0.6, 0.9) * side / extent
     stretch = np.exp(rng.uniform(-0.2, 0.2)) if rng.random() < 0.4 else 1.0

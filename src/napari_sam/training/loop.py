@@ -98,12 +98,20 @@ class Trainer:
         self.network = NanoNetwork().to(options.device)
         self.average = NanoNetwork().to(options.device)
         self.average.load_state_dict(self.network.state_dict())
-        decayed = [p for p in self.network.parameters() if p.ndim > 1]
-        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        # Ranking the candidates lags behind making them: its head learns faster.
+        ranker = list(self.network.decoder.iou.parameters())
+        rest = [
+            p
+            for name, p in self.network.named_parameters()
+            if not name.startswith("decoder.iou.")
+        ]
+        decayed = [p for p in rest if p.ndim > 1]
+        plain = [p for p in rest if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": options.weight_decay},
                 {"params": plain, "weight_decay": 0.0},
+                {"params": ranker, "weight_decay": 0.0, "faster": 2.0},
             ],
             lr=options.learning_rate,
             betas=(0.9, 0.98),
@@ -200,7 +208,7 @@ class Trainer:
         options, device = self.options, self.options.device
         rate = options.rate(self.step)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("faster", 1.0)
         _, _, rounds = options.shape(self.step)
         rng = np.random.default_rng([options.seed, self.step, 2])
         self.optimiser.zero_grad(set_to_none=True)

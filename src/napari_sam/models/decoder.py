@@ -260,27 +260,23 @@ class MaskDecoder(nn.Module):
         wanted = [0, *(1 + i for i in masks)]
         hs, image = self.transformer(tokens, image, position, wanted)
         iou = self.iou_prediction_head(hs[:, 0])[:, masks.start : masks.stop]
-        hyper = torch.stack(
-            [
-                self.output_hypernetworks_mlps[m](hs[:, 1 + k])
-                for k, m in enumerate(masks)
-            ],
-            dim=1,
-        )  # (P, K, C / 8)
-        return self._masks(image, hyper), iou
+        return self._masks(image, self.hyper(hs[:, 1:], masks)), iou
+
+    def hyper(self, tokens: Tensor, masks: range) -> Tensor:
+        """Tokens (P, K or more, C) of the chosen masks -> weights (P, K, C / 8)."""
+        networks = self.output_hypernetworks_mlps
+        weights = [networks[m](tokens[:, k]) for k, m in enumerate(masks)]
+        return torch.stack(weights, dim=1)
 
     def _masks(self, image: Tensor, hyper: Tensor) -> Tensor:
         """Upscale image tokens (P, N, C) and weigh their channels -> (P, K, 4g, 4g).
 
-        A transposed convolution of size and stride 2 sends each token to four of its
-        own: one matrix product, whose order is undone on the K results at the end.
+        The order of the enlarged tokens is undone on the K results at the end.
         """
-        up = self.output_upscaling
         p, k, g = len(image), hyper.shape[1], self.grid
         logits = []
         for part in torch.split(image, _TOKENS_AT_ONCE, dim=1):
-            x = _double(up["0"], part)  # (P, n * 4, C / 4)
-            x = _double(up["3"], gelu_(up["1"](x)))  # (P, n * 16, C / 8)
+            x = enlarge_tokens(self.output_upscaling, part)  # (P, n * 16, C / 8)
             logits.append(hyper @ gelu_(x).mT)  # (P, K, n * 16)
         out = torch.cat(logits, dim=2).view(p, k, g, g, 2, 2, 2, 2)
         return out.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(
@@ -298,6 +294,12 @@ class SamNetwork(nn.Module):
         self.prompt_encoder = PromptEncoder(config)
         self.mask_decoder = MaskDecoder(config)
 
+    @property
+    def feature_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """(C, h, w) of each array that `encode` returns for an image."""
+        config = self.config
+        return {"image_embedding": (config.dim, config.grid, config.grid)}
+
     def encode(self, frames: Tensor) -> dict[str, Tensor]:
         """Normalised, padded frames (B, 3, side, side) -> {name: (B, C, g, g)}."""
         return {"image_embedding": self.image_encoder(frames)}
@@ -314,20 +316,46 @@ class SamNetwork(nn.Module):
         self, image: ImageTokens, prompts: PromptBatch, *, multimask_output: bool
     ) -> tuple[Tensor, Tensor]:
         """Logits (P, K, m, m) and predicted IoU (P, K); K is 3 or 1."""
-        tokens = image.without_mask
-        if prompts.masks is not None:
-            tokens = image.plain + self.prompt_encoder.mask_tokens(prompts.masks)
-        masks = range(1, self.config.n_masks) if multimask_output else range(1)
+        tokens, masks = self.placed_tokens(image, prompts, multimask_output)
         out: tuple[Tensor, Tensor] = self.mask_decoder(
             tokens, image.position, self.prompt_encoder(prompts), masks
         )
         return out
+
+    def placed_tokens(
+        self, image: ImageTokens, prompts: PromptBatch, multimask_output: bool
+    ) -> tuple[Tensor, range]:
+        """Image tokens (S, N, C) with the mask prompts, and the mask tokens to follow.
+
+        S is 1 where no prompt has a mask.
+        """
+        tokens = image.without_mask
+        if prompts.masks is not None:
+            tokens = image.plain + self.prompt_encoder.mask_tokens(prompts.masks)
+        masks = range(1, self.config.n_masks) if multimask_output else range(1)
+        return tokens, masks
 
 
 def gelu_(x: Tensor) -> Tensor:
     """GELU in place: a fresh result of this size costs a CPU four times as long."""
     out: Tensor = torch.ops.aten.gelu_(x)
     return out
+
+
+def enlarge_tokens(layers: nn.ModuleDict, x: Tensor) -> Tensor:
+    """Two transposed convolutions, "0" and "3", with norm "1" and GELU between them.
+
+    One of size and stride 2 sends each token to four of its own, which is one matrix
+    product: (P, n, C) -> (P, n * 16, C'), each token's successors together.
+    """
+    x = _double(layers["0"], x)
+    return _double(layers["3"], gelu_(layers["1"](x)))
+
+
+def to_raster(x: Tensor, grid: int) -> Tensor:
+    """Order what `enlarge_tokens` made by rows: (P, 16 N, C) -> (P, 4g, 4g, C)."""
+    parts = x.view(len(x), grid, grid, 2, 2, 2, 2, -1).permute(0, 1, 3, 5, 2, 4, 6, 7)
+    return parts.reshape(len(x), UPSCALE * grid, UPSCALE * grid, -1)
 
 
 def _double(layer: nn.Module, x: Tensor) -> Tensor:

@@ -28,7 +28,8 @@ from napari_sam.models.torch_model import TorchModel
 if TYPE_CHECKING:
     from napari_sam.models.base import ModelSpec
 
-_SIDE, _STRIDE = 1024, 16
+SIDE, STRIDE = 1024, 16
+"""Of the frame, and from pixels to tokens."""
 _UNUSED = ("image_encoder.norm_head.", "image_encoder.head.")
 """TinyViT's classifier, which the official file carries along."""
 _TOKENS_AT_ONCE = 1024
@@ -286,10 +287,16 @@ class TinyViT(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, C', S / 16, S / 16)."""
-        x = self.patch_embed(frames.permute(0, 2, 3, 1).contiguous())
-        for layer in self.layers:
+        return self.with_early_tokens(frames)[0]
+
+    def with_early_tokens(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode, and show the tokens (B, H, W, C) that enter the third stage."""
+        x = early = self.patch_embed(frames.permute(0, 2, 3, 1).contiguous())
+        for i, layer in enumerate(self.layers):
             x = layer(x)
-        return neck(self.neck, x)
+            if i == 1:
+                early = x.clone()  # blocks may work in place
+        return neck(self.neck, x), early
 
 
 def from_checkpoint(
@@ -311,9 +318,19 @@ def from_checkpoint(
     CheckpointError
         If tensors are missing, left over, or of the wrong shape.
     """
-    state = {k: v for k, v in checkpoint.state.items() if not k.startswith(_UNUSED)}
-    checkpoint = Checkpoint(checkpoint.path, state, checkpoint.sha256)
+    checkpoint = without_classifier(checkpoint)
     config = TinyViTConfig.infer(checkpoint)
-    decoder = DecoderConfig.infer(checkpoint, _SIDE, _SIDE // _STRIDE)
+    decoder = DecoderConfig.infer(checkpoint, SIDE, SIDE // STRIDE)
     network = load_strict(lambda: SamNetwork(TinyViT(config), decoder), checkpoint)
     return TorchModel.of(network, spec, checkpoint.sha256, device)
+
+
+def holds_tiny_vit(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint's image encoder is a TinyViT."""
+    return "image_encoder.patch_embed.seq.0.c.weight" in checkpoint.state
+
+
+def without_classifier(checkpoint: Checkpoint) -> Checkpoint:
+    """Leave out what TinyViT's pretraining left in the official files."""
+    state = {k: v for k, v in checkpoint.state.items() if not k.startswith(_UNUSED)}
+    return Checkpoint(checkpoint.path, state, checkpoint.sha256)

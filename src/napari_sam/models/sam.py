@@ -249,11 +249,25 @@ class ImageEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, 3, side, side) -> (B, C', H, W)."""
-        x = self.patch_embed["proj"](frames).permute(0, 2, 3, 1)  # (B, H, W, C)
-        x = x.contiguous() + self.pos_embed
+        x = self._patches(frames)
         for block in self.blocks:
             x = block(x)
         return neck(self.neck, x)
+
+    def with_early_tokens(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode, and copy the tokens (B, H, W, C) behind the first global block."""
+        x = self._patches(frames)
+        early: Tensor | None = None
+        for block in self.blocks:
+            x = block(x)
+            if early is None and not block.windowed:
+                early = x.clone()  # blocks work in place
+        assert early is not None
+        return neck(self.neck, x), early
+
+    def _patches(self, frames: Tensor) -> Tensor:
+        x = self.patch_embed["proj"](frames).permute(0, 2, 3, 1)  # (B, H, W, C)
+        return x.contiguous() + self.pos_embed
 
 
 def neck(layers: nn.ModuleList, x: Tensor) -> Tensor:

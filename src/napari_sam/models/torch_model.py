@@ -82,7 +82,7 @@ class TorchModel:
         spec = replace(
             spec,
             input_side=config.side,
-            feature_shapes={"image_embedding": (config.dim, config.grid, config.grid)},
+            feature_shapes=network.feature_shapes,
             mask_side=UPSCALE * config.grid,
             sha256=sha256,
         )

@@ -40,9 +40,9 @@ SAMPLES = (
     Sample(
         "ct", "CT, chest, DICOM", "pydicom", "data/test_files/CT_small.dcm",
         (
-            Prompts.of(points=[(10, 88)]),
-            Prompts.of(points=[(52, 59)]),
             Prompts.of(box=(4, 39, 45, 80)),
+            Prompts.of(box=(41, 46, 63, 72)),
+            Prompts.of(points=[(10, 88), (22, 60)], point_labels=[1, 0]),
         ),
     ),
     Sample(
@@ -50,13 +50,13 @@ SAMPLES = (
         (
             Prompts.of(box=(187, 118, 251, 186)),
             Prompts.of(box=(196, 287, 254, 352)),
-            Prompts.of(points=[(167, 254)]),
+            Prompts.of(points=[(167, 254), (150, 272)], point_labels=[1, 0]),
         ),
     ),
     Sample(
         "mr-volume", "MR, brain, NIfTI (time 0, plane 12)", "nibabel",
         "tests/data/example4d.nii.gz",
-        (Prompts.of(box=(2, 31, 90, 97)),),
+        (Prompts.of(box=(2, 31, 89, 96)),),
         plane=(0, 12), extra="medical",
     ),
     Sample(
@@ -64,7 +64,7 @@ SAMPLES = (
         "skimage", "data/ihc.png",
         (
             Prompts.of(box=(300, 250, 511, 384)),
-            Prompts.of(points=[(120, 345)]),
+            Prompts.of(points=[(150, 352)]),
             Prompts.of(box=(0, 270, 300, 462)),
         ),
     ),

@@ -15,7 +15,12 @@ weights from `seeded_state` under their names:
 Kept are each model's tensors as "name:shape", and for "mini" what `SAM2ImagePredictor`
 made of `window()`: the frame's every eighth pixel, its three feature maps (of the finer
 two every second row and column), and for each of `CASES` the masks, their predicted IoU
-and the low-resolution logits.
+and the low-resolution logits. "track_..." are low-resolution logits by plane from
+`SAM2VideoPredictor` (`binarize_mask_from_pts_for_mem_enc`, as it is built for use) on
+the six windows of `test_sam2_memory`, with mask prompts on key planes, and the last bias
+of `pred_obj_score_head` set to 3. The key masks are stripes between multiples of four
+pixels: the authors remember a key mask as it is after a way through low resolution,
+transformers remembers it whole, and stripes are the same both ways.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from napari_sam.models.frame import IMAGE_MEAN, IMAGE_STD
 from napari_sam.models.torch_model import TorchModel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.masks import MaskCandidate
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from napari_sam.models.base import ModelSpec
     from napari_sam.models.checkpoints import Checkpoint
     from napari_sam.models.decoder import PromptBatch
+    from napari_sam.models.sam2_memory import MemoryTracker
 
 SIDE = 1024
 """Side of the frame of every SAM 2 and 2.1."""
@@ -90,6 +92,11 @@ class Sam2Network:
         self.positions = neck.position_encoding
         """Position encoding of feature maps; only memory attention reads it."""
         neck.position_encoding = _NoPositions()
+        # What a key plane's mask leaves in memory is read off the single-mask token, as
+        # the authors do; transformers says nothing there and gets the best of three.
+        model._single_frame_forward = partial(
+            model._single_frame_forward, multimask_output=False
+        )
 
     def to(self, device: torch.device) -> Sam2Network:
         """Move all parameters."""
@@ -204,6 +211,28 @@ class Sam2(TorchModel):
 
     def _frame(self, image: np.ndarray, resize: ResizeTransform) -> Tensor:
         return stretched_frame(image, resize.side, bicubic=self._bicubic)
+
+    def tracker(
+        self,
+        embedding: Callable[[int], Embedding],
+        n_planes: int,
+        window_size: tuple[int, int],
+    ) -> MemoryTracker:
+        """Return what follows one object through a window of consecutive planes.
+
+        Parameters
+        ----------
+        embedding : callable
+            Gives the embedding of that window of a plane, by number.
+        n_planes : int
+            Planes there are, numbered from 0.
+        window_size : tuple of int
+            (height, width) of the window in its own pixels.
+        """
+        from napari_sam.models.sam2_memory import MemoryTracker
+
+        resize = self._resize(window_size)
+        return MemoryTracker(self.network, embedding, n_planes, resize, self._device)
 
     def _decode(
         self,

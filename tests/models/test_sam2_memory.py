@@ -1,0 +1,156 @@
+"""SAM 2's memory against its authors' video predictor and transformers' own way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+from sam2_reference import GOLDEN, MINI_SIDE, mini, mini_state, window
+
+from napari_sam.core.embedding import Embedding
+from napari_sam.errors import ModelError
+from napari_sam.models import sam2
+from napari_sam.models.sam2_memory import MemoryTracker
+
+N = 6
+
+
+def planes() -> list[np.ndarray]:
+    """A window that moves over one picture."""
+    picture = window(3, 130, 110)
+    return [picture[4 * i : 4 * i + 90, 3 * i : 3 * i + 70] for i in range(N)]
+
+
+def key(y0: int, x0: int, y1: int, x1: int) -> np.ndarray:
+    mask = np.zeros((MINI_SIDE, MINI_SIDE), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+@pytest.fixture(scope="module")
+def model() -> sam2.Sam2:
+    # Sure that there is an object, so that masks and not their absence are compared.
+    sure = {"sam_mask_decoder.pred_obj_score_head.layers.2.bias": torch.tensor([3.0])}
+    return mini({**mini_state(), **sure})
+
+
+@pytest.fixture(scope="module")
+def embeddings(model: sam2.Sam2) -> list[Embedding]:
+    return [model.encode(p[None])[0] for p in planes()]
+
+
+def tracker(model: sam2.Sam2, embeddings: list[Embedding]) -> MemoryTracker:
+    return model.tracker(embeddings.__getitem__, N, (90, 70))
+
+
+RUNS = {
+    "forward": ({2: key(0, 32, 128, 96)}, range(3, 6), False),
+    "reverse": ({4: key(0, 32, 128, 96)}, range(3, -1, -1), True),
+    "both": ({0: key(0, 32, 128, 96), 4: key(16, 0, 80, 128)}, (1, 2, 3, 5), False),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_following_equals_the_authors(
+    model: sam2.Sam2, embeddings: list[Embedding], run: str
+) -> None:
+    keys, order, reverse = RUNS[run]
+    following = tracker(model, embeddings)
+    for plane, mask in keys.items():
+        following.condition(plane, mask)
+    theirs = dict(
+        zip(GOLDEN[f"track_{run}_planes"], GOLDEN[f"track_{run}"], strict=True)
+    )
+    for plane in order:
+        found = following.follow(plane, reverse=reverse).low_res_logits
+        # 2e-5 here. Memories are bfloat16, whose last bit may fall the other way; 4e-4
+        # and more is what transformers gives with its own token of a key mask.
+        assert np.abs(found - theirs[plane]).max() <= 2e-4
+        assert ((found > 0) == (theirs[plane] > 0)).mean() >= 0.998
+
+
+def pixel_fed(
+    model: sam2.Sam2, keys: dict[int, np.ndarray], order: range, reverse: bool
+) -> dict[int, np.ndarray]:
+    """Let transformers encode the pixels itself."""
+    from transformers import Sam2VideoInferenceSession
+
+    network = model.network
+    neck = network.model.vision_encoder.neck
+    frames = torch.stack([sam2.stretched_frame(p, MINI_SIDE) for p in planes()])
+    state = Sam2VideoInferenceSession(video=frames, dtype=torch.float32)
+    nothing, neck.position_encoding = neck.position_encoding, network.positions
+    try:
+        for plane, mask in keys.items():
+            index = state.obj_id_to_idx(1)
+            state.add_mask_inputs(index, plane, torch.from_numpy(mask)[None, None])
+            state.obj_with_new_inputs = [1]
+            network.model(inference_session=state, frame_idx=plane)
+        return {
+            plane: network.model(
+                inference_session=state, frame_idx=plane, reverse=reverse
+            ).pred_masks[0, 0].numpy()
+            for plane in order
+        }  # fmt: skip
+    finally:
+        neck.position_encoding = nothing
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_stored_features_give_exactly_what_pixels_give(
+    model: sam2.Sam2, embeddings: list[Embedding], run: str
+) -> None:
+    keys, order, reverse = RUNS[run]
+    expected = pixel_fed(model, keys, order, reverse)
+    following = tracker(model, embeddings)
+    for plane, mask in keys.items():
+        following.condition(plane, mask)
+    for plane in order:
+        found = following.follow(plane, reverse=reverse).low_res_logits
+        np.testing.assert_array_equal(found, expected[plane])
+
+
+def test_memory_of_a_long_walk_does_not_grow(model: sam2.Sam2) -> None:
+    embedding = model.encode(planes()[0][None])[0]
+    following = model.tracker(lambda plane: embedding, 60, (90, 70))
+    following.condition(0, key(40, 30, 90, 80))
+    for plane in range(1, 40):
+        following.follow(plane)
+    kept = following._outputs("non_cond_frame_outputs")
+    assert len(kept) <= 17
+    assert not any("high_res_masks" in output for output in kept.values())
+
+
+def test_after_forgetting_a_walk_is_as_if_it_were_the_first(
+    model: sam2.Sam2, embeddings: list[Embedding]
+) -> None:
+    fresh, used = tracker(model, embeddings), tracker(model, embeddings)
+    for one in (fresh, used):
+        one.condition(2, key(40, 30, 90, 80))
+    for plane in (3, 4, 5):
+        used.follow(plane)
+    used.forget()
+    for plane in (1, 0):
+        a, b = (t.follow(plane, reverse=True) for t in (fresh, used))
+        np.testing.assert_array_equal(a.low_res_logits, b.low_res_logits)
+
+
+def test_candidates_have_the_window_s_pixels_and_an_estimate(
+    model: sam2.Sam2, embeddings: list[Embedding]
+) -> None:
+    following = tracker(model, embeddings)
+    following.condition(2, key(40, 30, 90, 80))
+    found = following.follow(3)
+    assert found.full((90, 70)).any()
+    assert 0 < found.predicted_iou < 1
+
+
+@pytest.mark.parametrize("mask", [np.ones((32, 32), bool), np.zeros((128, 128), bool)])
+def test_a_key_mask_of_another_size_or_an_empty_one_is_refused(
+    model: sam2.Sam2, embeddings: list[Embedding], mask: np.ndarray
+) -> None:
+    with pytest.raises(ModelError, match=r"shape \(128, 128\) with at least one"):
+        tracker(model, embeddings).condition(0, mask)

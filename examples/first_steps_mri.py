@@ -61,13 +61,18 @@ session.segment(object_id=2, points=[(167, 254)])
 draw_session(session, side=800)
 
 # %% [markdown]
-# Not what you meant? Add a point with label 0 where the mask should not be, take
-# another candidate, or undo.
+# Not what you meant? Add a point with label 0 where the mask should not be, or take
+# another candidate with `session.choose(1)`.
 
 # %%
-session.segment(object_id=2, points=[(167, 254), (190, 254)], point_labels=[1, 0])
-session.undo()
-[c.area for c in session.candidates(2)]
+session.segment(object_id=2, points=[(167, 254), (150, 272)], point_labels=[1, 0])
+session
+
+# %% [markdown]
+# Every step can be undone and done again.
+
+# %%
+session.undo(), session.redo()
 
 # %% [markdown]
 # ## Measure and write

@@ -219,9 +219,17 @@ def test_bad_prompts_say_why_and_lose_nothing(session, prompts, message):
     assert session.object(1, PLANE) is state
 
 
-def test_object_id_must_fit_the_labels(session):
-    with pytest.raises(PromptError, match="1 to 65535"):
-        session.segment(70000, points=[(5, 5)])
+def test_object_id_must_be_a_label_value(session):
+    for wrong in (0, -1, 2**32):
+        with pytest.raises(PromptError, match="1 to 4294967295"):
+            session.segment(wrong, points=[(5, 5)])
+
+
+def test_object_id_must_fit_labels_that_the_caller_gave():
+    labels = np.zeros(PHANTOM.image.shape, np.uint8)
+    session = Session(PHANTOM.image, ToyModel(), labels=labels)
+    with pytest.raises(PromptError, match="1 to 255"):
+        session.segment(256, points=[(5, 5)])
 
 
 def test_a_saved_session_continues_with_its_whole_history(tmp_path):

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+import shutil
 import tempfile
+import weakref
+from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.errors import SessionError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 2**30
 """Labels up to this size are a numpy array."""
+_BLOCK = 2048
+"""Side of the blocks that other arrays are read by."""
+
+Spans = tuple[slice, ...]
+"""A block: one slice for each axis."""
 
 
 def new_labels(shape: Sequence[int], dtype: Any = np.uint16) -> Any:
@@ -27,23 +42,228 @@ def new_labels(shape: Sequence[int], dtype: Any = np.uint16) -> Any:
 
     Returns
     -------
-    ndarray or zarr.Array
-        numpy up to `MEMORY_BYTES`; beyond, a zarr array with plane-shaped chunks in a
-        temporary folder that goes with it.
+    ndarray or ChunkedLabels
+        numpy up to `MEMORY_BYTES`; beyond, chunks in a temporary folder that goes with
+        them, until they move to a session's folder.
     """
     shape = tuple(int(n) for n in shape)
     if math.prod(shape) * np.dtype(dtype).itemsize <= MEMORY_BYTES:
         return np.zeros(shape, dtype)
+    folder = tempfile.mkdtemp(prefix="napari-sam-labels-")
+    return ChunkedLabels(_create(folder, shape, dtype), folder)
+
+
+def open_labels(path: str | os.PathLike[str], *, read_only: bool = False) -> Any:
+    """Open saved labels; those beyond `MEMORY_BYTES` stay on the disk.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder of a zarr array.
+    read_only : bool
+        Leave the folder as it is: changes go to a temporary copy of what is written.
+
+    Returns
+    -------
+    ndarray or ChunkedLabels
+    """
     import zarr
 
-    folder = tempfile.TemporaryDirectory(prefix="napari-sam-labels-")
-    array = zarr.create_array(
-        folder.name, shape=shape, dtype=dtype, chunks=label_chunks(shape), fill_value=0
-    )
-    object.__setattr__(array, "_folder", folder)
-    return array
+    array: Any = zarr.open_array(Path(path), mode="r")
+    if array.nbytes <= MEMORY_BYTES:
+        return np.asarray(array[:])
+    if not read_only:
+        return ChunkedLabels(zarr.open_array(Path(path), mode="r+"))
+    folder = tempfile.mkdtemp(prefix="napari-sam-labels-")
+    copy = Path(folder) / "labels.zarr"
+    shutil.copytree(path, copy)
+    return ChunkedLabels(zarr.open_array(copy, mode="r+"), folder)
+
+
+class ChunkedLabels:
+    """Labels on disk, read and written where they are indexed, as numpy is.
+
+    Only chunks that were ever written exist. The array can move to another folder
+    while it is in use.
+
+    Parameters
+    ----------
+    array : zarr.Array
+    folder : str, optional
+        Deleted once this array is no longer in use.
+    """
+
+    def __init__(self, array: Any, folder: str | None = None) -> None:
+        self._array, self._folder = array, folder
+        self._cleaning = folder and weakref.finalize(self, shutil.rmtree, folder, True)
+
+    @property
+    def path(self) -> Path:
+        """Folder of the chunks."""
+        return Path(str(self._array.store.root), self._array.path)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        shape: tuple[int, ...] = self._array.shape
+        return shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Unsigned integers."""
+        dtype: np.dtype[Any] = self._array.dtype
+        return dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Shape of a chunk: one plane's."""
+        chunks: tuple[int, ...] = self._array.chunks
+        return chunks
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._array[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._array[key] = value
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self._array[:], dtype=dtype)
+
+    def __repr__(self) -> str:
+        return f"<ChunkedLabels {self.shape} {self.dtype} in {self.path}>"
+
+    def iter_written(self) -> Iterator[Spans]:
+        """Yield the blocks that are on the disk; all others are 0."""
+        for file in sorted((self.path / "c").rglob("*")):
+            place = file.relative_to(self.path / "c").parts
+            if len(place) == self.ndim and all(p.isdecimal() for p in place):
+                starts = [int(p) * c for p, c in zip(place, self.chunks, strict=True)]
+                ends = zip(starts, self.chunks, self.shape, strict=True)
+                yield tuple(slice(s, min(s + c, n)) for s, c, n in ends)
+
+    def move_to(self, path: str | os.PathLike[str]) -> None:
+        """Go on in another folder; what is written is copied there.
+
+        A temporary folder goes away; any other stays as it is.
+
+        Parameters
+        ----------
+        path : path-like
+            Does not exist yet.
+        """
+        import zarr
+
+        # Copied under another name, so that a crash leaves no half of it.
+        part = Path(f"{os.fspath(path)}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(self.path, part)
+        os.replace(part, path)
+        self._array = zarr.open_array(Path(path), mode="r+")
+        if folder := self.release():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def release(self) -> str | None:
+        """Return the temporary folder, if any; the caller has to delete it now."""
+        folder, self._folder = self._folder, None
+        if self._cleaning:
+            self._cleaning.detach()
+        return folder
+
+    def note(self, **attributes: Any) -> None:
+        """Keep values beside the labels."""
+        self._array.attrs.update(attributes)
+
+
+def grown(labels: Any, top: int) -> Any:
+    """Return labels that can hold `top`: the same, or a copy of a bigger type.
+
+    Chunked labels are written anew beside their folder and take its place.
+
+    Raises
+    ------
+    SessionError
+        If no type is big enough.
+    """
+    types = [t for t in (np.uint8, np.uint16, np.uint32) if np.iinfo(t).max >= top]
+    if not types:
+        raise SessionError(f"labels hold values up to {2**32 - 1}; got {top}")
+    if top <= np.iinfo(labels.dtype).max:
+        return labels
+    logger.info("labels grow from %s to %s", labels.dtype, np.dtype(types[0]))
+    if not isinstance(labels, ChunkedLabels):
+        return np.asarray(labels).astype(types[0])
+    import zarr
+
+    target = labels.path
+    part = Path(f"{target}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    copy_labels(labels, out := _create(part, labels.shape, types[0]))
+    out.attrs.update(dict(labels._array.attrs))
+    shutil.rmtree(target)
+    os.replace(part, target)
+    return ChunkedLabels(zarr.open_array(target, mode="r+"), labels.release())
+
+
+def copy_labels(source: Any, out: Any) -> None:
+    """Copy labels into an empty array, block by block; empty blocks are left out."""
+    for spans in iter_blocks_of(source):
+        block = np.asarray(source[spans])
+        if block.any():
+            out[spans] = block
+
+
+def write_labels(path: str | os.PathLike[str], labels: Any) -> Any:
+    """Write labels as a zarr array at a path that does not exist; return it."""
+    copy_labels(labels, out := _create(path, labels.shape, labels.dtype))
+    return out
+
+
+def iter_blocks_of(labels: Any) -> Iterator[Spans]:
+    """Yield blocks that hold every label of an array; those known to be 0 are left out.
+
+    Examples
+    --------
+    >>> list(iter_blocks_of(np.zeros((2, 8, 8), np.uint8)))[1]
+    (slice(1, 2, None), slice(0, 8, None), slice(0, 8, None))
+    """
+    if isinstance(labels, ChunkedLabels):
+        yield from labels.iter_written()
+        return
+    sides = (*(1,) * (len(labels.shape) - 2), _BLOCK, _BLOCK)
+    steps = (range(0, n, s) for n, s in zip(labels.shape, sides, strict=True))
+    for corner in product(*steps):
+        ends = zip(corner, sides, labels.shape, strict=True)
+        yield tuple(slice(a, min(a + s, n)) for a, s, n in ends)
+
+
+def highest_label(labels: Any) -> int:
+    """Return the largest value, read block by block."""
+    tops = (np.max(labels[spans], initial=0) for spans in iter_blocks_of(labels))
+    return int(max(tops, default=0))
 
 
 def label_chunks(shape: Sequence[int]) -> tuple[int, ...]:
     """Plane-shaped chunks of at most 1024 x 1024."""
     return (1,) * (len(shape) - 2) + tuple(max(1, min(1024, n)) for n in shape[-2:])
+
+
+def _create(path: str | os.PathLike[str], shape: Sequence[int], dtype: Any) -> Any:
+    import zarr
+
+    return zarr.create_array(
+        Path(path), shape=tuple(shape), dtype=dtype, chunks=label_chunks(shape),
+        fill_value=0,
+    )  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 
 from napari_sam.core.masks import Bbox, crop_mask, union_bbox
 from napari_sam.core.planes import Plane, count_planes, plane_at
+from napari_sam.io.label_arrays import iter_blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,22 @@ def iter_objects(
             )
     for object_id, bbox in sorted(boxes.items()):
         yield object_id, bbox, np.asarray(labels[plane.window(bbox)]) == object_id
+
+
+def boxes_of(labels: Any, object_id: int) -> dict[Plane, Bbox]:
+    """Where an object has pixels: its bounding box on each plane of axis 0."""
+    boxes: dict[Plane, Bbox] = {}
+    for spans in iter_blocks_of(labels):
+        block = np.asarray(labels[spans])
+        y, x = spans[-2].start, spans[-1].start
+        for offsets in np.ndindex(*block.shape[:-2]):
+            (y0, x0, y1, x1), _ = crop_mask(block[offsets] == object_id)
+            if y1 > y0:
+                pairs = zip(spans, offsets, strict=False)
+                plane = Plane(tuple(s.start + i for s, i in pairs))
+                found = (y0 + y, x0 + x, y1 + y, x1 + x)
+                boxes[plane] = union_bbox(found, boxes.get(plane, (0, 0, 0, 0)))
+    return boxes
 
 
 def iter_blocks(

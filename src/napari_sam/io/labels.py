@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_sam.core.planes import Plane
 from napari_sam.errors import ExportError
-from napari_sam.io.label_arrays import label_chunks
+from napari_sam.io.label_arrays import ChunkedLabels, iter_blocks_of, label_chunks
 from napari_sam.io.label_objects import iter_planes
 from napari_sam.io.whole_files import whole
 
@@ -151,7 +151,7 @@ def _write_label_image(path: Path, session: Session, source: str | None) -> None
         )
         _fill(array, below, 1 if n == 0 else 2)
         datasets.append(_dataset(volume, n))
-        below = array
+        below = ChunkedLabels(array)
         if max(array.shape[-2:]) <= _COARSEST:
             break
     group.attrs["ome"] = {
@@ -172,18 +172,28 @@ def _write_label_image(path: Path, session: Session, source: str | None) -> None
 
 def _fill(array: Any, below: Any, step: int) -> None:
     """Copy every `step`-th pixel in y and x, one chunk of the result at a time."""
-    sizes = zip(array.shape, array.chunks, strict=True)
-    for corner in product(*(range(0, n, c) for n, c in sizes)):
-        last = len(corner) - 2
-        put, take = [], []
-        for a, start in enumerate(corner):
-            stop = min(start + array.chunks[a], array.shape[a])
-            s = step if a >= last else 1
-            put.append(slice(start, stop))
-            take.append(slice(start * s, min(stop * s, below.shape[a])))
-        block = np.asarray(below[tuple(take)])[..., ::step, ::step]
+    steps = [1] * (array.ndim - 2) + [step] * 2
+    for place in _chunks_with_labels(array, below, steps):
+        corner = [p * c for p, c in zip(place, array.chunks, strict=True)]
+        sizes = zip(corner, array.chunks, array.shape, strict=True)
+        put = tuple(slice(a, min(a + c, n)) for a, c, n in sizes)
+        pairs = zip(put, steps, below.shape, strict=True)
+        take = tuple(slice(p.start * s, min(p.stop * s, n)) for p, s, n in pairs)
+        block = np.asarray(below[take])[..., ::step, ::step]
         if block.any():
-            array[tuple(put)] = block
+            array[put] = block
+
+
+def _chunks_with_labels(
+    array: Any, below: Any, steps: Sequence[int]
+) -> list[tuple[int, ...]]:
+    """Places of the chunks that blocks which may hold labels fall into."""
+    found: set[tuple[int, ...]] = set()
+    for spans in iter_blocks_of(below):
+        wide = [c * s for c, s in zip(array.chunks, steps, strict=True)]
+        pairs = zip(spans, wide, strict=True)
+        found.update(product(*(range(s.start // w, -(-s.stop // w)) for s, w in pairs)))
+    return sorted(found)
 
 
 def _halved(shape: Sequence[int]) -> tuple[int, ...]:

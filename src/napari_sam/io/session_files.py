@@ -8,7 +8,8 @@
 ``labels.zarr``
     The labels as they were after the change numbered in its attribute ``changes``.
     Lines hold absolute pixel values, so replaying those after it is safe even when
-    some planes of the checkpoint are newer.
+    some planes of the checkpoint are newer: labels too big for memory live here and
+    are written with every change.
 """
 
 from __future__ import annotations
@@ -16,15 +17,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_sam.errors import SessionError, SessionLockedError
-from napari_sam.io.label_arrays import label_chunks
+from napari_sam.io.label_arrays import ChunkedLabels, open_labels, write_labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,24 +132,19 @@ class SessionFiles:
         """Write the labels as they are now, with the number of changes they hold.
 
         Written under a temporary name and moved into place, so a crash leaves the
-        former checkpoint.
+        former checkpoint. Labels too big for memory move into this folder the first
+        time and are written there from then on, so only their number is noted.
         """
-        import shutil
-
-        import zarr
-
-        part, target = self.path / "labels.part", self.path / "labels.zarr"
-        shutil.rmtree(part, ignore_errors=True)
+        target = self.path / "labels.zarr"
         try:
-            out = zarr.create_array(
-                part, shape=labels.shape, dtype=labels.dtype,
-                chunks=label_chunks(labels.shape), fill_value=0,
-            )  # fmt: skip
-            for index in np.ndindex(*labels.shape[:-2]):
-                plane = np.asarray(labels[index])
-                if plane.any():
-                    out[index] = plane
-            out.attrs["changes"] = self.changes
+            if isinstance(labels, ChunkedLabels):
+                if labels.path.absolute() != target.absolute():
+                    labels.move_to(target)
+                labels.note(changes=self.changes)
+                return
+            part = self.path / "labels.part"
+            shutil.rmtree(part, ignore_errors=True)
+            write_labels(part, labels).attrs["changes"] = self.changes
         except OSError as error:
             raise SessionError(
                 f"the labels cannot be saved in {self.path} ({error}); every change is "
@@ -216,15 +211,24 @@ def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
     return head
 
 
-def read_labels(path: str | os.PathLike[str]) -> tuple[np.ndarray, int] | None:
-    """Read the label checkpoint and the number of changes it holds, or None."""
+def read_labels(
+    path: str | os.PathLike[str], *, read_only: bool = False
+) -> tuple[Any, int] | None:
+    """Open the label checkpoint; return it and the changes it holds, or None.
+
+    Parameters
+    ----------
+    path : path-like
+    read_only : bool
+        As in `open_labels`.
+    """
     import zarr
 
     folder = Path(path) / "labels.zarr"
     if not folder.exists():
         return None
-    array = zarr.open_array(folder, mode="r")
-    return np.asarray(array[:]), int(array.attrs["changes"])  # type: ignore[arg-type]
+    changes = zarr.open_array(folder, mode="r").attrs["changes"]
+    return open_labels(folder, read_only=read_only), int(changes)  # type: ignore[arg-type]
 
 
 def read_history(path: str | os.PathLike[str]) -> Iterator[tuple[str, bytes | None]]:

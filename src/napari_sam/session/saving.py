@@ -77,19 +77,22 @@ def opened(
         raise
 
 
+def labels_of(path: str | os.PathLike[str], *, read_only: bool) -> tuple[Any, int]:
+    """Return the saved labels and the number of changes they hold; (None, 0): none."""
+    from napari_sam.io.session_files import read_labels
+
+    return read_labels(path, read_only=read_only) or (None, 0)
+
+
 def replay(
     path: str | os.PathLike[str],
     files: SessionFiles | None,
     ledger: Ledger,
-    labels: Any,
+    done: int,
 ) -> Iterator[tuple[LabelPatch, ...]]:
-    """Bring back the labels and the ledger; yield the patches newer than the labels."""
-    from napari_sam.io.session_files import read_history, read_labels
+    """Bring back the ledger; yield the patches that come after the change `done`."""
+    from napari_sam.io.session_files import read_history
 
-    saved = read_labels(path)
-    done = 0
-    if saved is not None:
-        labels[...], done = saved
     for number, (kind, line) in enumerate(read_history(path), 1):
         change = ledger.replay(kind, line)
         if change is not None and number > done:

@@ -77,6 +77,8 @@ class Session:
 
     patched = Signal(LabelPatch)
     """Pixels have changed: emitted after the patch was written."""
+    grown = Signal()
+    """`labels` is another array, of a bigger type: an id did not fit any more."""
     changed = Signal()
     """Objects, candidates or the undo history have changed."""
 
@@ -108,6 +110,7 @@ class Session:
         )
         self.labels: Any = self._checked_labels(labels)
         """Array-like of the volume's shape, unsigned integers; 0 is background."""
+        self._own = labels is None
         if path is not None:
             self.save(path)
 
@@ -304,10 +307,9 @@ class Session:
 
     def new_object(self) -> int:
         """Return an id that no object has yet."""
-        used = max(self._ledger.planes, default=0)
-        if isinstance(self.labels, np.ndarray) and self.labels.size:
-            used = max(used, int(self.labels.max()))
-        return used + 1
+        from napari_sam.io.label_arrays import highest_label
+
+        return max(highest_label(self.labels), *self._ledger.planes, 0) + 1
 
     def delete_object(self, object_id: int, plane: Plane | None = None) -> None:
         """Remove an object with its pixels and prompts on all planes; undoable.
@@ -317,18 +319,20 @@ class Session:
         if plane is not None:
             self._withdraw((object_id, plane))
             return
+        from napari_sam.io.label_objects import boxes_of
+
         patches = []
         states = {k: s for k, s in self._ledger.states.items() if k[0] == object_id}
-        for plane in self._planes_with(object_id):
+        for plane, found in boxes_of(self.labels, object_id).items():
             state = states.get((object_id, plane))
-            h, w = plane.shape(self.volume.shape)
-            before = np.asarray(self.labels[plane.window((0, 0, h, w))])
             old = state.applied if state else None
+            bbox = touched(old, found)
+            before = np.asarray(self.labels[plane.window(bbox)])
             after, _ = lay_mask(
-                before, (0, 0), None, (0, 0, 0, 0), object_id, old, "keep"
+                before, bbox[:2], None, (0, 0, 0, 0), object_id, old, "keep"
             )
             after[after == object_id] = 0
-            patch = differing_patch(plane, (0, 0), before, after)
+            patch = differing_patch(plane, bbox[:2], before, after)
             if patch is not None:
                 patches.append(patch)
         if patches or states:
@@ -415,13 +419,16 @@ class Session:
         SessionError, SessionLockedError, VolumeError, ModelError
         """
         with saving.opened(path, read_only=read_only) as (head, files):
+            labels, done = saving.labels_of(path, read_only=read_only)
             session = cls(
                 saving.open_saved_volume(head, volume),
                 head["model"] if model is None else model,
                 embeddings=embeddings,
                 intensity=IntensityMapping.from_json(head["intensity"]),
+                labels=labels,
             )
-            for patches in saving.replay(path, files, session._ledger, session.labels):
+            session._own = True
+            for patches in saving.replay(path, files, session._ledger, done):
                 session._put(patches)
             session.rule = head["rule"]
             session._files = files
@@ -567,6 +574,8 @@ class Session:
 
     def _put(self, patches: Iterable[LabelPatch]) -> None:
         for patch in patches:
+            if patch.after.dtype.itemsize > self.labels.dtype.itemsize:
+                self._make_room(int(patch.after.max(initial=0)))
             self.writer(patch)
             self.patched.emit(patch)
 
@@ -597,24 +606,22 @@ class Session:
         return (1 if object_id is None else object_id, where)
 
     def _check_id(self, object_id: int) -> None:
-        top = int(np.iinfo(self.labels.dtype).max)
+        kind = self.labels.dtype
+        top = 2**32 - 1 if self._own else int(np.iinfo(kind).max)
         if not 1 <= object_id <= top:
             raise PromptError(
-                f"object_id must be 1 to {top} for labels of type {self.labels.dtype} "
+                f"object_id must be 1 to {top} for labels of type {kind} "
                 f"(0 is background); got {object_id}"
             )
+        self._make_room(object_id)
 
-    def _planes_with(self, object_id: int) -> list[Plane]:
-        planes = {
-            p.index: p for p in self._ledger.planes.get(object_id, set()) if p.axis == 0
-        }
-        for index in np.ndindex(*self.labels.shape[:-2]):
-            if (
-                index not in planes
-                and (np.asarray(self.labels[index]) == object_id).any()
-            ):
-                planes[index] = Plane(index)
-        return list(planes.values())
+    def _make_room(self, top: int) -> None:
+        """Let the labels hold a value; the undo history goes on as it is."""
+        from napari_sam.io.label_arrays import grown
+
+        if self._own and top > np.iinfo(self.labels.dtype).max:
+            self.labels = grown(self.labels, top)
+            self.grown.emit()
 
     def _checked_labels(self, labels: Any) -> Any:
         from napari_sam.io.label_arrays import new_labels

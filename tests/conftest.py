@@ -66,4 +66,5 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep embeddings that nobody gave a place out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_SAM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("NAPARI_SAM_CONFIG", str(tmp_path_factory.mktemp("config")))
         yield

@@ -28,6 +28,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[tuple[str, str | None]] = []
         self.cut_after = 1_500_000
+        self.patience = threading.Event()
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{path}"
@@ -38,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append((self.path, self.headers["Range"]))
-        if self.path == "/missing":
+        if self.path.startswith("/missing"):
             return self.send_error(404)
         if self.path == "/moved":
             self.send_response(302)
@@ -53,11 +54,19 @@ class Handler(BaseHTTPRequestHandler):
                 return self.send_error(416)
         body = CONTENT[start:]
         self.send_response(206 if ranged else 200)
+        if self.path == "/too_short":
+            body = body[:-7]
+        if self.path.startswith("/log_in"):
+            body = b"<html>please log in</html>"
         if self.path != "/no_length":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.path == "/cut" and not ranged:
             body = body[: self.server.cut_after]
+        if self.path == "/slow":
+            self.wfile.write(body[: self.server.cut_after])
+            self.server.patience.wait(5)
+            return None
         self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
@@ -77,6 +86,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def _online(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(download.OFFLINE_VARIABLE, raising=False)
+    monkeypatch.delenv(download.MIRROR_VARIABLE, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
@@ -122,6 +132,71 @@ def test_a_cut_off_download_goes_on_where_it_stopped(
     list(iter_download(server.url("cut"), target, SHA256))
     assert target.read_bytes() == CONTENT
     assert server.asked[-1] == ("/cut", f"bytes={kept}-")
+
+
+def test_a_server_that_falls_silent_is_given_up(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_TIMEOUT_S", (1.0, 0.3))
+    with pytest.raises(DownloadError, match=r"broke off after \d+ of 5120000"):
+        list(iter_download(server.url("slow"), tmp_path / "w.pth", SHA256))
+    server.patience.set()
+    kept = (tmp_path / "w.pth.part").stat().st_size
+    assert 0 < kept <= server.cut_after
+    list(iter_download(server.url("good"), tmp_path / "w.pth", SHA256))
+    assert server.asked[-1] == ("/good", f"bytes={kept}-")
+
+
+@pytest.mark.parametrize("path", ["too_short", "log_in"])
+def test_an_answer_of_another_length_is_no_file(
+    server: Server, tmp_path: Path, path: str
+) -> None:
+    with pytest.raises(DownloadError, match=r"SHA-256.*thrown away"):
+        list(iter_download(server.url(path), tmp_path / "w.pth", SHA256))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mirror_is_asked_first(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(download.MIRROR_VARIABLE, server.url("copies/"))
+    list(iter_download(server.url("missing"), tmp_path / "w.pth", SHA256))
+    assert (tmp_path / "w.pth").read_bytes() == CONTENT
+    assert [path for path, _ in server.asked] == ["/copies/w.pth"]
+
+
+@pytest.mark.parametrize("mirror", ["missing", "log_in?", "nowhere"])
+def test_a_mirror_that_fails_is_passed_over(
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mirror: str,
+) -> None:
+    address = "http://127.0.0.1:9" if mirror == "nowhere" else server.url(mirror)
+    monkeypatch.setenv(download.MIRROR_VARIABLE, f"{address}, {server.url('missing')}")
+    list(iter_download(server.url("good"), tmp_path / "w.pth", SHA256))
+    assert (tmp_path / "w.pth").read_bytes() == CONTENT
+    assert len(caplog.records) == 2 and address in caplog.text
+
+
+def test_a_published_md5_is_enough(server: Server, tmp_path: Path) -> None:
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    list(iter_download(server.url("good"), tmp_path / "w.pth", f"md5:{md5}"))
+    assert is_verified(tmp_path / "w.pth", SHA256)
+    with pytest.raises(DownloadError, match="md5"):
+        list(iter_download(server.url("too_short"), tmp_path / "v.pth", f"md5:{md5}"))
+
+
+def test_a_hash_that_cannot_be_computed_is_said_before_the_download(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "can_hash", lambda _: False)
+    with pytest.raises(DownloadError, match="pip install xxhash"):
+        list(
+            iter_download(server.url("good"), tmp_path / "w.pth", "xxh128:" + "0" * 32)
+        )
+    assert server.asked == []
 
 
 def test_closing_the_generator_keeps_what_came(server: Server, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from napari_sam.models import mobile_sam
 from napari_sam.models.base import ModelSpec
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.models.decoder import DecoderConfig, MaskDecoder, PromptEncoder
+from napari_sam.models.registry import load_model
 from napari_sam.models.torch_model import TorchModel
 
 GOLDEN = np.load(Path(__file__).with_name("mobile_sam_golden.npz"))
@@ -121,6 +122,21 @@ def test_a_missing_bias_is_named() -> None:
         CheckpointError, match=r"1 missing: .*blocks\.1\.attn\.qkv\.bias"
     ):
         build(state)
+
+
+def test_tinysam_reads_masks_1_to_3_whatever_the_prompt(tmp_path: Path) -> None:
+    torch.save(official_state("tiny"), tmp_path / "tinysam_42.3.pth")
+    model = load_model(tmp_path / "tinysam_42.3.pth", device="cpu")
+    mobile = load_model(f"mobile_sam:{tmp_path / 'tinysam_42.3.pth'}", device="cpu")
+    embedding = model.encode(np.zeros((1, 60, 90, 3), np.uint8))[0]
+    box = {"box": (10.0, 10.0, 40.0, 70.0)}
+    found = model.decode(embedding, WindowPrompts(**box, multimask_output=False))
+    expected = mobile.decode(embedding, WindowPrompts(**box, multimask_output=True))
+    assert len(found) == 3
+    for one, other in zip(found, expected, strict=True):
+        assert (one.low_res_logits == other.low_res_logits).all()
+    single = mobile.decode(embedding, WindowPrompts(**box, multimask_output=False))
+    assert len(single) == 1
 
 
 def test_one_click_gives_three_masks_of_the_window() -> None:

@@ -14,7 +14,7 @@ from test_mobile_sam import official_state
 
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import CheckpointError, DownloadError, ModelError
-from napari_sam.models import download, registry
+from napari_sam.models import download, registry, remembered
 from napari_sam.models.base import PromptableModel
 from napari_sam.models.registry import find_model, list_models, load_model
 
@@ -23,6 +23,7 @@ from napari_sam.models.registry import find_model, list_models, load_model
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(download.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setenv(download.OFFLINE_VARIABLE, "1")
+    monkeypatch.setenv(remembered.CONFIG_VARIABLE, str(tmp_path / "config"))
     return tmp_path / "cache"
 
 
@@ -119,19 +120,94 @@ def test_an_unknown_or_absent_device_is_refused(sam_file: Path, device: str) -> 
         load_model(sam_file, device=device)
 
 
-def test_every_known_model_can_be_fetched_verified_and_cited() -> None:
+def test_every_known_model_says_where_it_is_from_and_whom_to_cite() -> None:
     models = list_models()
     assert models[0].name == "nano"
-    assert len({m.name for m in models}) == len(models)
+    assert len({m.name for m in models}) == len({m.path for m in models}) == len(models)
     for model in models:
-        if model.name == "medsam2":  # its authors publish no hash: fetched by hand
-            continue
-        assert model.license == "Apache-2.0"
-        assert model.citation and model.license in model.notice
+        assert model.family in registry.FAMILIES
+        assert model.license in {"Apache-2.0", "NOASSERTION"}
+        assert model.citation and model.citation in model.notice
         if model.url:
-            assert model.url.startswith("https://")
-            assert len(model.sha256) == 64 and int(model.sha256, 16)
+            assert model.url.startswith("https://") and model.url in model.notice
             assert model.path.parent == download.cache_folder()
+
+
+def test_every_published_hash_is_whole() -> None:
+    digits = {"sha256": 64, "md5": 32, "xxh128": 32}
+    unpublished = {"nano", "tinysam", "medsam", "hq_sam_light", "medsam2"}
+    for model in list_models():
+        kind, _, value = model.digest.partition(":")
+        assert (model.name in unpublished) == (not kind)
+        if kind:
+            assert len(value) == digits[kind] and int(value, 16)
+
+
+def test_a_file_without_published_hash_is_fetched_by_hand() -> None:
+    with pytest.raises(DownloadError, match=r"get https://github.*tinysam.*put it at"):
+        load_model("tinysam", device="cpu")
+
+
+def test_a_file_that_tensors_do_not_tell_is_known_by_prefix_or_name(
+    sam_file: Path, tmp_path: Path
+) -> None:
+    plain = load_model(sam_file, device="cpu")
+    assert plain.spec.prompts == {"points", "box", "mask"} and not plain.spec.stretches
+    told = load_model(f"medsam:{sam_file}", device="cpu")
+    assert told.spec.prompts == {"box"} and told.spec.stretches
+    (tmp_path / "MedSAM_vit_b.pth").symlink_to(sam_file)
+    named = load_model(tmp_path / "MedSAM_vit_b.pth", device="cpu")
+    assert named.spec.prompts == {"box"}
+    forced = load_model(f"sam:{tmp_path / 'MedSAM_vit_b.pth'}", device="cpu")
+    assert forced.spec.prompts == plain.spec.prompts
+
+
+def test_a_model_from_a_file_says_how_to_load_it_again(sam_file: Path) -> None:
+    first = load_model(f"medsam:{sam_file}", device="cpu")
+    again = load_model(first.spec.source, device="cpu")
+    assert again.spec == first.spec
+
+
+def test_the_wrong_family_for_a_file_is_refused(sam_file: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds a network of sam; tinysam needs"):
+        load_model(f"tinysam:{sam_file}", device="cpu")
+
+
+@pytest.mark.parametrize("layout", ["plain", "torch_em"])
+def test_micro_sam_checkpoints_load_in_both_layouts(
+    sam_file: Path, tmp_path: Path, layout: str
+) -> None:
+    state = torch.load(sam_file, weights_only=True)
+    if layout == "torch_em":
+        decoder = {"decoder.out.weight": torch.zeros(3)}
+        model_state = {f"sam.{k}": v for k, v in state.items()}
+        state = {"model_state": model_state, "decoder_state": decoder, "epoch": 3}
+    torch.save(state, tmp_path / "best.pt")
+    model = load_model(tmp_path / "best.pt", device="cpu")
+    assert model.spec.feature_shapes == {"image_embedding": (64, 16, 16)}
+
+
+def test_the_hash_of_an_unpublished_file_is_recorded_at_first_use(
+    sam_file: Path, cache: Path
+) -> None:
+    known = find_model("medsam")
+    cache.mkdir()
+    known.path.write_bytes(sam_file.read_bytes())
+    spec = load_model("medsam", device="cpu").spec
+    assert (spec.name, spec.prompts) == ("medsam", {"box"})
+    assert spec.sha256 == hashlib.sha256(sam_file.read_bytes()).hexdigest()
+    known.path.write_bytes(sam_file.read_bytes() + b"x")
+    with pytest.raises(CheckpointError, match=r"Delete it and .*verified\.json"):
+        load_model("medsam", device="cpu")
+
+
+def test_a_file_of_another_hash_than_published_is_refused_at_first_use(
+    sam_file: Path, cache: Path
+) -> None:
+    cache.mkdir()
+    find_model("hq_sam_vit_b").path.write_bytes(sam_file.read_bytes())
+    with pytest.raises(CheckpointError, match="published c6b8953247bcfdc8bb8e"):
+        load_model("hq_sam_vit_b", device="cpu")
 
 
 def test_listing_models_imports_no_torch() -> None:

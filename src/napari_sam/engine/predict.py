@@ -174,7 +174,7 @@ class Predictor:
         window = prediction.window
         k = prediction.choices[-1]
         raw = prediction.coarse[k] if prediction.coarse else None
-        if raw is None or not raw.mask.size:
+        if raw is None or not raw.mask.size or "mask" not in self.model.spec.prompts:
             return
         moved = raw.moved(window.y0, window.x0)
         grid = grid_for(self.volume, self.model, plane.axis)

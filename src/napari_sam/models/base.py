@@ -43,7 +43,8 @@ class ModelSpec:
     details: Mapping[str, str] = field(default_factory=dict)
     """Further facts for people: parameters, modality, where trained."""
     source: str = ""
-    """Path of the checkpoint, for a model that `load_model` does not know by name."""
+    """What `load_model` takes for a model that it does not know by name: a path, with
+    its family and a colon before it."""
 
 
 @runtime_checkable

@@ -12,6 +12,8 @@ _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 _SAM2_CITATION = (
     "Ravi et al., SAM 2: Segment Anything in Images and Videos, 2024, arXiv:2408.00714"
 )
+_HQ_URL = "https://huggingface.co/lkeab/hq-sam/resolve/main/"
+_MICRO_SAM_URL = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/"
 _SAM2_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/"
 
 
@@ -21,7 +23,7 @@ class KnownModel:
 
     name: str
     family: str
-    """Which code runs it: "nano", "sam", "mobile_sam" or "sam2"."""
+    """Which code runs it, as in `napari_sam.models.registry.FAMILIES`."""
     summary: str
     input_side: int
     size_bytes: int
@@ -32,15 +34,24 @@ class KnownModel:
     url: str = ""
     """Where the file comes from; "" for one that ships with the package."""
     sha256: str = ""
-    """"" where its authors publish none: then people fetch the file themselves."""
+    """"" where its authors publish none; it is recorded when the file is first used."""
+    checksum: str = ""
+    """Another hash that is published instead, such as "md5:..." or "xxh128:..."."""
+    file: str = ""
+    """Name in the cache, or whole path; the last part of `url` where not given."""
     prompts: frozenset[str] = frozenset({"points", "box", "mask"})
 
     @property
     def path(self) -> Path:
         """Where the file is, or will be once downloaded."""
-        if not self.url:
+        if not (self.url or self.file):
             return Path(__file__).parents[1] / "weights" / f"{self.name}.safetensors"
-        return _download.cache_folder() / self.url.rsplit("/", 1)[1]
+        return _download.cache_folder() / (self.file or self.url.rsplit("/", 1)[1])
+
+    @property
+    def digest(self) -> str:
+        """Published hash to check a download with, such as "sha256:..."; or ""."""
+        return f"sha256:{self.sha256}" if self.sha256 else self.checksum
 
     @property
     def cached(self) -> bool:
@@ -52,15 +63,52 @@ class KnownModel:
         """What a user should read before the first download."""
         licence = (
             "Read its authors' page for the licence of the weights"
-            if self.license == "NOASSERTION"
+            if self.license in ("", "NOASSERTION")
             else f"Weights under {self.license}: "
             f"https://spdx.org/licenses/{self.license}.html"
         )
+        cite = f" If you publish results, please cite {self.citation}."
         return (
             f"{self.name}: {self.summary}, {self.size_bytes / 1e6:.0f} MB from "
-            f"{self.url or 'this package'}. {licence}. If you publish results, please "
-            f"cite {self.citation}."
+            f"{self.url or self.file or 'this package'}. {licence}."
+            f"{cite if self.citation else ''}"
         )
+
+
+def _hq(name: str, summary: str, file: str, size_bytes: int, md5: str) -> KnownModel:
+    return KnownModel(
+        name=name,
+        family="hq_sam",
+        summary=summary,
+        input_side=1024,
+        size_bytes=size_bytes,
+        license="Apache-2.0",
+        citation=(
+            "Ke et al., Segment Anything in High Quality, NeurIPS 2023, "
+            "arXiv:2306.01567"
+        ),
+        url=f"{_HQ_URL}{file}",
+        checksum=f"md5:{md5}" if md5 else "",
+    )
+
+
+def _micro_sam(name: str, summary: str, path: str, xxh128: str) -> KnownModel:
+    base = name.startswith("vit_b")
+    return KnownModel(
+        name=name,
+        family="sam" if base else "mobile_sam",
+        summary=summary,
+        input_side=1024,
+        size_bytes=375_000_000 if base else 40_700_000,
+        license="NOASSERTION",
+        citation=(
+            "Archit et al., Segment Anything for Microscopy, Nature Methods 2025, "
+            "doi:10.1038/s41592-024-02580-4"
+        ),
+        url=f"{_MICRO_SAM_URL}{path}",
+        checksum=f"xxh128:{xxh128}",
+        file=f"micro_sam_{name}.pt",
+    )
 
 
 def _sam2(name: str, summary: str, path: str, size_bytes: int, sha: str) -> KnownModel:
@@ -133,6 +181,86 @@ KNOWN = (
         citation=_SAM_CITATION,
         url=_SAM_URL + "sam_vit_h_4b8939.pth",
         sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+    ),
+    _hq(
+        "hq_sam_light",
+        "Light HQ-SAM, finer outlines on a TinyViT encoder",
+        "sam_hq_vit_tiny.pth",
+        42_500_000,
+        "",
+    ),
+    _hq(
+        "hq_sam_vit_b",
+        "HQ-SAM with SAM's base encoder, for finer outlines",
+        "sam_hq_vit_b.pth",
+        379_300_000,
+        "c6b8953247bcfdc8bb8ef91e36a6cacc",
+    ),
+    _hq(
+        "hq_sam_vit_l",
+        "HQ-SAM with SAM's large encoder, for finer outlines",
+        "sam_hq_vit_l.pth",
+        1_254_800_000,
+        "08947267966e4264fb39523eccc33f86",
+    ),
+    _hq(
+        "hq_sam_vit_h",
+        "HQ-SAM with SAM's huge encoder, for finer outlines",
+        "sam_hq_vit_h.pth",
+        2_571_000_000,
+        "3560f6b6a5a6edacd814a1325c39640a",
+    ),
+    KnownModel(
+        name="tinysam",
+        family="tinysam",
+        summary="TinySAM, MobileSAM's network distilled with harder prompts",
+        input_side=1024,
+        size_bytes=40_700_000,
+        license="Apache-2.0",
+        citation=(
+            "Shu et al., TinySAM: Pushing the Envelope for Efficient Segment Anything "
+            "Model, AAAI 2025, arXiv:2312.13789"
+        ),
+        url="https://github.com/xinghaochen/TinySAM/releases/download/3.0/tinysam_42.3.pth",
+    ),
+    KnownModel(
+        name="medsam",
+        family="medsam",
+        summary="MedSAM, SAM's base encoder trained on medical images; boxes only",
+        input_side=1024,
+        size_bytes=375_000_000,
+        license="Apache-2.0",
+        citation=(
+            "Ma et al., Segment anything in medical images, Nature Communications "
+            "2024, arXiv:2304.12306"
+        ),
+        url="https://drive.google.com/drive/folders/1ETWmi4AiniJeWOt6HAsYgTjYv_fkgzoN",
+        file="medsam_vit_b.pth",
+        prompts=frozenset({"box"}),
+    ),
+    _micro_sam(
+        "vit_t_lm",
+        "micro-sam's TinyViT for light microscopy",
+        "faithful-chicken/1.1/files/vit_t.pt",
+        "72ec5074774761a6e5c05a08942f981e",
+    ),
+    _micro_sam(
+        "vit_t_em",
+        "micro-sam's TinyViT for organelles in electron microscopy",
+        "greedy-whale/1/files/vit_t.pt",
+        "253474720c497cce605e57c9b1d18fd9",
+    ),
+    _micro_sam(
+        "vit_b_lm",
+        "micro-sam's ViT-B for light microscopy",
+        "diplomatic-bug/1.2/files/vit_b.pt",
+        "fe9252a29f3f4ea53c15a06de471e186",
+    ),
+    _micro_sam(
+        "vit_b_em",
+        "micro-sam's ViT-B for organelles in electron microscopy",
+        "noisy-ox/1.2/files/vit_b.pt",
+        "f3bf2ed83d691456bae2c3f9a05fb438",
     ),
     _sam2(
         "sam2.1_hiera_t",

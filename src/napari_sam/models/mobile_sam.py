@@ -27,6 +27,7 @@ from napari_sam.models.torch_model import TorchModel
 
 if TYPE_CHECKING:
     from napari_sam.models.base import ModelSpec
+    from napari_sam.models.decoder import ImageTokens, PromptBatch
 
 SIDE, STRIDE = 1024, 16
 """Of the frame, and from pixels to tokens."""
@@ -299,10 +300,27 @@ class TinyViT(nn.Module):
         return neck(self.neck, x), early
 
 
+class TinySamNetwork(SamNetwork):
+    """TinySAM (Shu et al. 2025): MobileSAM's graph, read off masks 1..3 alone.
+
+    It was distilled without the token for a single mask, whatever the prompt.
+    """
+
+    def decode(
+        self, image: ImageTokens, prompts: PromptBatch, *, multimask_output: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (P, 3, m, m) and predicted IoU (P, 3)."""
+        return super().decode(image, prompts, multimask_output=True)
+
+
 def from_checkpoint(
-    checkpoint: Checkpoint, spec: ModelSpec, device: str = "cpu"
+    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    device: str = "cpu",
+    *,
+    network_type: type[SamNetwork] = SamNetwork,
 ) -> TorchModel:
-    """Build the MobileSAM that a checkpoint holds.
+    """Build the MobileSAM, or `TinySamNetwork`, that a checkpoint holds.
 
     Parameters
     ----------
@@ -312,6 +330,8 @@ def from_checkpoint(
         Name, licence and citation; sizes and hash are filled in.
     device : str
         Where it will run.
+    network_type : type
+        `SamNetwork`, or `TinySamNetwork`, whose tensors have the same names.
 
     Raises
     ------
@@ -321,7 +341,7 @@ def from_checkpoint(
     checkpoint = without_classifier(checkpoint)
     config = TinyViTConfig.infer(checkpoint)
     decoder = DecoderConfig.infer(checkpoint, SIDE, SIDE // STRIDE)
-    network = load_strict(lambda: SamNetwork(TinyViT(config), decoder), checkpoint)
+    network = load_strict(lambda: network_type(TinyViT(config), decoder), checkpoint)
     return TorchModel.of(network, spec, checkpoint.sha256, device)
 
 

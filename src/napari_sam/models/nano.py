@@ -58,6 +58,7 @@ class Nano:
         sha256: str = "",
         device: str = "cpu",
         name: str = "nano",
+        source: str = "",
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
         self._device = device
@@ -78,6 +79,7 @@ class Nano:
                 "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
                 "modality": "microscopy, CT, MRI, OCT, aerial and natural photos",
             },
+            source=source,
         )
 
     @property
@@ -244,7 +246,9 @@ def write_weights(network: NanoNetwork, path: Path) -> None:
     save_file(state, path, metadata={"model": "nano", "revision": "1"})
 
 
-def load_nano(path: str | Path | None = None, *, device: str = "cpu") -> Nano:
+def load_nano(
+    path: str | Path | None = None, *, device: str = "cpu", name: str = "nano"
+) -> Nano:
     """Load the weights that ship with the package, or a file of the same kind.
 
     Raises
@@ -266,4 +270,10 @@ def load_nano(path: str | Path | None = None, *, device: str = "cpu") -> Nano:
         raise CheckpointError(
             f"{source} is no readable checkpoint of nano: {error}"
         ) from error
-    return Nano(network, sha256=hashlib.sha256(raw).hexdigest(), device=device)
+    return Nano(
+        network,
+        sha256=hashlib.sha256(raw).hexdigest(),
+        device=device,
+        name=name,
+        source="" if path is None else f"nano:{Path(path).absolute()}",
+    )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import CheckpointError, DownloadError, ModelError
-from napari_sam.models import checkpoints
+from napari_sam.models import checkpoints, remembered
 from napari_sam.models import download as _download
 from napari_sam.models.base import ModelSpec
 from napari_sam.models.catalogue import KNOWN as _KNOWN
+from napari_sam.models.catalogue import KnownModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from napari_sam.models.base import PromptableModel
-    from napari_sam.models.catalogue import KnownModel
     from napari_sam.models.checkpoints import Checkpoint
 
 _log = logging.getLogger(__name__)
@@ -27,18 +29,29 @@ _SAM2_MARKS = {
     "vision_encoder.backbone.patch_embed.projection.weight",
 }
 """Names that only SAM 2 has: the authors', and that of files saved by transformers."""
+FAMILIES = {
+    "nano": "nano",
+    "sam": "sam",
+    "medsam": "sam",
+    "mobile_sam": "mobile_sam",
+    "tinysam": "mobile_sam",
+    "hq_sam": "hq_sam",
+    "sam2": "sam2",
+}
+"""Which code runs a model -> the network, as it shows in a file's tensors."""
 _SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def list_models() -> list[KnownModel]:
-    """Every model known by name, smallest first.
+    """Every model known by name, smallest first, then one's own by name.
 
     Examples
     --------
     >>> [m.name for m in list_models()][0]
     'nano'
     """
-    return sorted(_KNOWN, key=lambda m: m.size_bytes)
+    own = (_own(name, noted) for name, noted in sorted(remembered.models().items()))
+    return [*sorted(_KNOWN, key=lambda m: m.size_bytes), *own]
 
 
 def find_model(name: str) -> KnownModel:
@@ -49,18 +62,78 @@ def find_model(name: str) -> KnownModel:
     ModelError
         If no model has that name; the message lists those there are.
     """
-    for known in _KNOWN:
+    models = list_models()
+    for known in models:
         if known.name == name:
             return known
-    names = ", ".join(m.name for m in _KNOWN)
     raise ModelError(
-        f"unknown model {name!r}: expected one of {names}, or the path of a checkpoint "
-        f"file ending in {', '.join(_SUFFIXES)}"
+        f"unknown model {name!r}: expected one of {', '.join(m.name for m in models)}, "
+        f"or the path of a checkpoint file ending in {', '.join(_SUFFIXES)}"
     )
+
+
+def add_model(name: str, path: str | Path) -> KnownModel:
+    """Remember a checkpoint file under a name, for `load_model` and all lists.
+
+    The file is loaded once to see that it can be. It stays where it is.
+
+    Parameters
+    ----------
+    name : str
+        A new name, or an own one that shall mean another file.
+    path : str or Path
+        As `load_model` takes it, also with a family before it: ``medsam:my.pth``.
+
+    Raises
+    ------
+    ModelError
+        If the name is taken by a model that everybody has, or is no good name.
+    CheckpointError
+        If the file cannot be loaded.
+
+    Examples
+    --------
+    >>> add_model("my_cells", "checkpoints/best.pt")  # doctest: +SKIP
+    """
+    if any(known.name == name for known in _KNOWN):
+        raise ModelError(f"{name!r} is the name of another model: choose a new one")
+    if not re.fullmatch(r"[\w.+-]+", name) or name.endswith(_SUFFIXES):
+        raise ModelError(
+            f"{name!r} cannot be a model's name: use letters, digits and . + - _, and "
+            f"none of the endings {', '.join(_SUFFIXES)}"
+        )
+    family, file = _split(path)
+    model = _load(file, None, "cpu", family)
+    remembered.add(
+        name,
+        {
+            "source": model.spec.source,
+            "input_side": model.spec.input_side,
+            "size_bytes": file.stat().st_size,
+            "prompts": sorted(model.spec.prompts),
+        },
+    )
+    return find_model(name)
+
+
+def remove_model(name: str) -> None:
+    """Forget a name given by `add_model`; the file stays.
+
+    Raises
+    ------
+    ModelError
+        If it is no own name.
+    """
+    if not remembered.remove(name):
+        own = ", ".join(remembered.models()) or "none yet"
+        raise ModelError(f"{name!r} is none of your own models ({own})")
 
 
 def download(name: str) -> Iterator[tuple[int, int]]:
     """Download a known model's weights, unless they are here already.
+
+    Whoever has not shown `KnownModel.notice` and called `accept_license` has it shown
+    by the log, once; downloading then counts as accepting, which is recorded.
 
     Yields
     ------
@@ -79,14 +152,27 @@ def download(name: str) -> Iterator[tuple[int, int]]:
     if known.cached:
         size = known.path.stat().st_size
         yield size, size
-    elif known.url and not known.sha256:
+    elif known.url and not known.digest:
         raise DownloadError(
             f"{known.name} is not here, and its authors publish no hash to check a "
             f"download with: get {known.url} yourself and put it at {known.path}"
         )
     elif known.url:
-        _log.info("%s", known.notice)
-        yield from _download.iter_download(known.url, known.path, known.sha256)
+        if not _download.is_offline() and not remembered.is_accepted(known):
+            _log.warning("%s", known.notice)
+            remembered.accept(known)
+        yield from _download.iter_download(known.url, known.path, known.digest)
+
+
+def accept_license(name: str) -> None:
+    """Record that the user has read a model's notice and wants its weights.
+
+    Raises
+    ------
+    ModelError
+        If no model has that name.
+    """
+    remembered.accept(find_model(name))
 
 
 def load_model(
@@ -98,7 +184,10 @@ def load_model(
     ----------
     name_or_path : str or Path
         A name from `list_models`, or a file of one of these families, whose
-        architecture is read off its tensors.
+        architecture is read off its tensors. MedSAM's tensors are named like SAM's and
+        TinySAM's like MobileSAM's: their files are known by their names, which begin
+        with "medsam" and "tinysam", or by the family put before a path:
+        ``medsam:finetuned.pth``.
     device : str
         "auto" (CUDA, else Apple's GPU, else the CPU), "cpu", "cuda", "cuda:1", "mps".
 
@@ -115,9 +204,14 @@ def load_model(
     --------
     >>> model = load_model("sam_vit_b")  # doctest: +SKIP
     >>> model = load_model("my_finetuned_vit_b.pth", device="cpu")  # doctest: +SKIP
+    >>> model = load_model("medsam:my_finetuned_medsam.pth")  # doctest: +SKIP
     """
     if isinstance(name_or_path, Path) or _is_path(name_or_path):
-        return _load(Path(name_or_path).expanduser(), None, device)
+        family, path = _split(name_or_path)
+        return _load(path, None, device, family)
+    if noted := remembered.models().get(name_or_path):
+        family, path = _split(noted["source"])
+        return _load(path, None, device, family, name_or_path)
     known = find_model(name_or_path)
     if known.family == "sam2":
         from napari_sam.models.sam2 import check_installed
@@ -125,47 +219,98 @@ def load_model(
         check_installed()
     for _ in download(known.name):
         pass
-    return _load(known.path, known, device)
+    return _load(known.path, known, device, known.family)
+
+
+def _split(source: str | Path) -> tuple[str, Path]:
+    """Take "medsam:weights.pth" apart; the family is "" where none is given."""
+    family, colon, rest = str(source).partition(":")
+    if colon and family in FAMILIES:
+        return family, Path(rest).expanduser()
+    return "", Path(source).expanduser()
+
+
+def _own(name: str, noted: Mapping[str, Any]) -> KnownModel:
+    family, path = _split(noted["source"])
+    return KnownModel(
+        name=name,
+        family=family,
+        summary=f"your own, {path}",
+        input_side=noted["input_side"],
+        size_bytes=noted["size_bytes"],
+        license="",
+        citation="",
+        file=str(path),
+        prompts=frozenset(noted["prompts"]),
+    )
 
 
 def _is_path(text: str) -> bool:
     return (
-        "/" in text or "\\" in text or text.endswith(_SUFFIXES) or Path(text).is_file()
+        "/" in text
+        or "\\" in text
+        or text.endswith(_SUFFIXES)
+        or bool(_split(text)[0])
+        or Path(text).is_file()
     )
 
 
-def _load(path: Path, known: KnownModel | None, device: str) -> PromptableModel:
+def _load(
+    path: Path, known: KnownModel | None, device: str, family: str, name: str = ""
+) -> PromptableModel:
     """Read, verify and build; a file with a known hash gets that model's name."""
     from napari_sam.models.torch_model import resolve_device
 
     device = str(resolve_device(device))
     checkpoint = checkpoints.read(path, sha256=_verify(path, known))
-    family = _family(checkpoint)
+    architecture = _architecture(checkpoint)
+    if known is None and checkpoint.sha256:
+        named = (m for m in _KNOWN if m.sha256 == checkpoint.sha256)
+        known = None if name or family else next(named, None)
+    family = family or (known.family if known else _family(architecture, path))
+    if FAMILIES.get(family) != architecture:
+        raise CheckpointError(
+            f"{path.name} holds a network of {architecture}; {family} needs one of "
+            f"{FAMILIES.get(family)}. Check that the file is of the model asked for"
+        )
+    source = f"{family}:{path.absolute()}"
     if family == "nano":
         from napari_sam.models.nano import load_nano
 
-        return load_nano(None if known else path, device=device)
-    known = known or next((m for m in _KNOWN if m.sha256 == checkpoint.sha256), None)
-    spec = _spec(known, path)
-    if family == "mobile_sam":
-        from napari_sam.models import mobile_sam
+        if known is not None and not known.url:
+            return load_nano(device=device)
+        return load_nano(path, device=device, name=name or path.stem)
+    spec = _spec(known, name or path.stem, source)
+    return _build(family, checkpoint, spec, device, known)
 
-        return mobile_sam.from_checkpoint(checkpoint, spec, device)
+
+def _build(
+    family: str,
+    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    device: str,
+    known: KnownModel | None,
+) -> PromptableModel:
     if family == "sam2":
         from napari_sam.models import sam2
 
         side = known.input_side if known else _sam2_side(checkpoint)
         return sam2.from_checkpoint(checkpoint, spec, device, side=side)
-    from napari_sam.models import sam
+    if family == "tinysam":
+        from napari_sam.models import mobile_sam
 
-    return sam.from_checkpoint(checkpoint, spec, device)
+        tiny = mobile_sam.TinySamNetwork
+        return mobile_sam.from_checkpoint(checkpoint, spec, device, network_type=tiny)
+    code = import_module(f"napari_sam.models.{family}")
+    built: PromptableModel = code.from_checkpoint(checkpoint, spec, device)
+    return built
 
 
 def _verify(path: Path, known: KnownModel | None) -> str:
     """Return the hash that a known model's file has; "" for a file of no name."""
     if known is None or not known.url:
         return known.sha256 if known else ""
-    sha256 = known.sha256 or _download.hash_at_first_use(path)
+    sha256 = known.sha256 or _download.hash_at_first_use(path, known.checksum)
     if not _download.is_verified(path, sha256):
         note = "" if known.sha256 else f" and {path.name}.verified.json"
         raise CheckpointError(
@@ -180,10 +325,12 @@ def _sam2_side(checkpoint: Checkpoint) -> int:
     return _MEDSAM2_SIDE if checkpoint.path.name.startswith("MedSAM2") else 1024
 
 
-def _family(checkpoint: Checkpoint) -> str:
-    """Which code runs a checkpoint, by names that only one family has."""
+def _architecture(checkpoint: Checkpoint) -> str:
+    """Name the network by tensors that only it has."""
     if checkpoint.metadata.get("model") == "nano":
         return "nano"
+    if "mask_decoder.hf_token.weight" in checkpoint.state:
+        return "hq_sam"
     if "image_encoder.patch_embed.seq.0.c.weight" in checkpoint.state:
         return "mobile_sam"
     if "image_encoder.patch_embed.proj.weight" in checkpoint.state:
@@ -192,15 +339,28 @@ def _family(checkpoint: Checkpoint) -> str:
         return "sam2"
     raise CheckpointError(
         f"{checkpoint.path.name} is of no known architecture: expected tensors named "
-        "image_encoder..., prompt_encoder... and mask_decoder... as in SAM and "
+        "image_encoder..., prompt_encoder... and mask_decoder... as in SAM, HQ-SAM and "
         f"MobileSAM, or as in SAM 2; got {checkpoint.some_names()}"
     )
 
 
-def _spec(known: KnownModel | None, path: Path) -> ModelSpec:
+def _family(architecture: str, path: Path) -> str:
+    """Which code runs a network; where tensors do not tell, the authors' file name."""
+    for family, network in FAMILIES.items():
+        alike = family != architecture == network
+        if alike and path.name.lower().startswith(family):
+            _log.info(
+                "%s is read as %s for its name; say '%s:%s' for plain %s",
+                path.name, family, architecture, path, architecture,
+            )  # fmt: skip
+            return family
+    return architecture
+
+
+def _spec(known: KnownModel | None, name: str, source: str) -> ModelSpec:
     """Return what is known before the network is built; it fills in sizes and hash."""
     if known is None:
-        return ModelSpec(path.stem, 0, {}, 0, "", source=str(path.absolute()))
+        return ModelSpec(name, 0, {}, 0, "", source=source)
     return ModelSpec(
         known.name, 0, {}, 0, "", license=known.license, citation=known.citation
     )

@@ -266,8 +266,8 @@ class ImageEncoder(nn.Module):
         return neck(self.neck, x), early
 
     def _patches(self, frames: Tensor) -> Tensor:
-        x = self.patch_embed["proj"](frames).permute(0, 2, 3, 1)  # (B, H, W, C)
-        return x.contiguous() + self.pos_embed
+        patches: Tensor = self.patch_embed["proj"](frames)
+        return patches.permute(0, 2, 3, 1).contiguous() + self.pos_embed
 
 
 def neck(layers: nn.ModuleList, x: Tensor) -> Tensor:

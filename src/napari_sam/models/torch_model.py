@@ -161,6 +161,12 @@ class TorchModel:
         """Window -> normalised frame; for models whose pixels differ from SAM's."""
         return to_frame(image, resize)
 
+    def _candidate(
+        self, logits: Tensor, predicted_iou: float, resize: ResizeTransform
+    ) -> MaskCandidate:
+        """Logits over the frame -> mask of the window."""
+        return to_candidate(logits, predicted_iou, resize)
+
     def _check(self, prompts: WindowPrompts) -> None:
         m = self.spec.mask_side
         mask = prompts.mask_input
@@ -201,7 +207,7 @@ class TorchModel:
         found = []
         for masks, scores in zip(logits, iou.tolist(), strict=True):
             order = sorted(range(len(scores)), key=lambda k: -scores[k])
-            found.append([to_candidate(masks[k], scores[k], resize) for k in order])
+            found.append([self._candidate(masks[k], scores[k], resize) for k in order])
         return found
 
     def _prepare(self, embedding: Embedding) -> Any:

@@ -27,7 +27,7 @@ def head(
     """What ``session.json`` says: all that is needed to open and to replay."""
     return {
         "volume": {"source": volume.source, "identity": volume.identity()},
-        "model": model.spec.name,
+        "model": model.spec.source or model.spec.name,
         "checkpoint_sha256": model.spec.sha256,
         "intensity": intensity.to_json(),
         "spacing": list(volume.spacing),

@@ -17,8 +17,8 @@ made of `window()`: the frame's every eighth pixel, its three feature maps (of t
 two every second row and column), and for each of `CASES` the masks, their predicted IoU
 and the low-resolution logits. "track_..." are low-resolution logits by plane from
 `SAM2VideoPredictor` (`binarize_mask_from_pts_for_mem_enc`, as it is built for use) on
-the six windows of `test_sam2_memory`, with mask prompts on key planes, and the last bias
-of `pred_obj_score_head` set to 3. The key masks are stripes between multiples of four
+the six windows of `test_sam2_memory`, with mask prompts on key planes, and the bias of
+`pred_obj_score_head.layers.2` set to 3. The key masks are stripes between multiples of four
 pixels: the authors remember a key mask as it is after a way through low resolution,
 transformers remembers it whole, and stripes are the same both ways.
 """

@@ -11,7 +11,14 @@ pytest.importorskip("transformers")
 from sam2_reference import GOLDEN, MINI_SIDE, mini, mini_state, window
 
 from napari_sam.core.embedding import Embedding
+from napari_sam.core.masks import mask_iou
+from napari_sam.core.planes import Plane
+from napari_sam.core.prompts import MaskPrompt
+from napari_sam.core.tiles import Window
+from napari_sam.engine.predict import Predictor
+from napari_sam.engine.propagate import Propagator, StopRules, propagate
 from napari_sam.errors import ModelError
+from napari_sam.io.volume import open_volume
 from napari_sam.models import sam2
 from napari_sam.models.sam2_memory import MemoryTracker
 
@@ -154,3 +161,32 @@ def test_a_key_mask_of_another_size_or_an_empty_one_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=r"shape \(128, 128\) with at least one"):
         tracker(model, embeddings).condition(0, mask)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_an_object_is_propagated_through_a_volume_along_any_axis(
+    model: sam2.Sam2, axis: int
+) -> None:
+    assert isinstance(model, Propagator)
+    pixels = np.moveaxis(np.stack([p[..., 0] for p in planes()]), 0, axis)
+    volume = open_volume(np.ascontiguousarray(pixels))
+    predictor = Predictor(volume, model)
+    mask = np.zeros((90, 70), bool)
+    mask[20:60, 20:50] = True
+    keys = {Plane.of(volume.shape, 2, axis=axis): MaskPrompt.of(mask)}
+    anything = StopRules(min_iou=0, max_area_ratio=np.inf, min_overlap=0)
+    found = dict(propagate(predictor, keys, rules=anything))
+    plane_3 = Plane.of(volume.shape, 3, axis=axis)
+    assert [p.index[0] for p in found] == [1, 0, 3, 4, 5]
+    assert {p.axis for p in found} == {axis}
+    # The same as the tracker gives by hand on the whole plane, SAM 2's one window.
+    whole = Window(0, 0, 0, 90, 70)
+    following = model.tracker(
+        lambda i: predictor.embedding(Plane.of(volume.shape, i, axis=axis), whole),
+        N,
+        (90, 70),
+    )
+    ys, xs = (np.floor((np.arange(128) + 0.5) * n / 128).astype(int) for n in (90, 70))
+    following.condition(2, mask[np.ix_(ys, xs)])
+    by_hand = following.follow(3)
+    assert mask_iou(by_hand.full((90, 70)), found[plane_3].full((90, 70))) >= 0.99

@@ -1,0 +1,259 @@
+"""Masks carried from plane to plane, on volumes whose objects are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_sam.core.masks import MaskCandidate, mask_iou
+from napari_sam.core.planes import Plane
+from napari_sam.core.prompts import MaskPrompt, WindowPrompts
+from napari_sam.engine.predict import Predictor
+from napari_sam.engine.propagate import (
+    Propagator,
+    StopRules,
+    innermost,
+    propagate,
+)
+from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
+from napari_sam.io.volume import open_volume
+from napari_sam.testing import ToyModel, phantom_volume
+
+PHANTOM = phantom_volume((24, 96, 112), n_objects=3)
+
+
+class RecallingToy(ToyModel):
+    """Remembers the mask of the plane before, as SAM 2 would its memory."""
+
+    def __init__(self, input_side: int = 128) -> None:
+        super().__init__(input_side)
+        self.conditioned: list[list[int]] = []
+        self.followed: list[tuple[int, bool]] = []
+
+    def tracker(self, embedding, n_planes, window_size):
+        self.conditioned.append([])
+        return _Recall(self, embedding, window_size)
+
+
+class _Recall:
+    def __init__(self, model, embedding, window_size):
+        self.model, self.embedding, self.size = model, embedding, window_size
+        self.keys, self.masks = {}, {}
+
+    def condition(self, plane, mask):
+        side, m = self.model.spec.input_side, self.model.spec.mask_side
+        assert mask.shape == (side, side) and mask.dtype == bool and mask.any()
+        cells = mask.reshape(m, side // m, m, side // m).mean((1, 3))
+        self.keys[plane] = (cells * 2 - 1).astype(np.float32) * 8
+        self.model.conditioned[-1].append(plane)
+
+    def follow(self, plane, *, reverse=False):
+        self.model.followed.append((plane, reverse))
+        near = plane + 1 if reverse else plane - 1
+        before = self.masks.get(near, self.keys.get(near))
+        assert before is not None, "planes are visited one after the other"
+        prompts = WindowPrompts(mask_input=before, multimask_output=False)
+        embedding = self.embedding(plane)
+        assert embedding.original_size == self.size
+        found = self.model.decode(embedding, prompts)[0]
+        self.masks[plane] = found.low_res_logits
+        return found
+
+    def forget(self):
+        self.masks.clear()
+
+
+def predictor(model=None, array=None) -> Predictor:
+    volume = open_volume(PHANTOM.image if array is None else array)
+    return Predictor(volume, model or ToyModel(128))
+
+
+def truth(number: int, object_id: int = 1, axis: int = 0) -> np.ndarray:
+    return np.take(PHANTOM.labels == object_id, number, axis)
+
+
+def key(number: int, object_id: int = 1, axis: int = 0) -> tuple[Plane, MaskPrompt]:
+    plane = Plane.of(PHANTOM.labels.shape, number, axis=axis)
+    return plane, MaskPrompt.of(truth(number, object_id, axis))
+
+
+def extent(object_id: int, axis: int) -> range:
+    others = tuple(a for a in range(3) if a != axis)
+    planes = np.flatnonzero((PHANTOM.labels == object_id).any(others))
+    return range(int(planes[0]), int(planes[-1]) + 1)
+
+
+@pytest.mark.parametrize("model", [ToyModel, RecallingToy])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("object_id", [1, 3])
+def test_one_key_plane_gives_the_whole_object(model, axis, object_id) -> None:
+    planes = extent(object_id, axis)
+    middle = (planes.start + planes.stop) // 2
+    run = propagate(predictor(model(128)), dict([key(middle, object_id, axis)]))
+    found = {plane.index[0]: (plane, c) for plane, c in run}
+    assert middle not in found
+    assert set(found) <= set(planes)
+    assert len(found) >= 0.7 * len(planes)
+    for number, (plane, candidate) in found.items():
+        assert plane.axis == axis
+        expected = truth(number, object_id, axis)
+        assert mask_iou(candidate.full(expected.shape), expected) >= 0.9
+
+
+@pytest.mark.parametrize("model", [ToyModel, RecallingToy])
+def test_every_plane_between_keys_is_found_once(model) -> None:
+    keys = dict([key(8), key(12), key(15)])
+    found = [p.index[0] for p, _ in propagate(predictor(model(128)), keys)]
+    assert len(found) == len(set(found))
+    assert {9, 10, 11, 13, 14} <= set(found)
+    assert not {8, 12, 15} & set(found)
+
+
+def test_projections_meet_in_the_middle() -> None:
+    # The keys differ in size, so that a mask tells where it came from.
+    image = np.full((11, 64, 64), 30, np.uint8)
+    image[:, 20:40, 20:40] = 200
+    keys = {}
+    for number, stop in ((0, 40), (10, 40)):
+        mask = np.zeros((64, 64), bool)
+        mask[20:stop, 20:40] = True
+        keys[Plane.of(image.shape, number)] = MaskPrompt.of(mask)
+    order = [p.index[0] for p, _ in propagate(predictor(array=image), keys)]
+    assert order == [1, 2, 3, 4, 5, 9, 8, 7, 6]
+
+
+def test_memory_knows_all_keys_and_goes_up_between_them() -> None:
+    model = RecallingToy()
+    order = [
+        p.index[0]
+        for p, _ in propagate(predictor(model), dict([key(9), key(13)]), last=14)
+    ]
+    assert order[-4:] == [10, 11, 12, 14]
+    assert order[:-4] == list(range(8, 8 - len(order[:-4]), -1))
+    assert all({9, 13} <= set(numbers) for numbers in model.conditioned)
+    assert (8, True) in model.followed and (10, False) in model.followed
+
+
+def test_planes_outside_first_and_last_are_left_alone() -> None:
+    run = propagate(predictor(), dict([key(12)]), first=10, last=13)
+    assert sorted(p.index[0] for p, _ in run) == [10, 11, 13]
+
+
+@pytest.mark.parametrize("model", [ToyModel, RecallingToy])
+def test_an_object_larger_than_a_tile_is_followed(model) -> None:
+    image = np.full((5, 300, 300), 30, np.uint8)
+    for z in range(5):
+        image[z, 60 - 8 * z : 200 + 8 * z, 80 : 210 + 8 * z] = 200
+    plane = Plane.of(image.shape, 0)
+    keys = {plane: MaskPrompt.of(image[0] > 100)}
+    found = dict(propagate(predictor(model(64), image), keys))
+    assert len(found) == 4
+    for plane, candidate in found.items():
+        expected = image[plane.index[0]] > 100
+        assert mask_iou(candidate.full((300, 300)), expected) >= 0.9
+
+
+@pytest.mark.parametrize("model", [ToyModel, RecallingToy])
+def test_an_object_that_wanders_through_windows_is_followed(model) -> None:
+    image = np.full((36, 64, 260), 30, np.uint8)
+    for z in range(36):
+        image[z, 20:44, 10 + 5 * z : 50 + 5 * z] = 200
+    keys = {Plane.of(image.shape, 0): MaskPrompt.of(image[0] > 100)}
+    found = dict(propagate(predictor(model(64), image), keys))
+    assert len(found) == 35
+    for plane, candidate in found.items():
+        expected = image[plane.index[0]] > 100
+        assert mask_iou(candidate.full((64, 260)), expected) >= 0.9
+
+
+def candidate(rows: slice, score: float = 0.9) -> MaskCandidate:
+    bbox = (rows.start, 0, rows.stop, 10)
+    mask = np.ones((rows.stop - rows.start, 10), bool)
+    return MaskCandidate(bbox, mask, score, 1.0, np.zeros((4, 4), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("rows", "score", "ended"),
+    [
+        pytest.param(slice(0, 10), 0.9, False, id="same"),
+        pytest.param(slice(0, 10), 0.3, True, id="unsure"),
+        pytest.param(slice(0, 21), 0.9, True, id="grew"),
+        pytest.param(slice(0, 4), 0.9, True, id="shrank"),
+        pytest.param(slice(0, 6), 0.9, False, id="shrank a little"),
+        pytest.param(slice(9, 19), 0.9, True, id="elsewhere"),
+        pytest.param(slice(4, 14), 0.9, False, id="moved"),
+    ],
+)
+def test_objects_end_by_score_area_and_place(rows, score, ended) -> None:
+    before = MaskPrompt((0, 0, 10, 10), np.ones((10, 10), bool))
+    assert StopRules().ended(candidate(rows, score), before) is ended
+
+
+def test_an_empty_mask_ends_the_object() -> None:
+    before = MaskPrompt((0, 0, 10, 10), np.ones((10, 10), bool))
+    nothing = MaskCandidate(
+        (0, 0, 0, 0), np.zeros((0, 0), bool), 0.9, 0.0, np.zeros((4, 4), np.float32)
+    )
+    assert StopRules().ended(nothing, before)
+
+
+def test_a_walk_can_be_stopped_and_keeps_what_was_found() -> None:
+    found = []
+    with pytest.raises(Cancelled):
+        for plane, _ in propagate(
+            predictor(), dict([key(12)]), cancel=lambda: len(found) == 2
+        ):
+            found.append(plane)
+    assert len(found) == 2
+
+
+def test_stored_embeddings_are_read_not_made_again() -> None:
+    model = ToyModel(128)
+    looking = predictor(model)
+    first = [p for p, _ in propagate(looking, dict([key(12)]))]
+    made = model.n_encoded
+    assert [p for p, _ in propagate(looking, dict([key(12)]))] == first
+    assert model.n_encoded == made
+
+
+def test_time_points_are_kept_apart() -> None:
+    image = np.stack([PHANTOM.image[::-1], PHANTOM.image])
+    plane = Plane.of(image.shape, (1, 12))
+    run = propagate(predictor(array=image), {plane: MaskPrompt.of(truth(12))})
+    found = dict(run)
+    assert found and {p.index[0] for p in found} == {1}
+    other = Plane.of(image.shape, (0, 12))
+    with pytest.raises(PromptError, match="one axis at one time point"):
+        mask = MaskPrompt.of(truth(12))
+        list(propagate(predictor(array=image), {plane: mask, other: mask}))
+
+
+def test_what_cannot_be_propagated_is_refused() -> None:
+    with pytest.raises(PromptError, match="one or more key planes"):
+        list(propagate(predictor(), {}))
+    with pytest.raises(PromptError, match="no key plane lies between planes 0 and 5"):
+        list(propagate(predictor(), dict([key(12)]), last=5))
+    with pytest.raises(ModelError, match="toy has no memory"):
+        list(propagate(predictor(), dict([key(12)]), method="memory"))
+    with pytest.raises(ModelError, match="unknown method 'tracking'"):
+        list(propagate(predictor(), dict([key(12)]), method="tracking"))
+    flat = Predictor(open_volume(PHANTOM.image[12]), ToyModel(128))
+    with pytest.raises(VolumeError, match="one plane"):
+        list(propagate(flat, {Plane(()): MaskPrompt.of(truth(12))}))
+
+
+def test_models_with_a_memory_are_told_apart() -> None:
+    assert isinstance(RecallingToy(), Propagator)
+    assert not isinstance(ToyModel(), Propagator)
+    model = RecallingToy()
+    list(propagate(predictor(model), dict([key(12)]), method="projection"))
+    assert not model.followed
+
+
+def test_innermost_point_lies_in_the_thickest_part() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[5:8, 2:50] = True
+    mask[3:14, 40:51] = True
+    assert innermost(MaskPrompt.of(mask)) == (8.0, 45.0)
+    everywhere = MaskPrompt((4, 0, 25, 61), np.ones((21, 61), bool))
+    assert innermost(everywhere) == (14.0, 30.0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from napari_sam.models.nano_network import NanoNetwork
 from napari_sam.training.data import CropSampler
 from napari_sam.training.loop import Trainer, TrainOptions
 from napari_sam.training.procedural import procedural_images
@@ -49,6 +50,20 @@ def test_a_finished_run_can_be_extended(sampler: CropSampler, tmp_path: Path) ->
     assert [row["step"] for row in longer.run()] == [2]
     lines = (tmp_path / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["step", "1", "2"]
+
+
+def test_only_the_ranking_head_changes_when_asked(
+    sampler: CropSampler, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    start = NanoNetwork()
+    options = replace(TINY, only_ranking=True)
+    trainer = Trainer(sampler, tmp_path, options, start=start)
+    list(trainer.run())
+    after = trainer.network.state_dict()
+    for name, before in start.state_dict().items():
+        changed = not torch.equal(before, after[name])
+        assert changed == name.startswith("decoder.iou."), name
 
 
 def test_rate_is_warmed_up_held_and_lowered() -> None:

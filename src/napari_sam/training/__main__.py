@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,6 +54,12 @@ def main() -> None:
     run.add_argument("--procedural", type=int, default=600)
     run.add_argument("--threads", type=int, default=2)
     run.add_argument("--device", default="cpu")
+    run.add_argument("--start", type=Path, help="folder whose averaged weights to take")
+    run.add_argument(
+        "--only-ranking",
+        action="store_true",
+        help="train the predicted IoU alone, on windows as they come",
+    )
     score = verbs.add_parser("score", help="score on the validation split")
     score.add_argument("--data", type=Path, required=True)
     score.add_argument(
@@ -81,7 +88,17 @@ def _run(args: argparse.Namespace) -> None:
         learning_rate=args.learning_rate,
         device=args.device,
     )
-    trainer = Trainer(CropSampler(images, shares=SHARES), args.folder, options)
+    sampler = CropSampler(images, shares=SHARES)
+    if args.only_ranking:
+        options = replace(
+            options,
+            only_ranking=True,
+            sides=((256, 3, 0.25), (384, 2, 0.5), (480, 1, 0.25)),
+            rounds=(0.75, 0.25),
+        )
+        sampler = CropSampler(images, shares=SHARES, objects_per_crop=6, native=True)
+    start = _averaged(args.start) if args.start else None
+    trainer = Trainer(sampler, args.folder, options, start=start)
     signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stopped", True))
     sums: dict[str, list[float]] = {}
     for row in trainer.run():

@@ -150,6 +150,8 @@ class CropSampler:
     shares : dict of str to float
         How often each data set is drawn, relative to the others; 1 where left out.
     objects_per_crop : int
+    native : bool
+        Keep pixels about as they come, as in use, instead of varying the zoom widely.
     """
 
     def __init__(
@@ -158,7 +160,9 @@ class CropSampler:
         *,
         shares: dict[str, float] | None = None,
         objects_per_crop: int = 3,
+        native: bool = False,
     ) -> None:
+        self._native = native
         self._by_set: dict[str, list[LabelledImage]] = {}
         for image in images:
             self._by_set.setdefault(image.dataset, []).append(image)
@@ -204,7 +208,9 @@ class CropSampler:
     ) -> tuple[np.ndarray, np.ndarray, list[int]]:
         objects = source.objects
         anchor = objects[rng.choice(len(objects), p=source.object_weights)]
-        (sy, sx), (y0, x0) = _place(source.labels.shape, anchor, side, rng)
+        (sy, sx), (y0, x0) = _place(
+            source.labels.shape, anchor, side, rng, native=self._native
+        )
         h, w = source.labels.shape
         box = (x0, y0, min(x0 + side / sx, w), min(y0 + side / sy, h))
         image = Image.fromarray(source.image).resize(
@@ -245,7 +251,12 @@ class CropSampler:
 
 
 def _place(
-    shape: tuple[int, ...], anchor: np.ndarray, side: int, rng: np.random.Generator
+    shape: tuple[int, ...],
+    anchor: np.ndarray,
+    side: int,
+    rng: np.random.Generator,
+    *,
+    native: bool = False,
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Choose (scale y, x) and the crop's origin (y, x) in the image.
 
@@ -255,10 +266,12 @@ def _place(
     h, w = shape
     _, _, oy0, ox0, oy1, ox1 = (float(v) for v in anchor)
     extent = max(oy1 - oy0, ox1 - ox0)
-    if rng.random() < 0.5:
+    if native:
+        scale = np.exp(rng.uniform(np.log(0.85), np.log(1.2)))
+    elif rng.random() < 0.5:
         scale = np.exp(rng.uniform(np.log(0.7), np.log(1.6)))
     else:
-        wanted = side * np.exp(rng.uniform(np.log(0.12), np.log(0.85)))
+        wanted = np.exp(rng.uniform(np.log(20.0), np.log(200.0)))
         scale = np.clip(wanted / extent, 0.6, 2.5)
     if extent * scale > 0.9 * side and rng.random() < 0.85:
         scale = rng.uniform(0.6, 0.9) * side / extent

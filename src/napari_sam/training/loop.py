@@ -46,14 +46,20 @@ class TrainOptions:
     weight_decay: float = 0.02
     ema: float = 0.998
     sides: tuple[tuple[int, int, float], ...] = (
-        (160, 5, 0.55),
-        (192, 4, 0.25),
-        (256, 3, 0.14),
-        (384, 2, 0.06),
+        (160, 5, 0.2),
+        (256, 3, 0.4),
+        (352, 2, 0.3),
+        (448, 1, 0.1),
     )
-    """(crop side, crops a step, share of the steps)."""
+    """(crop side, crops a step, share of the steps).
+
+    Small crops are cheap and teach edges; without large ones the candidates are ranked
+    as if objects always filled the window.
+    """
     rounds: tuple[float, ...] = (0.6, 0.28, 0.12)
     """Shares of steps with one, two, three rounds of prompts."""
+    only_ranking: bool = False
+    """Train nothing but the head that ranks the candidates; costs no backward pass."""
     iou_weight: float = 2.0
     rank_weight: float = 0.4
     seed: int = 0
@@ -85,10 +91,17 @@ class Trainer:
     folder : Path
         Checkpoint ``state.pt`` and ``log.csv`` live here; an existing one is resumed.
     options : TrainOptions
+    start : NanoNetwork, optional
+        Weights of a new run; random ones where left out.
     """
 
     def __init__(
-        self, sampler: CropSampler, folder: Path, options: TrainOptions
+        self,
+        sampler: CropSampler,
+        folder: Path,
+        options: TrainOptions,
+        *,
+        start: NanoNetwork | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self.sampler, self.folder, self.options = sampler, folder, options
@@ -96,25 +109,12 @@ class Trainer:
         self.stopped = False
         """Set to end `run` after the step under way."""
         self.network = NanoNetwork().to(options.device)
+        if start is not None:
+            self.network.load_state_dict(start.state_dict())
         self.average = NanoNetwork().to(options.device)
         self.average.load_state_dict(self.network.state_dict())
-        # Ranking the candidates lags behind making them: its head learns faster.
-        ranker = list(self.network.decoder.iou.parameters())
-        rest = [
-            p
-            for name, p in self.network.named_parameters()
-            if not name.startswith("decoder.iou.")
-        ]
-        decayed = [p for p in rest if p.ndim > 1]
-        plain = [p for p in rest if p.ndim <= 1]
         self.optimiser = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": options.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-                {"params": ranker, "weight_decay": 0.0, "faster": 2.0},
-            ],
-            lr=options.learning_rate,
-            betas=(0.9, 0.98),
+            self._groups(), lr=options.learning_rate, betas=(0.9, 0.98)
         )
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
@@ -154,6 +154,28 @@ class Trainer:
         part = self.checkpoint.with_suffix(".part")
         torch.save(state, part)
         os.replace(part, self.checkpoint)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters by how they learn; ranking lags, so its head learns faster."""
+        options = self.options
+        ranker = list(self.network.decoder.iou.parameters())
+        heads: dict[str, Any] = {"params": ranker, "weight_decay": 0.0, "faster": 2.0}
+        if options.only_ranking:
+            self.network.requires_grad_(False)
+            self.network.decoder.iou.requires_grad_(True)
+            return [heads]
+        rest = [
+            p
+            for name, p in self.network.named_parameters()
+            if not name.startswith("decoder.iou.")
+        ]
+        decayed = [p for p in rest if p.ndim > 1]
+        plain = [p for p in rest if p.ndim <= 1]
+        return [
+            {"params": decayed, "weight_decay": options.weight_decay},
+            {"params": plain, "weight_decay": 0.0},
+            heads,
+        ]
 
     def _load(self) -> None:
         state: dict[str, Any] = torch.load(
@@ -216,7 +238,8 @@ class Trainer:
         images = torch.from_numpy(batch.images).to(device)
         features = self.network.encoder(images, torch.ones_like(images[:, :1]))
         # Each round is taken back only to the embedding; the encoder learns once.
-        leaves = Features(*(f.detach().requires_grad_(True) for f in features))
+        learns = not options.only_ranking
+        leaves = Features(*(f.detach().requires_grad_(learns) for f in features))
         truth = torch.from_numpy(batch.masks).to(device)
         row: dict[str, float] = {"rate": rate}
         for i in range(rounds):
@@ -252,7 +275,8 @@ class Trainer:
                     decoded.low_res.detach()[pick, best].cpu(),
                     rng,
                 )
-        torch.autograd.backward(list(features), [f.grad for f in leaves])
+        if learns:
+            torch.autograd.backward(list(features), [f.grad for f in leaves])
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self._average()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_sam.core.masks import LabelPatch, mask_iou
 from napari_sam.core.planes import Plane
@@ -225,8 +226,10 @@ def test_object_id_must_be_a_label_value(session):
             session.segment(wrong, points=[(5, 5)])
 
 
-def test_object_id_must_fit_labels_that_the_caller_gave():
-    labels = np.zeros(PHANTOM.image.shape, np.uint8)
+def test_object_id_must_fit_labels_that_cannot_grow(tmp_path):
+    labels = zarr.create_array(
+        tmp_path / "l.zarr", shape=PHANTOM.image.shape, dtype="uint8", fill_value=0
+    )
     session = Session(PHANTOM.image, ToyModel(), labels=labels)
     with pytest.raises(PromptError, match="1 to 255"):
         session.segment(256, points=[(5, 5)])

@@ -36,6 +36,21 @@ def test_a_click_gives_a_mask_and_candidates(desk, cells):
     assert "score" in state.status
 
 
+def test_an_id_beyond_the_type_of_the_labels_is_shown_and_undone(desk, cells):
+    desk.open(cells.image)
+    desk.click(*cells.center(1))
+    before = desk.labels.copy()
+    desk.annotation.select(70_000)
+    desk.click(*cells.center(2))
+    layer = desk.annotation.writer.layer
+    assert layer.data is desk.session.labels
+    assert layer.data.dtype == np.uint32
+    assert _iou(np.asarray(layer.data) == 70_000, cells.labels == 2) > 0.95
+    desk.controller.undo()
+    desk.main.settle()
+    assert np.array_equal(layer.data, before)
+
+
 def test_a_click_before_the_model_is_ready_is_kept(desk, cells):
     loading = threading.Event()
     desk.controller._load_model = lambda name: loading.wait(10) and desk.model

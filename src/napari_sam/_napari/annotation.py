@@ -120,12 +120,14 @@ class Annotation:
         """
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
+            self.session.grown.disconnect(self._on_grown)
             autosave.drop_if_empty(self.session)
         resumed = self.session is not None or bool(session.objects)
         self.session = session
         session.rule = self.board.state.rule
         session.writer = self.writer.write
         session.changed.connect(self._on_changed)
+        session.grown.connect(self._on_grown)
         self.writer.show(session.labels)
         self._highest = max(highest, *session.objects, 0)
         self._on_changed()
@@ -149,7 +151,13 @@ class Annotation:
             self.writer.layer.events.selected_label.disconnect(self._on_selected_label)
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
+            self.session.grown.disconnect(self._on_grown)
             autosave.drop_if_empty(self.session)
+
+    def _on_grown(self) -> None:
+        """Show labels that became an array of a bigger type."""
+        if self.session is not None and self.writer.shown:
+            self.writer.show(self.session.labels)
 
     # -- what the user wishes --------------------------------------------------------
 
@@ -409,6 +417,8 @@ class Annotation:
     def _color(self) -> None:
         if self.writer.shown:
             if self.writer.layer.selected_label != self.object_id:
+                if self.session is not None:
+                    self.session.make_room(self.object_id)
                 self.writer.layer.selected_label = self.object_id
             self.board.update(color=self.writer.color(self.object_id))
 

@@ -195,11 +195,11 @@ def grown(labels: Any, top: int) -> Any:
     Raises
     ------
     SessionError
-        If no type is big enough.
+        If they cannot grow as far.
     """
+    if top > (most := highest_possible(labels)):
+        raise SessionError(f"these labels hold values up to {most}; got {top}")
     types = [t for t in (np.uint8, np.uint16, np.uint32) if np.iinfo(t).max >= top]
-    if not types:
-        raise SessionError(f"labels hold values up to {2**32 - 1}; got {top}")
     if top <= np.iinfo(labels.dtype).max:
         return labels
     logger.info("labels grow from %s to %s", labels.dtype, np.dtype(types[0]))
@@ -215,6 +215,13 @@ def grown(labels: Any, top: int) -> Any:
     shutil.rmtree(target)
     os.replace(part, target)
     return ChunkedLabels(zarr.open_array(target, mode="r+"), labels.release())
+
+
+def highest_possible(labels: Any) -> int:
+    """Return the largest value that labels can hold, grown or not."""
+    own = int(np.iinfo(labels.dtype).max)
+    grows = isinstance(labels, (np.ndarray, ChunkedLabels))
+    return max(own, 2**32 - 1) if grows else own
 
 
 def copy_labels(source: Any, out: Any) -> None:

@@ -60,7 +60,7 @@ class Session:
         How raw values become the model's input; the volume's own when left out.
     labels : array-like, optional
         Existing labels to continue, unsigned integers of the volume's shape. They are
-        changed in place.
+        changed in place, until an id needs a bigger type than numpy labels have.
 
     Raises
     ------
@@ -110,7 +110,6 @@ class Session:
         )
         self.labels: Any = self._checked_labels(labels)
         """Array-like of the volume's shape, unsigned integers; 0 is background."""
-        self._own = labels is None
         if path is not None:
             self.save(path)
 
@@ -427,7 +426,6 @@ class Session:
                 intensity=IntensityMapping.from_json(head["intensity"]),
                 labels=labels,
             )
-            session._own = True
             for patches in saving.replay(path, files, session._ledger, done):
                 session._put(patches)
             session.rule = head["rule"]
@@ -575,7 +573,7 @@ class Session:
     def _put(self, patches: Iterable[LabelPatch]) -> None:
         for patch in patches:
             if patch.after.dtype.itemsize > self.labels.dtype.itemsize:
-                self._make_room(int(patch.after.max(initial=0)))
+                self.make_room(int(patch.after.max(initial=0)))
             self.writer(patch)
             self.patched.emit(patch)
 
@@ -606,20 +604,21 @@ class Session:
         return (1 if object_id is None else object_id, where)
 
     def _check_id(self, object_id: int) -> None:
-        kind = self.labels.dtype
-        top = 2**32 - 1 if self._own else int(np.iinfo(kind).max)
+        from napari_sam.io.label_arrays import highest_possible
+
+        top = highest_possible(self.labels)
         if not 1 <= object_id <= top:
             raise PromptError(
-                f"object_id must be 1 to {top} for labels of type {kind} "
+                f"object_id must be 1 to {top} for labels of type {self.labels.dtype} "
                 f"(0 is background); got {object_id}"
             )
-        self._make_room(object_id)
+        self.make_room(object_id)
 
-    def _make_room(self, top: int) -> None:
+    def make_room(self, top: int) -> None:
         """Let the labels hold a value; the undo history goes on as it is."""
         from napari_sam.io.label_arrays import grown
 
-        if self._own and top > np.iinfo(self.labels.dtype).max:
+        if top > np.iinfo(self.labels.dtype).max:
             self.labels = grown(self.labels, top)
             self.grown.emit()
 

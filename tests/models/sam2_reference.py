@@ -15,12 +15,19 @@ weights from `seeded_state` under their names:
 Kept are each model's tensors as "name:shape", and for "mini" what `SAM2ImagePredictor`
 made of `window()`: the frame's every eighth pixel, its three feature maps (of the finer
 two every second row and column), and for each of `CASES` the masks, their predicted IoU
-and the low-resolution logits. "track_..." are low-resolution logits by plane from
-`SAM2VideoPredictor` (`binarize_mask_from_pts_for_mem_enc`, as it is built for use) on
-the six windows of `test_sam2_memory`, with mask prompts on key planes, and the bias of
-`pred_obj_score_head.layers.2` set to 3. The key masks are stripes between multiples of four
-pixels: the authors remember a key mask as it is after a way through low resolution,
-transformers remembers it whole, and stripes are the same both ways.
+and the low-resolution logits.
+
+"track_..." are low-resolution logits by plane from `SAM2VideoPredictor` (with
+`binarize_mask_from_pts_for_mem_enc`, as it is built for use) on the six windows of
+`test_sam2_memory`, with mask prompts on key planes, and the bias of
+`pred_obj_score_head.layers.2` set to 3. The key masks are stripes between multiples of
+four pixels: the authors remember a key mask as it is after a way through low
+resolution, transformers remembers it whole, and stripes are the same both ways.
+
+"full_..." are samples of what the published tiny model gave at its full size ("t") and
+at MedSAM2's ("t512": image_size 512, feat_sizes [32, 32]) for ``window(0, side, side)``
+and a click at row 0.6, column 0.4 of the side: `fine_4[::8, ::16, ::16]`, `fine_8`
+alike, `image_embedding[::8, ::8, ::8]` with `no_mem_embed`, IoU, and every eighth logit.
 """
 
 from __future__ import annotations

@@ -15,12 +15,14 @@ import torch
 pytest.importorskip("transformers")
 
 from sam2_reference import CASES, GOLDEN, mini, mini_state, shapes, window
+from seeded_weights import seeded_state
 
 from napari_sam.core.embedding import Embedding
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import CheckpointError, DownloadError, ModelError
 from napari_sam.models import checkpoints, registry, sam2, sam2_keys
+from napari_sam.models.base import ModelSpec
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.testing import ModelContract
 
@@ -82,6 +84,34 @@ def test_masks_equal_the_authors(
         assert abs(candidate.predicted_iou - iou[k]) <= 1e-5
         assert np.abs(candidate.low_res_logits - low[k]).max() <= 5e-5
         assert (candidate.full((90, 70)) != masks[k]).sum() <= 2
+
+
+@pytest.mark.full_size
+@pytest.mark.parametrize(("size", "side"), [("t", 1024), ("t512", 512)])
+def test_published_sizes_equal_the_authors(size: str, side: int) -> None:
+    state = seeded_state(shapes("t"))
+    spec = ModelSpec(size, 0, {}, 0, "")
+    model = sam2.from_checkpoint(Checkpoint(Path(size), state), spec, "cpu", side=side)
+    image = window(0, side, side)
+    with torch.inference_mode():
+        frame = sam2.stretched_frame(image, side)[None]
+        maps = {k: v[0].numpy() for k, v in model.network.encode(frame).items()}
+    golden = {k: GOLDEN[f"full_{size}_{k}"] for k in (*maps, "iou", "low")}
+    marked = maps["image_embedding"] + state["no_mem_embed"].numpy().reshape(-1, 1, 1)
+    for name, sample in (
+        ("fine_4", maps["fine_4"][::8, ::16, ::16]),
+        ("fine_8", maps["fine_8"][::8, ::16, ::16]),
+        ("image_embedding", marked[::8, ::8, ::8]),
+    ):
+        assert np.abs(sample - golden[name]).max() <= 1e-4
+    h, w = image.shape[:2]
+    at = np.array([[0.6 * side, 0.4 * side]])
+    click = WindowPrompts(at, np.array([1]))
+    found = model.decode(Embedding(maps, (h, w)), click)
+    for candidate, k in zip(found, np.argsort(-golden["iou"]), strict=True):
+        assert abs(candidate.predicted_iou - golden["iou"][k]) <= 1e-5
+        sample = candidate.low_res_logits[::8, ::8]
+        assert np.abs(sample - golden["low"][k]).max() <= 5e-5
 
 
 def test_embedding_holds_three_maps_and_no_position_encodings(

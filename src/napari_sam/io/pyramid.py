@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_sam.core.planes import Plane
     from napari_sam.core.tiles import Window
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 32 << 20
 """Most that is held of a finer level while it is averaged."""
+KEPT_BYTES = 64 << 20
+"""Most that is kept of blocks that were averaged."""
+KEPT_FACTOR, KEPT_SIDE = 8, 128
+"""Averaging factor from which on blocks are kept, and their side."""
 BLURRED_AFTER = 4
 """Averaging factor beyond which a level that is also averaged across planes is used."""
 
@@ -24,8 +30,40 @@ def spatial_shape(array: Array, channel_axis: int | None) -> tuple[int, ...]:
     return tuple(n for a, n in enumerate(array.shape) if a != channel_axis)
 
 
+class CoarseBlocks:
+    """Blocks of levels that had to be averaged, up to a number of bytes.
+
+    Averaging reads 4**n pixels for one of n levels up, and windows overlap; a block's
+    values do not depend on the window that asked for it.
+    """
+
+    def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
+        self._blocks: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
+        self._max_bytes, self._bytes = max_bytes, 0
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[Any, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return a block that is kept, or make and keep it."""
+        with self._lock:
+            if key in self._blocks:
+                self._blocks.move_to_end(key)
+                return self._blocks[key]
+        block = make()
+        with self._lock:
+            if key not in self._blocks:
+                self._blocks[key] = block
+                self._bytes += block.nbytes
+            while self._bytes > self._max_bytes:
+                self._bytes -= self._blocks.popitem(last=False)[1].nbytes
+        return block
+
+
 def read_window(
-    levels: Sequence[Array], channel_axis: int | None, plane: Plane, window: Window
+    levels: Sequence[Array],
+    channel_axis: int | None,
+    plane: Plane,
+    window: Window,
+    kept: CoarseBlocks | None = None,
 ) -> np.ndarray:
     """Read a window of a plane at a pyramid level, reading no more than it covers.
 
@@ -39,6 +77,8 @@ def read_window(
     window : Window
         In pixels of level `window.level`, where level n is level 0 divided by 2**n,
         rounded up.
+    kept : CoarseBlocks, optional
+        Blocks of this image that were averaged before; more are added.
 
     Returns
     -------
@@ -53,7 +93,49 @@ def read_window(
     at = _plane_at_level(plane, shape, spatial_shape(array, channel_axis))
     if factor == 1:
         return _read_padded(array, channel_axis, at, bbox)
-    return _read_averaged(array, channel_axis, at, bbox, factor, (window.h, window.w))
+    if kept is None or factor < KEPT_FACTOR:
+        return _read_averaged(
+            array, channel_axis, at, bbox, factor, (window.h, window.w)
+        )
+    out: np.ndarray | None = None
+    sides = _kept_sides(array, channel_axis, at, factor)
+    for bounds in _blocks_under(window, plane.shape(shape), sides):
+        y0, x0, y1, x1 = bounds
+
+        def average(bounds: Sequence[int] = bounds) -> np.ndarray:
+            size = (bounds[2] - bounds[0], bounds[3] - bounds[1])
+            wide = tuple(v * factor for v in bounds)
+            return _read_averaged(array, channel_axis, at, wide, factor, size)
+
+        block = kept.get((window.level, plane, y0, x0), average)
+        if out is None:
+            out = np.empty((window.h, window.w, *block.shape[2:]), block.dtype)
+        a0, b0 = max(y0, window.y0), max(x0, window.x0)
+        a1, b1 = min(y1, window.bbox[2]), min(x1, window.bbox[3])
+        part = block[a0 - y0 : a1 - y0, b0 - x0 : b1 - x0]
+        out[a0 - window.y0 : a1 - window.y0, b0 - window.x0 : b1 - window.x0] = part
+    assert out is not None
+    return out
+
+
+def _blocks_under(
+    window: Window, shape: tuple[int, int], sides: tuple[int, int]
+) -> Iterator[tuple[int, int, int, int]]:
+    """Bounds, on the level, of the blocks of a fixed lattice that a window meets."""
+    h, w = (-(-n // window.scale) for n in shape)
+    y_side, x_side = sides
+    for y in range(window.y0 - window.y0 % y_side, window.bbox[2], y_side):
+        for x in range(window.x0 - window.x0 % x_side, window.bbox[3], x_side):
+            yield y, x, min(y + y_side, h), min(x + x_side, w)
+
+
+def _kept_sides(
+    array: Array, channel_axis: int | None, plane: Plane, factor: int
+) -> tuple[int, int]:
+    """Sides of kept blocks: big enough that no chunk is decoded again and again."""
+    y, x = _chunk_sides(array, channel_axis, plane) or (1, 1)
+    y_side, x_side = (min(max(KEPT_SIDE, -(-c // factor)), 1024) for c in (y, x))
+    return y_side, x_side
 
 
 def _best_level(
@@ -166,16 +248,23 @@ def _block_size(
     array: Array, channel_axis: int | None, plane: Plane, factor: int
 ) -> tuple[int, int]:
     """Return block sides that follow the array's chunks and fit in `BLOCK_BYTES`."""
-    chunks = getattr(array, "chunks", None)
-    side_y = side_x = factor
-    if chunks and all(isinstance(c, int) for c in chunks):
-        sizes = [c for a, c in enumerate(chunks) if a != channel_axis]
-        shown = plane.shown_axes()
-        side_y, side_x = (_multiple(sizes[a], factor) for a in shown)
+    sides = _chunk_sides(array, channel_axis, plane) or (1, 1)
+    side_y, side_x = (_multiple(side, factor) for side in sides)
     channels = 1 if channel_axis is None else array.shape[channel_axis]
     pixel = np.dtype(array.dtype).itemsize * channels
     room = max(1, int((BLOCK_BYTES / pixel / (side_y * side_x)) ** 0.5))
     return side_y * room, side_x * room
+
+
+def _chunk_sides(
+    array: Array, channel_axis: int | None, plane: Plane
+) -> tuple[int, int] | None:
+    chunks = getattr(array, "chunks", None)
+    if not chunks or not all(isinstance(c, int) for c in chunks):
+        return None
+    sizes = [c for a, c in enumerate(chunks) if a != channel_axis]
+    y, x = plane.shown_axes()
+    return sizes[y], sizes[x]
 
 
 def _multiple(chunk: int, factor: int) -> int:

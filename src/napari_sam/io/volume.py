@@ -13,7 +13,7 @@ import numpy as np
 from napari_sam.core.planes import Plane
 from napari_sam.core.tiles import Window
 from napari_sam.errors import NapariSamError, VolumeError
-from napari_sam.io.pyramid import read_window, spatial_shape
+from napari_sam.io.pyramid import CoarseBlocks, read_window, spatial_shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,7 +163,15 @@ class Volume:
                 f"{h} x {w} pixels at level {window.level}"
             )
         with _reading(self):
-            return read_window(self.levels, self.channel_axis, plane, window)
+            return read_window(
+                self.levels, self.channel_axis, plane, window, self._coarse
+            )
+
+    @cached_property
+    def _coarse(self) -> CoarseBlocks | None:
+        # An array in memory may be changed by its owner at any time.
+        memory = isinstance(self.levels[0], np.ndarray)
+        return None if memory else CoarseBlocks()
 
     def identity(self) -> dict[str, Any]:
         """Tell this image from others without reading it whole.

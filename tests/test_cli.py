@@ -366,6 +366,24 @@ def test_models_lists_what_there_is(run):
     assert {"nano", "mobile_sam", "sam_vit_b"} <= set(models)
     assert models["sam_vit_b"]["here"] is False
     assert all(m["license"] for m in models.values())
+    assert models["medsam"]["prompts"] == ["box"]
+    assert models["medsam"]["where"] == "fetch by hand"
+
+
+def test_an_own_model_is_added_listed_and_removed(run, tmp_path, monkeypatch):
+    from napari_sam.models.nano import write_weights
+    from napari_sam.models.nano_network import NanoNetwork
+
+    monkeypatch.setenv("NAPARI_SAM_CONFIG", str(tmp_path / "config"))
+    write_weights(NanoNetwork(), tmp_path / "best.safetensors")
+    code, out, _ = run("models", "add", "my_cells", tmp_path / "best.safetensors")
+    assert code == 0 and "my_cells is" in out
+    _, out, _ = run("models")
+    assert "my_cells" in out and "best.safetensors" in out
+    assert run("models", "remove", "my_cells")[0] == 0
+    assert "my_cells" not in run("models")[1]
+    code, _, err = run("models", "remove", "my_cells")
+    assert code == 2 and "none of your own models" in err
 
 
 def test_unknown_model_to_download_is_one_message(run):

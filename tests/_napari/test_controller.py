@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -459,6 +460,20 @@ def test_a_model_that_cannot_be_loaded_keeps_everything(desk, cells):
     assert "no such checkpoint" in desk.state.status
     assert desk.session is session
     np.testing.assert_array_equal(desk.labels, before)
+
+
+def test_a_checkpoint_file_gets_a_name_in_the_list(desk, cells, tmp_path, monkeypatch):
+    file = tmp_path / "best.pth"
+    file.write_bytes(b"weights")
+    desk.model._spec = replace(desk.model.spec, source=f"sam:{file}")
+    monkeypatch.setenv("NAPARI_SAM_CONFIG", str(tmp_path / "config"))
+    desk.open(cells.image)
+    desk.controller.use_checkpoint(str(file), "sam_vit_b")
+    assert desk.state.status_kind == "error" and desk.state.model == "nano"
+    desk.controller.use_checkpoint(str(file), "my_cells")
+    desk.main.settle()
+    assert desk.state.model == "my_cells"
+    assert "my_cells" in [m.name for m in desk.state.models]
 
 
 def test_the_window_follows_contrast_limits_only_when_asked(desk, cells):

@@ -57,6 +57,8 @@ class Controller:
         self.board = Board(state)
         self.annotation: Annotation | None = None
         self._load_model = load_model
+        self._names_of_files: dict[str, str] = {}
+        """Checkpoint file -> name to remember it under once it is loaded."""
         self.closed = False
         """Whether `close` was called."""
         layers, dims = viewer.layers.events, viewer.dims.events
@@ -109,6 +111,19 @@ class Controller:
         self.arm(self.board.state.tool, self.board.state.polarity)
         self._on_view()
         self._prepare()
+
+    def use_checkpoint(self, path: str, name: str = "") -> None:
+        """Go on with a checkpoint file; once loaded, the list has it as `name`."""
+        if name:
+            from napari_sam.models.registry import check_own_name
+
+            try:
+                check_own_name(name)
+            except NapariSamError as error:
+                self.board.fail(error)
+                return
+            self._names_of_files[path] = name
+        self.use_model(path)
 
     def use_model(self, name: str, *, agreed: bool = False) -> None:
         """Go on with another model; masks made so far stay as they are.
@@ -363,7 +378,17 @@ class Controller:
             window=session.predictor.intensity.windows[0],
             can_embed=True,
         )
-        self.board.say(f"{spec.name} is ready. {HINT}")
+        name = self._names_of_files.pop(self.board.state.model, "")
+        if name:
+            from napari_sam.models.registry import remember
+
+            try:
+                remember(name, session.model)
+            except NapariSamError as error:
+                self.board.fail(error)
+                return
+            self.board.update(model=name, models=opening.model_choices())
+        self.board.say(f"{name or spec.name} is ready. {HINT}")
 
     def _on_embedded(self, _: Any) -> None:
         self.board.update(progress=None)

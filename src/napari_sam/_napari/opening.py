@@ -68,8 +68,10 @@ def load_model(name: str) -> PromptableModel:
 
 def download(name: str) -> Iterator[tuple[int, int]]:
     """Fetch a model's weights; yields (megabytes so far, megabytes in all)."""
+    from napari_sam.models.registry import accept_license
     from napari_sam.models.registry import download as fetch
 
+    accept_license(name)  # who got here has agreed to the notice
     for done, total in fetch(name):
         yield round(done / 1e6), round(total / 1e6)
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import weakref
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QInputDialog,
+    QMessageBox,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_sam._napari import autosave
 from napari_sam._napari.controller import Controller
@@ -101,8 +108,16 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
 
     def _choose_checkpoint(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Checkpoint", "", CHECKPOINTS)
-        if path:
-            self.controller.use_model(path)
+        if not path:
+            return
+        name, agreed = QInputDialog.getText(
+            self,
+            "Checkpoint",
+            "Name for the list of models; leave it empty to use the file only now:",
+            text=Path(path).stem,
+        )
+        if agreed:
+            self.controller.use_checkpoint(path, name.strip())
 
     def _on_download_wanted(self, name: str, notice: str) -> None:
         answer = QMessageBox.question(self, f"Download {name}?", notice)

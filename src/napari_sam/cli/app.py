@@ -126,6 +126,33 @@ def models_download(
     fetch(name)
 
 
+@models_app.command(
+    "add",
+    epilog=_example(
+        "napari-sam models add my_cells checkpoints/best.pt",
+        "napari-sam models add liver medsam:finetuned.pth",
+    ),
+)
+def models_add(
+    name: Annotated[str, typer.Argument(help="Name to give the model.")],
+    path: Annotated[str, typer.Argument(help="File; FAMILY:FILE where need be.")],
+) -> None:
+    """Give a checkpoint file of your own a name, for all lists and --model."""
+    from napari_sam.cli.models import add
+
+    add(name, path)
+
+
+@models_app.command("remove", epilog=_example("napari-sam models remove my_cells"))
+def models_remove(
+    name: Annotated[str, typer.Argument(help="Name given by models add.")],
+) -> None:
+    """Forget the name of a checkpoint file of your own; the file stays."""
+    from napari_sam.cli.models import remove
+
+    remove(name)
+
+
 @app.command(
     epilog=_example(
         "napari-sam embed scan/ --planes 10-40 --dry-run",

@@ -1,9 +1,21 @@
-"""``napari-sam models``: what there is, what is here, and downloading."""
+"""``napari-sam models``: what there is, what is here, downloading, and own files."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from napari_sam.cli.report import Report, megabytes, progress
-from napari_sam.models.registry import download, find_model, list_models
+from napari_sam.models.registry import (
+    accept_license,
+    add_model,
+    download,
+    find_model,
+    list_models,
+    remove_model,
+)
+
+if TYPE_CHECKING:
+    from napari_sam.models.catalogue import KnownModel
 
 
 def show(*, as_json: bool) -> None:
@@ -14,21 +26,26 @@ def show(*, as_json: bool) -> None:
             "name": m.name,
             "summary": m.summary,
             "input_side": m.input_side,
+            "prompts": sorted(m.prompts),
             "size_bytes": m.path.stat().st_size if m.cached else m.size_bytes,
             "license": m.license,
             "citation": m.citation,
             "here": m.cached,
+            "where": _where(m),
             "path": str(m.path),
             "url": m.url,
         }
         for m in list_models()
     ]
-    report.say(f"{'name':<17}{'size':>10}  {'licence':<12}{'where':<14}what it is")
+    report.say(
+        f"{'name':<17}{'size':>10}{'side':>6}  {'prompts':<18}{'licence':<13}"
+        f"{'where':<15}what it is"
+    )
     for m in report.data["models"]:
-        where = "here" if m["here"] else "to download" if m["url"] else "missing"
-        size = megabytes(m["size_bytes"])
+        size, prompts = megabytes(m["size_bytes"]), ", ".join(m["prompts"])
         report.say(
-            f"{m['name']:<17}{size:>10}  {m['license']:<12}{where:<14}{m['summary']}"
+            f"{m['name']:<17}{size:>10}{m['input_side']:>6}  {prompts:<18}"
+            f"{m['license'] or '-':<13}{m['where']:<15}{m['summary']}"
         )
     report.finish()
 
@@ -38,5 +55,26 @@ def fetch(name: str) -> None:
     known = find_model(name)
     if not known.cached:
         print(known.notice)
+        accept_license(name)
     progress(download(name), name, "B")
     print(f"{name} is here: {known.path}")
+
+
+def add(name: str, path: str) -> None:
+    """Remember a checkpoint file under a name."""
+    known = add_model(name, path)
+    print(f"{name} is {known.path}, a model of {known.input_side} pixels a side")
+
+
+def remove(name: str) -> None:
+    """Forget a name given by `add`."""
+    remove_model(name)
+    print(f"{name} is forgotten; its file stays")
+
+
+def _where(known: KnownModel) -> str:
+    if known.cached:
+        return "here"
+    if not known.url:
+        return "missing"
+    return "to download" if known.digest else "fetch by hand"

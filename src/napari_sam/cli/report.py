@@ -59,11 +59,17 @@ def progress(steps: Iterable[tuple[int, int]], what: str, unit: str) -> tuple[in
 
 def load_with_progress(name: str, device: str) -> PromptableModel:
     """Load a model; before a download, show what it is and its licence."""
-    from napari_sam.models.registry import download, list_models, load_model
+    from napari_sam.models.registry import (
+        accept_license,
+        download,
+        list_models,
+        load_model,
+    )
 
     known = {m.name: m for m in list_models()}.get(name)
     if known is not None and not known.cached and known.url:
         print(known.notice, file=sys.stderr)
+        accept_license(name)
         progress(download(name), name, "B")
     return load_model(name, device=device)
 

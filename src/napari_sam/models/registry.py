@@ -95,6 +95,19 @@ def add_model(name: str, path: str | Path) -> KnownModel:
     --------
     >>> add_model("my_cells", "checkpoints/best.pt")  # doctest: +SKIP
     """
+    check_own_name(name)
+    family, file = _split(path)
+    return remember(name, _load(file, None, "cpu", family, file.stem))
+
+
+def check_own_name(name: str) -> None:
+    """Make sure that a name can be given to an own model.
+
+    Raises
+    ------
+    ModelError
+        If it cannot.
+    """
     if any(known.name == name for known in _KNOWN):
         raise ModelError(f"{name!r} is the name of another model: choose a new one")
     if not re.fullmatch(r"[\w.+-]+", name) or name.endswith(_SUFFIXES):
@@ -102,15 +115,27 @@ def add_model(name: str, path: str | Path) -> KnownModel:
             f"{name!r} cannot be a model's name: use letters, digits and . + - _, and "
             f"none of the endings {', '.join(_SUFFIXES)}"
         )
-    family, file = _split(path)
-    model = _load(file, None, "cpu", family)
+
+
+def remember(name: str, model: PromptableModel) -> KnownModel:
+    """Remember a model that was loaded from a file under a name, as `add_model` does.
+
+    Raises
+    ------
+    ModelError
+        If the name cannot be given, or the model is not from a file.
+    """
+    check_own_name(name)
+    spec = model.spec
+    if not spec.source:
+        raise ModelError(f"{spec.name!r} is not from a file and has its name already")
     remembered.add(
         name,
         {
-            "source": model.spec.source,
-            "input_side": model.spec.input_side,
-            "size_bytes": file.stat().st_size,
-            "prompts": sorted(model.spec.prompts),
+            "source": spec.source,
+            "input_side": spec.input_side,
+            "size_bytes": _split(spec.source)[1].stat().st_size,
+            "prompts": sorted(spec.prompts),
         },
     )
     return find_model(name)

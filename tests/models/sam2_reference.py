@@ -27,7 +27,7 @@ resolution, transformers remembers it whole, and stripes are the same both ways.
 "full_..." are samples of what the published tiny model gave at its full size ("t") and
 at MedSAM2's ("t512": image_size 512, feat_sizes [32, 32]) for ``window(0, side, side)``
 and a click at row 0.6, column 0.4 of the side: `fine_4[::8, ::16, ::16]`, `fine_8`
-alike, `image_embedding[::8, ::8, ::8]` with `no_mem_embed`, IoU, and every eighth logit.
+alike, `image_embedding[::8, ::8, ::8]` with `no_mem_embed`, IoU, every eighth logit.
 """
 
 from __future__ import annotations

@@ -180,12 +180,19 @@ def test_a_mirror_that_fails_is_passed_over(
     assert len(caplog.records) == 2 and address in caplog.text
 
 
-def test_a_published_md5_is_enough(server: Server, tmp_path: Path) -> None:
-    md5 = hashlib.md5(CONTENT).hexdigest()
-    list(iter_download(server.url("good"), tmp_path / "w.pth", f"md5:{md5}"))
+@pytest.mark.parametrize("kind", ["md5", "xxh128"])
+def test_another_published_hash_is_enough(
+    server: Server, tmp_path: Path, kind: str
+) -> None:
+    if kind == "md5":
+        value = hashlib.md5(CONTENT).hexdigest()
+    else:
+        value = pytest.importorskip("xxhash").xxh128(CONTENT).hexdigest()
+    digest = f"{kind}:{value}"
+    list(iter_download(server.url("good"), tmp_path / "w.pth", digest))
     assert is_verified(tmp_path / "w.pth", SHA256)
-    with pytest.raises(DownloadError, match="md5"):
-        list(iter_download(server.url("too_short"), tmp_path / "v.pth", f"md5:{md5}"))
+    with pytest.raises(DownloadError, match=kind):
+        list(iter_download(server.url("too_short"), tmp_path / "v.pth", digest))
 
 
 def test_a_hash_that_cannot_be_computed_is_said_before_the_download(

@@ -145,7 +145,7 @@ def _hash(path: Path, kind: str) -> str:
     with path.open("rb") as f:
         if kind == "md5":
             return hashlib.file_digest(f, _md5).hexdigest()
-        import xxhash  # type: ignore[import-not-found]
+        import xxhash
 
         state = xxhash.xxh128()
         while piece := f.read(_CHUNK_BYTES):

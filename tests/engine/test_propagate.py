@@ -13,10 +13,12 @@ from napari_sam.engine.propagate import (
     Propagator,
     StopRules,
     innermost,
+    key_planes,
     propagate,
 )
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
 from napari_sam.io.volume import open_volume
+from napari_sam.session import Session
 from napari_sam.testing import ToyModel, phantom_volume
 
 PHANTOM = phantom_volume((24, 96, 112), n_objects=3)
@@ -214,6 +216,20 @@ def test_stored_embeddings_are_read_not_made_again() -> None:
     made = model.n_encoded
     assert [p for p, _ in propagate(looking, dict([key(12)]))] == first
     assert model.n_encoded == made
+
+
+def test_a_session_s_object_is_propagated_from_the_planes_it_was_segmented_on() -> None:
+    session = Session(PHANTOM.image, ToyModel(128), embeddings=False)
+    session.segment(1, plane=12, points=[PHANTOM.center(1)[1:]])
+    session.segment(1, plane=30, axis=1, points=[(12, 40)])
+    session.segment(2, plane=9, points=[PHANTOM.center(2)[1:]])
+    keys = key_planes(session.objects[1], Plane((0,)))
+    assert [p.to_json() for p in keys] == [{"axis": 0, "index": [12]}]
+    found = dict(propagate(predictor(), keys))
+    assert len(found) > 5
+    for plane, candidate in found.items():
+        expected = truth(plane.index[0])
+        assert mask_iou(candidate.full(expected.shape), expected) >= 0.9
 
 
 def test_time_points_are_kept_apart() -> None:

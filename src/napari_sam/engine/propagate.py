@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from napari_sam.core.embedding import Embedding
+    from napari_sam.core.history import ObjectState
     from napari_sam.core.masks import Bbox
     from napari_sam.core.tiles import Box, TileGrid, Window
     from napari_sam.engine.predict import Predictor
@@ -151,6 +152,32 @@ def propagate(
         for plane, found in walk.through(key, range(key + 1, limit + 1)):
             done = plane.index[-1]
             yield plane, found
+
+
+def key_planes(
+    states: Mapping[Plane, ObjectState], plane: Plane
+) -> dict[Plane, MaskPrompt]:
+    """Masks that an object has on planes parallel to one: what `propagate` starts from.
+
+    Parameters
+    ----------
+    states : mapping of Plane to ObjectState
+        Such as ``session.objects[1]``.
+    plane : Plane
+        Says which axis, and which time point.
+
+    Examples
+    --------
+    >>> keys = key_planes(session.objects[1], Plane((30,)))  # doctest: +SKIP
+    >>> for plane, found in propagate(predictor, keys):  # doctest: +SKIP
+    ...     print(plane.index, found.area, found.predicted_iou)
+    """
+    stack = plane.axis, plane.index[:-1]
+    return {
+        p: MaskPrompt(state.applied.bbox, state.applied.written)
+        for p, state in states.items()
+        if (p.axis, p.index[:-1]) == stack and state.applied.written.any()
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -176,7 +173,6 @@ class Jobs:
         return [*self._waiting, *running, *self._unheard]
 
     def _run(self) -> None:
-        _stand_back()
         while (job := self._take()) is not None:
             finished = self._step(job)
             with self._wake:
@@ -259,13 +255,6 @@ def _close_iterator(steps: Iterator[Any]) -> None:
     close = getattr(steps, "close", None)
     if close is not None:
         close()
-
-
-def _stand_back() -> None:
-    """Let the GUI have a core first when there are too few; threads made here too."""
-    if sys.platform.startswith("linux"):  # elsewhere niceness belongs to processes
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _log_error(error: Exception) -> None:

@@ -63,7 +63,23 @@ def load_model(name: str) -> PromptableModel:
     preload_torch()
     from napari_sam.models.registry import load_model as load
 
-    return load(name)
+    model = load(name)
+    leave_a_core()
+    return model
+
+
+def leave_a_core() -> None:
+    """Keep one core for the GUI, unless somebody chose torch's threads already.
+
+    Lowering the worker's priority instead would not do: a worker that waits for a core
+    while it holds the interpreter's lock keeps the GUI waiting too.
+    """
+    torch = sys.modules.get("torch")
+    cores = os.cpu_count() or 1
+    if torch is None or "OMP_NUM_THREADS" in os.environ:
+        return
+    if torch.get_num_threads() >= cores > 1:
+        torch.set_num_threads(cores - 1)
 
 
 def download(name: str) -> Iterator[tuple[int, int]]:

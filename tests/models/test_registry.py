@@ -162,6 +162,19 @@ def test_a_file_that_tensors_do_not_tell_is_known_by_prefix_or_name(
     assert forced.spec.prompts == plain.spec.prompts
 
 
+def test_families_that_share_tensors_are_told_by_name_alone() -> None:
+    names = {
+        "medsam_vit_b.pth": ("sam", "medsam"),
+        "MedSAM2_latest.pt": ("sam2", "medsam2"),
+        "medsam_lite.pth": ("mobile_sam", "mobile_sam"),
+        "tinysam_42.3.pth": ("mobile_sam", "tinysam"),
+        "sam2.1_hiera_tiny.pt": ("sam2", "sam2"),
+        "my_medsam.pth": ("sam", "sam"),
+    }
+    for name, (architecture, family) in names.items():
+        assert registry._family(architecture, Path(name)) == family
+
+
 def test_a_model_from_a_file_says_how_to_load_it_again(sam_file: Path) -> None:
     first = load_model(f"medsam:{sam_file}", device="cpu")
     again = load_model(first.spec.source, device="cpu")

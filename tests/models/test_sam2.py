@@ -329,7 +329,9 @@ class TestFiles:
 
 
 def test_published_models_are_known_by_name() -> None:
-    known = {m.name: m for m in registry.list_models() if m.family == "sam2"}
+    known = {
+        m.name: m for m in registry.list_models() if m.family in ("sam2", "medsam2")
+    }
     sizes = ("t", "s", "b+", "l")
     assert set(known) == {
         "medsam2", *(f"{v}_hiera_{s}" for v in ("sam2", "sam2.1") for s in sizes),

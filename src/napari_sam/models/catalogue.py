@@ -320,7 +320,7 @@ KNOWN = (
     ),
     KnownModel(
         name="medsam2",
-        family="sam2",
+        family="medsam2",
         summary="MedSAM2, SAM 2.1 tiny trained on CT, MRI and ultrasound",
         input_side=512,
         size_bytes=156_000_000,

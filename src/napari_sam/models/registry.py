@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_MEDSAM2_SIDE = 512
 _SAM2_MARKS = {
     "image_encoder.trunk.patch_embed.proj.weight",
     "vision_encoder.backbone.patch_embed.projection.weight",
@@ -37,6 +36,7 @@ FAMILIES = {
     "tinysam": "mobile_sam",
     "hq_sam": "hq_sam",
     "sam2": "sam2",
+    "medsam2": "sam2",
 }
 """Which code runs a model -> the network, as it shows in a file's tensors."""
 _SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -209,9 +209,9 @@ def load_model(
     ----------
     name_or_path : str or Path
         A name from `list_models`, or a file of one of these families, whose
-        architecture is read off its tensors. MedSAM's tensors are named like SAM's and
-        TinySAM's like MobileSAM's: their files are known by their names, which begin
-        with "medsam" and "tinysam", or by the family put before a path:
+        architecture is read off its tensors. Where tensors do not tell (MedSAM has
+        SAM's, TinySAM MobileSAM's, MedSAM2 SAM 2's), the beginning of the file's name
+        does, "medsam", "tinysam" or "medsam2", or the family put before the path:
         ``medsam:finetuned.pth``.
     device : str
         "auto" (CUDA, else Apple's GPU, else the CPU), "cpu", "cuda", "cuda:1", "mps".
@@ -238,7 +238,7 @@ def load_model(
         family, path = _split(noted["source"])
         return _load(path, None, device, family, name_or_path)
     known = find_model(name_or_path)
-    if known.family == "sam2":
+    if FAMILIES.get(known.family) == "sam2":
         from napari_sam.models.sam2 import check_installed
 
         check_installed()
@@ -306,20 +306,16 @@ def _load(
             return load_nano(device=device)
         return load_nano(path, device=device, name=name or path.stem)
     spec = _spec(known, name or path.stem, source)
-    return _build(family, checkpoint, spec, device, known)
+    return _build(family, checkpoint, spec, device)
 
 
 def _build(
-    family: str,
-    checkpoint: Checkpoint,
-    spec: ModelSpec,
-    device: str,
-    known: KnownModel | None,
+    family: str, checkpoint: Checkpoint, spec: ModelSpec, device: str
 ) -> PromptableModel:
-    if family == "sam2":
+    if family in ("sam2", "medsam2"):
         from napari_sam.models import sam2
 
-        side = known.input_side if known else _sam2_side(checkpoint)
+        side = sam2.MEDSAM2_SIDE if family == "medsam2" else sam2.SIDE
         return sam2.from_checkpoint(checkpoint, spec, device, side=side)
     if family == "tinysam":
         from napari_sam.models import mobile_sam
@@ -343,11 +339,6 @@ def _verify(path: Path, known: KnownModel | None) -> str:
             f"damaged or was changed. Delete it{note} and load the model again"
         )
     return sha256
-
-
-def _sam2_side(checkpoint: Checkpoint) -> int:
-    """Side of the frame: no tensor tells, but MedSAM2's authors name their files so."""
-    return _MEDSAM2_SIDE if checkpoint.path.name.startswith("MedSAM2") else 1024
 
 
 def _architecture(checkpoint: Checkpoint) -> str:

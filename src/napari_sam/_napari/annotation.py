@@ -11,6 +11,7 @@ from psygnal import Signal
 
 from napari_sam._napari import autosave, shortcuts
 from napari_sam._napari.jobs import PREPARE
+from napari_sam._napari.label_pyramid import is_huge
 from napari_sam._napari.label_writer import LabelWriter
 from napari_sam._napari.plane_view import shown_axis, shown_plane
 from napari_sam._napari.prompt_layers import PromptLayers
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_sam._napari.jobs import Job, Jobs
+    from napari_sam._napari.opening import Opened
     from napari_sam._napari.state import Board
     from napari_sam.core.history import ObjectState
     from napari_sam.core.masks import LabelPatch, MaskCandidate
@@ -104,20 +106,14 @@ class Annotation:
     def show_labels(self) -> None:
         """Add the Labels layer at once where that is cheap: later it would be felt."""
         found = self.writer.found()
-        if found is not None:
+        if found is not None and not is_huge(found.shape):
             self.writer.show(found)
-        elif math.prod(self.volume.shape) <= SMALL:
+        elif math.prod(self.volume.shape) <= SMALL and not is_huge(self.volume.shape):
             self.writer.show(np.zeros(self.volume.shape, np.uint16))
 
-    def start(self, session: Session, highest: int = 0) -> None:
-        """Go on with a session: show its labels and answer what was prompted.
-
-        Parameters
-        ----------
-        session : Session
-        highest : int
-            Largest value in its labels.
-        """
+    def start(self, opened: Opened) -> None:
+        """Go on with a session: show its labels and answer what was prompted."""
+        session = opened.session
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
             self.session.grown.disconnect(self._on_grown)
@@ -128,8 +124,8 @@ class Annotation:
         session.writer = self.writer.write
         session.changed.connect(self._on_changed)
         session.grown.connect(self._on_grown)
-        self.writer.show(session.labels)
-        self._highest = max(highest, *session.objects, 0)
+        self.writer.show(session.labels, opened.pyramid)
+        self._highest = max(opened.highest, *session.objects, 0)
         self._on_changed()
         if self._highest >= self.object_id and self.object_id not in session.objects:
             self.board.update(object_id=self._highest + 1)

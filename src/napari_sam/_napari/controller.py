@@ -325,10 +325,10 @@ class Controller:
             annotation.volume, name, annotation.labels, annotation.image.name, path
         )
 
-        def opened(made: tuple[Session, int]) -> None:
-            new, highest = made
+        def opened(made: opening.Opened) -> None:
+            new = made.session
             self._on_model(new)
-            annotation.start(new, highest)
+            annotation.start(made)
             earlier = autosave.kept(annotation.image.name)
             if path is None and any(str(kept) != new.path for kept in earlier):
                 self.board.say(

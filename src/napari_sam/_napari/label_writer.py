@@ -15,6 +15,8 @@ from napari_sam.core.planes import Plane
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from napari_sam._napari.label_pyramid import LabelPyramid
+
 ROLE = "masks"
 
 
@@ -43,6 +45,7 @@ class LabelWriter:
         self.axis = 0
         """Axis that painted pixels are cut along, the one the view hides."""
         self._data: Any = None
+        self._pyramid: LabelPyramid | None = None
         self._writing = False
 
     @property
@@ -58,20 +61,26 @@ class LabelWriter:
     def found(self) -> Any:
         """Return labels that an earlier widget left for this image, or None."""
         layer = find_layer(self.viewer, self.image, ROLE)
-        return None if layer is None else layer.data
+        if layer is None:
+            return None
+        return layer.data[0] if layer.multiscale else layer.data
 
-    def show(self, data: Any) -> Any:
+    def show(self, data: Any, pyramid: LabelPyramid | None = None) -> Any:
         """Show an array of labels; the layer is made or reused.
 
         Parameters
         ----------
         data : array-like, unsigned integers
             Of the image's spatial shape; written in place from now on.
+        pyramid : LabelPyramid, optional
+            Of `data`, for planes too large to be drawn whole. napari cannot paint in
+            such a layer.
         """
-        self._data = data
+        if data is not self._data or pyramid is not None:
+            self._data, self._pyramid = data, pyramid
         if not self.shown:
-            self._take(find_layer(self.viewer, self.image, ROLE) or self._make(data))
-        if self.layer.data is not data:
+            self._take(find_layer(self.viewer, self.image, ROLE) or self._make())
+        if self._pyramid is None and self.layer.data is not data:
             with self._ours():
                 self.layer.data = data
         return self.layer
@@ -79,6 +88,12 @@ class LabelWriter:
     def write(self, patch: LabelPatch) -> None:
         """Write one patch: one call, inside its box, only what differs."""
         window = patch.plane.window(patch.bbox)
+        if self._pyramid is not None:
+            self._data[window] = patch.after
+            self._pyramid.put(patch)
+            if self.shown:
+                self.layer.refresh(highlight=False, extent=False)
+            return
         if not self.shown or self.layer.data is not self._data:
             self._data[window] = patch.after
             return
@@ -103,14 +118,17 @@ class LabelWriter:
         if self.layer is not None:
             self.layer.events.paint.disconnect(self._on_paint)
 
-    def _make(self, data: Any) -> Any:
+    def _make(self) -> Any:
         from napari.layers import Labels
+
+        huge = self._pyramid
+        data = self._data if huge is None else huge.levels
 
         name = f"{self.image.name} · {ROLE}"
         tag = {"role": ROLE, "image": self.image.unique_id}
         layer = Labels(
             data, name=name, opacity=0.5, metadata={TAG: tag},
-            **place_of(self.image, data.ndim),
+            multiscale=huge is not None, **place_of(self.image, self._data.ndim),
         )  # fmt: skip
         selection = set(self.viewer.layers.selection)
         self.viewer.layers.insert(self.viewer.layers.index(self.image) + 1, layer)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam._napari import autosave
+from napari_sam._napari.label_pyramid import LabelPyramid, is_huge
 from napari_sam._napari.state import ModelChoice
 
 if TYPE_CHECKING:
@@ -92,26 +93,33 @@ def download(name: str) -> Iterator[tuple[int, int]]:
         yield round(done / 1e6), round(total / 1e6)
 
 
-def open_session(
-    wanted: Wanted, load: Callable[[str], PromptableModel]
-) -> tuple[Session, int]:
-    """Make or open a session; takes seconds, so call it in the worker.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A session and what the annotation needs to know of its labels."""
 
-    Returns
-    -------
-    Session
-    int
-        Largest value in its labels.
-    """
+    session: Session
+    highest: int
+    """Largest value in its labels."""
+    pyramid: LabelPyramid | None = None
+    """For planes too large to be drawn whole."""
+
+
+def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Opened:
+    """Make or open a session; takes seconds, so call it in the worker."""
     model = load(wanted.model)
     from napari_sam.session import Session
 
     if wanted.path is not None:
         session = Session.load(wanted.path, volume=wanted.volume, model=model)
-        return session, highest_label(session.labels)
-    session = Session(wanted.volume, model, labels=wanted.labels)
-    autosave.keep(session, wanted.name)
-    return session, 0 if wanted.labels is None else highest_label(wanted.labels)
+    else:
+        session = Session(wanted.volume, model, labels=wanted.labels)
+        autosave.keep(session, wanted.name)
+    labels = session.labels
+    filled = wanted.path is not None or wanted.labels is not None
+    highest = highest_label(labels) if filled else 0
+    if not is_huge(labels.shape):
+        return Opened(session, highest)
+    return Opened(session, highest, LabelPyramid(labels, fill=highest > 0))
 
 
 def highest_label(labels: Any, rows: int = 1024) -> int:

@@ -19,13 +19,19 @@ from seeded_weights import seeded_state
 
 from napari_sam.core.embedding import Embedding
 from napari_sam.core.masks import mask_iou
-from napari_sam.core.prompts import WindowPrompts
+from napari_sam.core.planes import Plane
+from napari_sam.core.prompts import Prompts, WindowPrompts
+from napari_sam.core.tiles import Window
+from napari_sam.engine.encode import encode_volume, open_store
+from napari_sam.engine.predict import Predictor
 from napari_sam.errors import CheckpointError, DownloadError, ModelError
+from napari_sam.io.volume import Volume, open_volume
 from napari_sam.models import checkpoints, registry, sam2, sam2_keys
 from napari_sam.models.base import ModelSpec
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.testing import ModelContract
 
+FEATURES = {"fine_4", "fine_8", "image_embedding"}
 CLICK = WindowPrompts(np.array([[40.0, 30.0]]), np.array([1]))
 
 
@@ -135,6 +141,37 @@ def test_masks_from_a_float16_store_equal_those_decoded_at_once(
     stored = model.decode(Embedding(half, embedding.original_size), CASES[case])
     for a, b in zip(direct, stored, strict=True):
         assert mask_iou(a.full((90, 70)), b.full((90, 70))) >= 0.99
+
+
+def test_embeddings_go_through_a_store_on_disk(
+    model: sam2.Sam2, tmp_path: Path
+) -> None:
+    volume = open_volume(np.stack([window(0)[..., 0], window(1)[..., 0]]))
+    store = open_store(volume, model, tmp_path / "store")
+    list(encode_volume(volume, model, store))
+    assert {p.name for p in (tmp_path / "store").rglob("*") if p.name in FEATURES} == (
+        FEATURES
+    )
+    plane = Plane.of(volume.shape, 1)
+    made = Predictor(volume, model)
+    stored = Predictor(
+        volume,
+        model,
+        stores=lambda axis: open_store(volume, model, tmp_path / "store", mode="r"),
+    )
+    prompts = Prompts.of(points=[(40, 30)])
+    first, second = (p.predict(prompts, plane) for p in (made, stored))
+    for a, b in zip(first.candidates, second.candidates, strict=True):
+        np.testing.assert_array_equal(a.full((90, 70)), b.full((90, 70)))
+        np.testing.assert_array_equal(a.low_res_logits, b.low_res_logits)
+    with torch.inference_mode():
+        direct = model.decode(model.encode(volume_rgb(volume, plane)[None])[0], CLICK)
+    for a, b in zip(direct, second.candidates, strict=True):
+        assert mask_iou(a.full((90, 70)), b.full((90, 70))) >= 0.99
+
+
+def volume_rgb(volume: Volume, plane: Plane) -> np.ndarray:
+    return volume.intensity.apply(volume.read(plane, Window(0, 0, 0, 90, 70)))
 
 
 def test_each_prompt_of_a_batch_has_its_own_mask(

@@ -355,26 +355,34 @@ class _Memory(_Looking):
     """A model with memory looks at the same window of one plane after the other."""
 
     knows_all_keys = True
+    _window: Window | None = None
 
     def begin(self, number: int, mask: MaskPrompt, *, reverse: bool) -> None:
         self._number, self._mask, self._reverse = number, mask, reverse
         extent = mask.bbox
         for key in self.stack.keys.values():
             extent = union_bbox(extent, key.bbox)
-        self._remember(self.window(extent))
+        window = self.window(extent)
+        if window == self._window:
+            self._tracker.forget()
+        else:
+            self._remember(window)
 
     def follow(self, number: int) -> MaskCandidate:
+        assert self._window is not None
+        window = self._window
         found = self._tracker.follow(number, reverse=self._reverse)
         for _ in range(self.grid.n_levels):
-            if not self.is_cut(found, self._window):
+            if not self.is_cut(found, window):
                 break
-            seen = to_level_0(found, self._window, self.stack.shape).bbox
+            seen = to_level_0(found, window, self.stack.shape).bbox
             wider = self.window(union_bbox(seen, self._mask.bbox), margin=0.5)
-            if wider == self._window:
+            if wider == window:
                 break
-            self._remember(wider)
+            window = wider
+            self._remember(window)
             found = self._tracker.follow(number, reverse=self._reverse)
-        moved = to_level_0(found, self._window, self.stack.shape)
+        moved = to_level_0(found, window, self.stack.shape)
         if moved.mask.any():
             self._number, self._mask = number, MaskPrompt(moved.bbox, moved.mask)
         return moved
@@ -385,16 +393,17 @@ class _Memory(_Looking):
         model = predictor.model
         assert isinstance(model, Propagator)
         self._window = window
+
+        def embedding(number: int) -> Embedding:
+            return predictor.embedding(stack.plane(number), window)
+
         self._tracker: Tracker = model.tracker(
-            self._embedding, stack.n_planes, (window.h, window.w)
+            embedding, stack.n_planes, (window.h, window.w)
         )
         for number, mask in {**stack.keys, self._number: self._mask}.items():
             pixels = _over_frame(mask, predictor, window)
             if pixels.any():
                 self._tracker.condition(number, pixels)
-
-    def _embedding(self, number: int) -> Embedding:
-        return self.predictor.embedding(self.stack.plane(number), self._window)
 
 
 def innermost(mask: MaskPrompt) -> tuple[float, float]:

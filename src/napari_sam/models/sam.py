@@ -106,8 +106,10 @@ class Attention(nn.Module):
         b, height, width, c = x.shape
         w = self.side
         nh, nw = -(-height // w), -(-width // w)
-        padded = self.qkv.bias.expand(b, nh * w, nw * w, -1).contiguous()
-        padded[:, :height, :width] = self.qkv(x)
+        qkv = self.qkv(x)
+        beyond = self.qkv.bias.to(qkv.dtype)
+        padded = beyond.expand(b, nh * w, nw * w, -1).contiguous()
+        padded[:, :height, :width] = qkv
         parts = padded.view(b, nh, w, nw, w, 3, self.heads, -1)
         parts = parts.permute(5, 0, 1, 3, 6, 2, 4, 7)  # (3, B, nh, nw, h, w, w, d)
         q, k, v = parts.reshape(3, -1, w * w, c // self.heads)

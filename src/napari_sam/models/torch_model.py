@@ -31,6 +31,8 @@ _Result = TypeVar("_Result")
 _BATCH = {"cpu": (1, 1)}
 """Device type -> images encoded, prompts decoded at a time; a CPU gains from caches."""
 _GPU_BATCH = (4, 32)
+PRECISIONS = ("float32", "bfloat16", "float16")
+"""Number formats that an encoder can multiply in; sums and norms stay in float32."""
 
 
 class Network(Protocol):
@@ -72,6 +74,7 @@ class TorchModel:
         self.network = network
         self._spec = spec
         self._device = resolve_device(device)
+        self._autocast: torch.dtype | None = None
         self._prepared: tuple[Embedding, Any] | None = None
         network.to(self._device)
 
@@ -87,6 +90,32 @@ class TorchModel:
             sha256=sha256,
         )
         return cls(network, spec, device)
+
+    def encode_in(self, precision: str) -> None:
+        """Choose the number format that the encoder multiplies in.
+
+        Half the width is about twice as fast on recent CUDA devices, and slower on most
+        CPUs. Embeddings differ slightly, so stores keep them apart from others.
+
+        Parameters
+        ----------
+        precision : str
+            "float32", "bfloat16" or "float16".
+
+        Raises
+        ------
+        ModelError
+            If it is another.
+        """
+        if precision not in PRECISIONS:
+            raise ModelError(f"precision is one of {PRECISIONS}; got {precision!r}")
+        revision = self._spec.encoder_revision.partition("-")[0]
+        if precision == "float32":
+            self._autocast = None
+        else:
+            self._autocast = getattr(torch, precision)
+            revision = f"{revision}-{precision}"
+        self._spec = replace(self._spec, encoder_revision=revision)
 
     @property
     def spec(self) -> ModelSpec:
@@ -183,7 +212,9 @@ class TorchModel:
         self, images: Sequence[np.ndarray], resize: ResizeTransform
     ) -> list[Embedding]:
         frames = torch.stack([self._frame(image, resize) for image in images])
-        features = self.network.encode(frames.to(self._device))
+        dtype, kind = self._autocast, self._device.type
+        with torch.autocast(kind, dtype, enabled=dtype is not None):
+            features = self.network.encode(frames.to(self._device))
         on_host = {k: v.float().cpu().numpy() for k, v in features.items()}
         return [
             Embedding({k: v[i] for k, v in on_host.items()}, resize.original_size)

@@ -216,7 +216,8 @@ def encode_on(
     finally:
         if running and client.status == "running":
             SharedEvent(job.stop, client).set()
-            client.cancel(list(running), force=True)
+            for future in running:
+                future.release()
 
 
 def encode_task(packed: bytes, region: Region) -> int:

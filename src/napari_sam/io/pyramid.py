@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from napari_sam.core.tiles import Window
     from napari_sam.io.views import Array
 
-BLOCK_BYTES = 32 << 20
-"""Most that is held of a finer level while it is averaged."""
+BLOCK_BYTES = 8 << 20
+"""Most that is read of a finer level at once while it is averaged."""
 KEPT_BYTES = 64 << 20
 """Most that is kept of blocks that were averaged."""
 KEPT_FACTOR, KEPT_SIDE = 8, 128

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -38,6 +38,7 @@ class Hungry:
     """A network that has memory for `room` images or prompts on its first device."""
 
     config = SimpleNamespace(side=32, grid=2, dim=4)
+    feature_shapes: ClassVar = {"image_embedding": (4, 2, 2)}
 
     def __init__(self, room: int, cpu_room: int = 99) -> None:
         self.room, self.cpu_room = room, cpu_room

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ from napari_sam.models.frame import to_candidate, to_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -190,6 +192,11 @@ class TorchModel:
         """Window -> normalised frame; for models whose pixels differ from SAM's."""
         return to_frame(image, resize)
 
+    def _in_precision(self) -> AbstractContextManager[Any]:
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._autocast)
+
     def _candidate(
         self, logits: Tensor, predicted_iou: float, resize: ResizeTransform
     ) -> MaskCandidate:
@@ -212,8 +219,7 @@ class TorchModel:
         self, images: Sequence[np.ndarray], resize: ResizeTransform
     ) -> list[Embedding]:
         frames = torch.stack([self._frame(image, resize) for image in images])
-        dtype, kind = self._autocast, self._device.type
-        with torch.autocast(kind, dtype, enabled=dtype is not None):
+        with self._in_precision():
             features = self.network.encode(frames.to(self._device))
         on_host = {k: v.float().cpu().numpy() for k, v in features.items()}
         return [

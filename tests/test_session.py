@@ -18,6 +18,7 @@ from napari_sam.core.masks import LabelPatch, mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import PromptError, SessionError, SessionLockedError
+from napari_sam.io.session_files import SessionFiles
 from napari_sam.session import Session
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 
@@ -276,6 +277,32 @@ def test_save_as_keeps_the_history(session, tmp_path):
     assert np.array_equal(again.labels, session.labels)
     assert again.undo() and again.undo() and not again.labels.any()
     again.close()
+
+
+def test_changes_made_while_another_thread_saves_are_kept(tmp_path, monkeypatch):
+    session = Session(PHANTOM.image, ToyModel())
+    session.segment(1, points=[PHANTOM.center(1)])
+    real = SessionFiles.write_labels
+
+    def slow(self: SessionFiles, labels: object) -> None:
+        session.segment(2, points=[PHANTOM.center(2)])
+        real(self, labels)
+        session.segment(3, points=[PHANTOM.center(3)])
+        session.undo()
+        session.segment(4, points=[PHANTOM.center(4)])
+
+    monkeypatch.setattr(SessionFiles, "write_labels", slow)
+    session.save(tmp_path / "a.nsam")
+    monkeypatch.undo()
+    session.segment(5, points=[PHANTOM.center(5)])
+    session.close()
+    again = Session.load(tmp_path / "a.nsam", volume=PHANTOM.image, model=ToyModel())
+    again.close()
+    assert np.array_equal(again.labels, session.labels)
+    assert set(again.objects) == {1, 2, 4, 5}
+    for _ in range(4):
+        assert again.undo()
+    assert not again.undo() and not again.labels.any()
 
 
 def test_a_torn_last_line_is_dropped_and_the_session_goes_on(tmp_path, caplog):

@@ -136,15 +136,16 @@ class SessionFiles:
         time and are written there from then on, so only their number is noted.
         """
         target = self.path / "labels.zarr"
+        held = self.changes  # what another thread adds meanwhile is replayed on top
         try:
             if isinstance(labels, ChunkedLabels):
                 if labels.path.absolute() != target.absolute():
                     labels.move_to(target)
-                labels.note(changes=self.changes)
+                labels.note(changes=held)
                 return
             part = self.path / "labels.part"
             shutil.rmtree(part, ignore_errors=True)
-            write_labels(part, labels).attrs["changes"] = self.changes
+            write_labels(part, labels).attrs["changes"] = held
         except OSError as error:
             raise SessionError(
                 f"the labels cannot be saved in {self.path} ({error}); every change is "

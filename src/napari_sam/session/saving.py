@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,28 +37,70 @@ def head(
     }
 
 
-def start(
-    path: str | os.PathLike[str], head: dict[str, Any], ledger: Ledger, labels: Any
-) -> SessionFiles:
-    """Write a session into a new folder, with its whole history.
+class Recorder:
+    """Writes a session's changes to its folder as they happen, if it has one.
 
-    Raises
-    ------
-    SessionError
-        If the folder holds a session already or cannot be written.
+    A session may be saved by one thread while another goes on changing it: what
+    happens meanwhile is kept and written after the rest.
     """
-    from napari_sam.io.session_files import SessionFiles
 
-    files = SessionFiles(path, create=True)
-    try:
-        files.write_head(head)
-        for line in ledger.history.lines():
-            files.append(json.loads(line)["kind"], line)
-        files.write_labels(labels)
-    except BaseException:
-        files.close()
-        raise
-    return files
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        """Held while a change enters the history and is recorded."""
+        self.files: SessionFiles | None = None
+        self._meanwhile: list[tuple[str, bytes | None]] | None = None
+
+    def record(self, kind: str, line: bytes | None = None) -> None:
+        """Write one line; where that fails, SessionError, and the next call retries."""
+        with self.lock:
+            if self._meanwhile is not None:
+                self._meanwhile.append((kind, line))
+            if self.files is not None:
+                self.files.append(kind, line)
+
+    def start(
+        self,
+        path: str | os.PathLike[str],
+        head: dict[str, Any],
+        ledger: Ledger,
+        labels: Any,
+    ) -> None:
+        """Write the session into a new folder, history and all, and go on there.
+
+        Raises
+        ------
+        SessionError
+            If the folder holds a session already or cannot be written; the session
+            stays where it was.
+        """
+        from napari_sam.io.session_files import SessionFiles
+
+        files = SessionFiles(path, create=True)
+        with self.lock:
+            self._meanwhile = []
+            lines = ledger.history.lines()
+        try:
+            files.write_head(head)
+            for line in lines:
+                files.append(json.loads(line)["kind"], line)
+            files.write_labels(labels)
+            with self.lock:
+                for kind, later in self._meanwhile:
+                    files.append(kind, later)
+                self.close()
+                self.files = files
+        except BaseException:
+            files.close()
+            raise
+        finally:
+            self._meanwhile = None
+
+    def close(self) -> None:
+        """Finish writing and let go of the folder."""
+        with self.lock:
+            if self.files is not None:
+                self.files.close()
+                self.files = None
 
 
 @contextmanager

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.io.embeddings import EmbeddingStore
-    from napari_sam.io.session_files import SessionFiles
     from napari_sam.io.volume import Volume
     from napari_sam.models.base import PromptableModel
 
@@ -104,7 +103,7 @@ class Session:
         self._stores: dict[int, EmbeddingStore | None] = {}
         self._stores_lock = threading.Lock()
         self._ledger = Ledger()
-        self._files: SessionFiles | None = None
+        self._recorder = saving.Recorder()
         self.predictor = Predictor(
             self.volume, self.model, intensity=intensity, stores=self.store
         )
@@ -246,9 +245,9 @@ class Session:
         if not self._ledger.is_current(key, request.generation):
             return None
         if self._ledger.sharpening == (key, request.generation):
-            self._put(self._ledger.take_back().patches)
-            if self._files is not None:
-                self._files.append("undo")
+            with self._recorder.lock:
+                self._put(self._ledger.take_back().patches)
+                self._recorder.record("undo")
         patch = self._apply("segment", key, result.prediction, request.rule)
         self._ledger.sharpening = (key, request.generation)
         return patch
@@ -368,7 +367,8 @@ class Session:
     @property
     def path(self) -> str | None:
         """Folder of this session, or None while it has none."""
-        return None if self._files is None else str(self._files.path)
+        files = self._recorder.files
+        return None if files is None else str(files.path)
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write a checkpoint of the labels; with a path, keep the session there.
@@ -379,15 +379,14 @@ class Session:
             If it cannot be written, the folder holds another session, or no path was
             ever given. The session in memory stays as it is.
         """
+        files = self._recorder.files
         if path is not None and str(path) != self.path:
-            files = saving.start(path, self._head(), self._ledger, self.labels)
-            self.close()
-            self._files = files
-        elif self._files is None:
+            self._recorder.start(path, self._head(), self._ledger, self.labels)
+        elif files is None:
             raise SessionError("this session has no folder yet: give save() a path")
         else:
-            self._files.write_head(self._head())
-            self._files.write_labels(self.labels)
+            files.write_head(self._head())
+            files.write_labels(self.labels)
 
     @classmethod
     def load(
@@ -429,14 +428,12 @@ class Session:
             for patches in saving.replay(path, files, session._ledger, done):
                 session._put(patches)
             session.rule = head["rule"]
-            session._files = files
+            session._recorder.files = files
         return session
 
     def close(self) -> None:
         """Finish writing and let go of the session's folder."""
-        if self._files is not None:
-            self._files.close()
-            self._files = None
+        self._recorder.close()
 
     # -- model and embeddings --------------------------------------------------------
 
@@ -460,8 +457,8 @@ class Session:
         with self._stores_lock:
             self._stores.clear()
         self._ledger.supersede_all()
-        if self._files is not None:
-            self._files.write_head(self._head())
+        if self._recorder.files is not None:
+            self._recorder.files.write_head(self._head())
 
     def store(self, axis: int = 0) -> EmbeddingStore | None:
         """Return the embedding store of an axis, or None when there is none.
@@ -554,20 +551,20 @@ class Session:
         return patch
 
     def _commit(self, change: Change, *, write: bool = True) -> None:
-        line = self._ledger.commit(change)
-        self._put(change.patches if write else ())
-        self.changed.emit()
-        if self._files is not None:
-            self._files.append(change.kind, line)
+        with self._recorder.lock:
+            line = self._ledger.commit(change)
+            self._put(change.patches if write else ())
+            self.changed.emit()
+            self._recorder.record(change.kind, line)
 
     def _step(self, kind: str) -> bool:
-        change = self._ledger.step(kind)
-        if change is None:
-            return False
-        self._put(change.patches)
-        self.changed.emit()
-        if self._files is not None:
-            self._files.append(kind)
+        with self._recorder.lock:
+            change = self._ledger.step(kind)
+            if change is None:
+                return False
+            self._put(change.patches)
+            self.changed.emit()
+            self._recorder.record(kind)
         return True
 
     def _put(self, patches: Iterable[LabelPatch]) -> None:

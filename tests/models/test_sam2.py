@@ -143,6 +143,19 @@ def test_masks_from_a_float16_store_equal_those_decoded_at_once(
         assert mask_iou(a.full((90, 70)), b.full((90, 70))) >= 0.99
 
 
+@pytest.mark.parametrize(("precision", "iou"), [("float16", 0.99), ("bfloat16", 0.98)])
+def test_encoding_in_half_the_width_gives_the_same_masks(
+    model: sam2.Sam2, embedding: Embedding, precision: str, iou: float
+) -> None:
+    half = mini()
+    half.encode_in(precision)
+    assert half.spec.encoder_revision != model.spec.encoder_revision
+    features = half.encode(window()[None])[0]
+    for case in ("point", "box", "box_points"):
+        a, b = (model.decode(e, CASES[case])[0] for e in (embedding, features))
+        assert mask_iou(a.full((90, 70)), b.full((90, 70))) >= iou
+
+
 def test_embeddings_go_through_a_store_on_disk(
     model: sam2.Sam2, tmp_path: Path
 ) -> None:

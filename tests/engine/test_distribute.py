@@ -69,6 +69,12 @@ def test_workers_store_what_one_process_would(client, volume, expected, tmp_path
     assert again == [(len(expected), len(expected))]
 
 
+@pytest.mark.parametrize("n", [1])
+def test_as_many_workers_start_as_were_asked_for(n):
+    with connect(workers=n) as client:
+        assert list(client.nthreads().values()) == [1] * n
+
+
 def _process_ids(client):
     return sorted(client.run(os.getpid).values())
 

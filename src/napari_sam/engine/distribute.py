@@ -259,7 +259,9 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
         if workers < 1:
             raise NapariSamError(f"workers must be 1 or more; got {workers}")
         with (
-            LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as own,
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+            ) as own,
             Client(own) as client,
         ):
             yield client

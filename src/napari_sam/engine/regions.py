@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 REGION_TILES = 64
 """Most tiles of a region that this process encodes."""
-TASK_TILES = 8
+TASK_TILES = 4
 """Most tiles of a region that is one of several processes': progress is that fine."""
 
 

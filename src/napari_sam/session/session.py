@@ -14,9 +14,6 @@ from napari_sam.core.history import (
     Key,
     ObjectState,
     Rule,
-    differing_patch,
-    lay_mask,
-    touched,
 )
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.masks import LabelPatch
@@ -24,7 +21,7 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.predict import Prediction, Predictor
 from napari_sam.errors import PromptError, SessionError, StoreError
-from napari_sam.session import saving
+from napari_sam.session import laying, saving
 from napari_sam.session.ledger import Ledger
 from napari_sam.session.requests import Request, Result
 
@@ -317,24 +314,10 @@ class Session:
         if plane is not None:
             self._withdraw((object_id, plane))
             return
-        from napari_sam.io.label_objects import boxes_of
-
-        patches = []
         states = {k: s for k, s in self._ledger.states.items() if k[0] == object_id}
-        for plane, found in boxes_of(self.labels, object_id).items():
-            state = states.get((object_id, plane))
-            old = state.applied if state else None
-            bbox = touched(old, found)
-            before = np.asarray(self.labels[plane.window(bbox)])
-            after, _ = lay_mask(
-                before, bbox[:2], None, (0, 0, 0, 0), object_id, old, "keep"
-            )
-            after[after == object_id] = 0
-            patch = differing_patch(plane, bbox[:2], before, after)
-            if patch is not None:
-                patches.append(patch)
+        patches = tuple(laying.erase(self.labels, object_id, states))
         if patches or states:
-            self._commit(Change("delete", tuple(patches), states, {}))
+            self._commit(Change("delete", patches, states, {}))
 
     def record_paint(self, patch: LabelPatch, object_id: int | None = None) -> None:
         """Take pixels painted by hand, already in the labels, into the history."""
@@ -508,37 +491,17 @@ class Session:
         self._ledger.supersede(key)
         if state is None:
             return
-        bbox, plane = state.applied.bbox, state.plane
-        before = np.asarray(self.labels[plane.window(bbox)])
-        after, _ = lay_mask(
-            before, bbox[:2], None, (0, 0, 0, 0), key[0], state.applied, "keep"
-        )
-        patch = differing_patch(plane, bbox[:2], before, after)
-        patches = () if patch is None else (patch,)
+        patch = laying.withdraw(self.labels, state)
         self._ledger.predictions.pop(key, None)
-        self._commit(Change("delete", patches, {key: state}, {}))
+        self._commit(
+            Change("delete", () if patch is None else (patch,), {key: state}, {})
+        )
 
     def _apply(
         self, kind: Any, key: Key, prediction: Prediction, rule: Rule
     ) -> LabelPatch | None:
-        object_id, plane = key
         state = self._ledger.states.get(key)
-        old = state.applied if state else None
-        mask = prediction.chosen
-        bbox = touched(old, mask.bbox)
-        before = np.asarray(self.labels[plane.window(bbox)])
-        after, applied = lay_mask(
-            before, bbox[:2], mask.mask, mask.bbox, object_id, old, rule
-        )
-        patch = differing_patch(plane, bbox[:2], before, after)
-        new = ObjectState(
-            object_id,
-            plane,
-            prediction.prompts,
-            prediction.choices,
-            tuple(c.predicted_iou for c in prediction.candidates),
-            applied,
-        )
+        patch, new = laying.lay(self.labels, key, state, prediction, rule)
         self._ledger.predictions[key] = prediction
         self._commit(
             Change(

@@ -6,6 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from reference_sam import TINY, reference_sam
@@ -20,6 +21,7 @@ from napari_sam.models.registry import (
     load_model,
     remove_model,
 )
+from napari_sam.session import Session
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +57,17 @@ def test_the_family_of_an_own_model_is_remembered(file: Path) -> None:
     assert add_model("liver", f"medsam:{file}").prompts == {"box"}
     assert load_model("liver", device="cpu").spec.prompts == {"box"}
     assert find_model("liver").family == "medsam"
+
+
+def test_a_saved_session_finds_the_model_of_its_own_file_again(
+    file: Path, tmp_path: Path
+) -> None:
+    model = load_model(f"medsam:{file}", device="cpu")
+    image = np.zeros((40, 50), np.uint8)
+    Session(image, model, embeddings=False, path=tmp_path / "a.nsam").close()
+    again = Session.load(tmp_path / "a.nsam", volume=image)
+    assert again.model.spec == model.spec
+    again.close()
 
 
 def test_weights_of_nano_keep_their_own_name(tmp_path: Path) -> None:

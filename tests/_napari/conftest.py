@@ -90,12 +90,24 @@ def sessions(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    made = Desk(ToyModel(64))
-    yield made
-    made.controller.close()
-    made.main.jobs.close(timeout_s=5)
-    assert not made.main.jobs.alive
+def desk_for() -> Iterator[Callable[[Any], Desk]]:
+    """Make a desk with the model given."""
+    desks: list[Desk] = []
+
+    def make(model: Any) -> Desk:
+        desks.append(Desk(model))
+        return desks[-1]
+
+    yield make
+    for made in desks:
+        made.controller.close()
+        made.main.jobs.close(timeout_s=5)
+        assert not made.main.jobs.alive
+
+
+@pytest.fixture
+def desk(desk_for: Callable[[Any], Desk]) -> Desk:
+    return desk_for(ToyModel(64))
 
 
 @pytest.fixture(scope="session")

@@ -39,8 +39,8 @@ def test_widget_command_line_and_python_give_identical_masks(
     assert set(np.unique(python.labels)) == {0, 1, 2, 3}
 
     (tmp_path / "prompts.json").write_text(json.dumps({"objects": CLICKS}))
-    arguments = ["segment", coins, "--prompts", tmp_path / "prompts.json",
-                 "-o", tmp_path / "out.png", "--store", tmp_path / "embeddings"]  # fmt: skip
+    files = ["--prompts", tmp_path / "prompts.json", "-o", tmp_path / "out.png"]
+    arguments = ["segment", coins, *files, "--store", tmp_path / "embeddings"]
     with pytest.raises(SystemExit) as stopped:
         main([str(a) for a in arguments])
     assert stopped.value.code == 0

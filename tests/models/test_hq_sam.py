@@ -26,13 +26,16 @@ from seeded_weights import seeded_state
 from napari_sam.core.embedding import Embedding
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
+from napari_sam.engine.encode import encode_volume
 from napari_sam.errors import CheckpointError
+from napari_sam.io.volume import open_volume
 from napari_sam.models import hq_sam
 from napari_sam.models.base import ModelSpec, PromptableModel
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.models.decoder import PromptBatch
 from napari_sam.models.registry import load_model
 from napari_sam.models.torch_model import TorchModel
+from napari_sam.session import Session
 from napari_sam.testing import ModelContract
 
 GOLDEN = np.load(Path(__file__).with_name("hq_sam_golden.npz"))
@@ -142,6 +145,19 @@ def test_masks_survive_a_float16_store() -> None:
     masks = [model.decode(e, box)[0] for e in (full, half)]
     one, two = (m.full((90, 120)) for m in masks)
     assert one.any() and mask_iou(one, two) >= 0.99
+
+
+def test_both_features_go_through_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build("vit")
+    volume = open_volume(np.random.RandomState(0).randint(0, 255, (90, 120)))
+    *_, (done, total) = encode_volume(volume, model, str(tmp_path / "emb.zarr"))
+    assert done == total == 1
+    monkeypatch.setattr(model, "encode", None)  # from here on it comes from the store
+    session = Session(volume, model, embeddings=str(tmp_path / "emb.zarr"))
+    assert session.segment(box=(10, 20, 70, 100))[0].area > 0
+    session.close()
 
 
 @torch.inference_mode()

@@ -155,6 +155,8 @@ def test_a_file_that_tensors_do_not_tell_is_known_by_prefix_or_name(
     assert plain.spec.prompts == {"points", "box", "mask"} and not plain.spec.stretches
     told = load_model(f"medsam:{sam_file}", device="cpu")
     assert told.spec.prompts == {"box"} and told.spec.stretches
+    assert told.spec.sha256 == plain.spec.sha256  # so stores go by the revision
+    assert told.spec.encoder_revision != plain.spec.encoder_revision
     (tmp_path / "MedSAM_vit_b.pth").symlink_to(sam_file)
     named = load_model(tmp_path / "MedSAM_vit_b.pth", device="cpu")
     assert named.spec.prompts == {"box"}

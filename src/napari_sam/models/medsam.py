@@ -103,6 +103,11 @@ def from_checkpoint(
     CheckpointError
         If tensors are missing, left over, or of the wrong shape.
     """
-    spec = replace(spec, stretches=True, prompts=frozenset({"box"}))
+    spec = replace(
+        spec,
+        stretches=True,
+        prompts=frozenset({"box"}),
+        encoder_revision="medsam1",  # the same file read as SAM encodes otherwise
+    )
     built = sam.from_checkpoint(checkpoint, spec, "cpu")
     return MedSam(built.network, built.spec, device)

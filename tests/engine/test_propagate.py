@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from napari_sam.engine.propagate import (
 )
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
 from napari_sam.io.volume import open_volume
+from napari_sam.models.registry import load_model
 from napari_sam.session import Session
 from napari_sam.testing import ToyModel, phantom_volume
 
@@ -264,6 +267,45 @@ def test_models_with_a_memory_are_told_apart() -> None:
     model = RecallingToy()
     list(propagate(predictor(model), dict([key(12)]), method="projection"))
     assert not model.followed
+
+
+@pytest.mark.parametrize(
+    ("understands", "said"),
+    [
+        ({"points", "box", "mask"}, {"points", "mask"}),
+        ({"points", "box"}, {"points"}),
+        ({"box"}, {"box"}),
+    ],
+)
+def test_planes_are_prompted_with_what_the_model_understands(understands, said) -> None:
+    model = ToyModel(128)
+    model._spec = replace(model._spec, prompts=frozenset(understands))
+    asked = []
+    decode = model.decode
+    model.decode = lambda e, p: asked.append(p) or decode(e, p)
+    list(propagate(predictor(model), dict([key(12)]), first=11, last=13))
+    for prompts in asked:
+        given = {
+            "points": len(prompts.points) > 0,
+            "box": prompts.box is not None,
+            "mask": prompts.mask_input is not None,
+        }
+        assert {kind for kind, there in given.items() if there} == said
+        if "mask" in said:
+            assert np.abs(prompts.mask_input).max() <= 4
+
+
+def test_nano_follows_an_object_and_stops_where_it_ends() -> None:
+    phantom = phantom_volume((24, 160, 160), n_objects=3, noise=8)
+    looking = Predictor(open_volume(phantom.image), load_model("nano", device="cpu"))
+    objects = phantom.labels == 2
+    keys = {Plane((11,)): MaskPrompt.of(objects[11])}
+    found = dict(propagate(looking, keys))
+    there = np.flatnonzero(objects.any((1, 2)))
+    assert len({p.index[0] for p in found} - set(there)) <= 2
+    assert len(found) >= 0.6 * (len(there) - 1)
+    ious = [mask_iou(c.full((160, 160)), objects[p.index[0]]) for p, c in found.items()]
+    assert np.mean(ious) >= 0.7
 
 
 def test_innermost_point_lies_in_the_thickest_part() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from napari_sam.core.frames import Frame, to_level_0, touches_cut_edge, window_prompts
 from napari_sam.core.masks import MaskCandidate, mask_iou, union_bbox
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.prompts import MaskPrompt, Prompts, WindowPrompts
 from napari_sam.engine.encode import grid_for
 from napari_sam.engine.predict import choose_window
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.history import ObjectState
     from napari_sam.core.masks import Bbox
-    from napari_sam.core.tiles import Box, TileGrid, Window
+    from napari_sam.core.tiles import TileGrid, Window
     from napari_sam.engine.predict import Predictor
 
 _MARGIN = 0.25
 """Part of an object's size that a window leaves around it, for the next planes."""
-_BOX_MARGIN = 0.1, 2.0
-"""Room for an object to grow in from one plane to the next: of its size, and pixels."""
+_PROMPT_LOGIT = 4.0
+"""Mask prompts are cut to this range: a mask of the plane before is a hint, and at full
+strength models return it as it is, plane after plane."""
 
 
 class Tracker(Protocol):
@@ -105,7 +106,7 @@ def propagate(
         The object as it is on one or more planes of one axis, in level-0 pixels.
     method : {"auto", "memory", "projection"}
         "memory": the model remembers the planes it has seen (SAM 2). "projection": each
-        mask is the prompt of the next plane, with its box and its innermost point.
+        mask is the prompt of the next plane, with its innermost point.
         "auto": memory where the model has one.
     first, last : int
         Planes to stay between, both included; `last` None is the volume's last.
@@ -288,15 +289,11 @@ class _Looking:
 
     def window(self, bbox: Bbox, margin: float = _MARGIN) -> Window:
         """Window that holds a box and a margin of its size on each side."""
-        box = self.around(bbox, margin)
-        return choose_window(Prompts.of(box=box), self.grid)
-
-    def around(self, bbox: Bbox, margin: float, pixels: float = 0.0) -> Box:
-        """Box with a margin, of its size and in pixels, as far as the plane goes."""
         y0, x0, y1, x1 = bbox
-        dy, dx = margin * (y1 - y0) + pixels, margin * (x1 - x0) + pixels
+        dy, dx = margin * (y1 - y0), margin * (x1 - x0)
         h, w = self.stack.shape
-        return max(y0 - dy, 0.0), max(x0 - dx, 0.0), min(y1 + dy, h), min(x1 + dx, w)
+        box = max(y0 - dy, 0), max(x0 - dx, 0), min(y1 + dy, h), min(x1 + dx, w)
+        return choose_window(Prompts.of(box=box), self.grid)
 
     def is_cut(self, found: MaskCandidate, window: Window) -> bool:
         """Whether a mask (window pixels) goes on beyond its window."""
@@ -333,22 +330,33 @@ class _Projection(_Looking):
         return moved
 
     def _look(self, plane: Plane, window: Window) -> MaskCandidate:
-        """Decode the mask so far as box, point and mask prompt; window pixels."""
-        prompts = Prompts.of(
-            points=[innermost(self._mask)],
-            box=self.around(self._mask.bbox, *_BOX_MARGIN),
-            mask=self._mask,
-        )
+        """Decode with the mask so far as prompt; window pixels."""
+        prompts = Prompts.of(points=[innermost(self._mask)], mask=self._mask)
         logits = self._logits if window == self._window else None
         given = window_prompts(prompts, self.predictor.frame(window), logits)
         embedding = self.predictor.embedding(plane, window)
-        found = self.predictor.model.decode(embedding, given)
+        found = self.predictor.model.decode(embedding, self._understood(given))
 
         def likeness(c: MaskCandidate) -> float:
             moved = to_level_0(c, window, self.stack.shape)
             return c.predicted_iou * _overlap(moved, self._mask)
 
         return max(found, key=likeness)
+
+    def _understood(self, given: WindowPrompts) -> WindowPrompts:
+        """Keep point and mask, softened; the box only for a model of boxes.
+
+        A box is answered with something that fills it even where the object has ended,
+        so with one a walk neither shrinks with the object nor stops.
+        """
+        kinds = self.predictor.model.spec.prompts
+        if "points" not in kinds:
+            return WindowPrompts(box=given.box, multimask_output=False)
+        mask = given.mask_input
+        if mask is None or "mask" not in kinds:
+            return replace(given, box=None, mask_input=None, multimask_output=True)
+        soft = np.clip(mask, -_PROMPT_LOGIT, _PROMPT_LOGIT)
+        return replace(given, box=None, mask_input=soft)
 
 
 class _Memory(_Looking):

@@ -14,6 +14,7 @@ from test_sam_parity import ours
 
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
+from napari_sam.engine.distribute import ModelSource
 from napari_sam.errors import ModelError
 from napari_sam.models.registry import load_model
 from napari_sam.models.torch_model import TorchModel
@@ -63,6 +64,8 @@ def test_precision_is_chosen_while_loading(tmp_path: Path) -> None:
     torch.save(reference_sam(TINY).state_dict(), tmp_path / "mine.pth")
     model = load_model(tmp_path / "mine.pth", device="cpu", precision="bfloat16")
     assert model.spec.encoder_revision.endswith("-bfloat16")
+    sent = ModelSource.of(model, device="cpu").load()
+    assert sent.spec == model.spec
     with pytest.raises(ModelError, match="precision is one of"):
         load_model(tmp_path / "mine.pth", device="cpu", precision="int4")
 

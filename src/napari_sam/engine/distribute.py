@@ -59,6 +59,8 @@ class ModelSource:
     """`ModelSpec.sha256` that the loaded model must have."""
     device: str = "auto"
     """Where workers run it; "auto" takes the best that each has."""
+    precision: str = ""
+    """What its encoder multiplies in, where that is not float32."""
 
     @classmethod
     def of(cls, model: PromptableModel, device: str = "auto") -> ModelSource:
@@ -72,10 +74,11 @@ class ModelSource:
         from napari_sam.models.registry import list_models
 
         spec = model.spec
+        precision = spec.encoder_revision.partition("-")[2]
         if source := spec.source:
-            return cls(source, b"", spec.sha256, device)
+            return cls(source, b"", spec.sha256, device, precision)
         if any(m.name == spec.name for m in list_models()):
-            return cls(spec.name, b"", spec.sha256, device)
+            return cls(spec.name, b"", spec.sha256, device, precision)
         try:
             pickled = pickle.dumps(model)
         except (pickle.PicklingError, TypeError, AttributeError):
@@ -101,7 +104,8 @@ class ModelSource:
         else:
             from napari_sam.models.registry import load_model
 
-            model = load_model(self.source, device=self.device)
+            chosen = {"precision": self.precision} if self.precision else {}
+            model = load_model(self.source, device=self.device, **chosen)
         if model.spec.sha256 != self.sha256:
             raise ModelError(
                 f"the weights of {self.source!r} differ on this machine (SHA-256 "

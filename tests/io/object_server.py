@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import uuid
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -24,8 +25,9 @@ class ObjectServer(ThreadingHTTPServer):
     ----------
     n_requests, n_written : int
         Requests so far, and those that wrote.
-    cut : callable of int to bool
-        Whether to cut the n-th request's answer in the middle.
+    cut : callable of (int, int) to bool
+        Whether to cut the answer in the middle of the n-th request, which is the k-th
+        for its object.
     denied : bool
         Answer 403 to everything.
     conditional : bool
@@ -39,10 +41,11 @@ class ObjectServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.folder = Path(folder)
         self.n_requests = self.n_written = 0
+        self.asked = Counter()
         self.denied, self.conditional = False, True
         self.lock = threading.Lock()
 
-    def cut(self, n):
+    def cut(self, n, k):
         """Cut nothing; tests put their own here."""
         return False
 
@@ -66,6 +69,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.n_requests += 1
             self.number = self.server.n_requests
         parts = urlsplit(self.path)
+        with self.server.lock:
+            self.server.asked[self.command, parts.path] += 1
+            self.numbers = self.number, self.server.asked[self.command, parts.path]
         self.query = {k: v[0] for k, v in parse_qs(parts.query).items()}
         self.key = unquote(parts.path).strip("/")
         if self.server.denied:
@@ -90,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length)
         if not self._start():
             return
-        if len(body) < length or self.server.cut(self.number):
+        if len(body) < length or self.server.cut(*self.numbers):
             self.close_connection = True
             return
         target = self.server.folder / self.key
@@ -165,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not body:
             return
-        if self.server.cut(self.number):
+        if self.server.cut(*self.numbers):
             self.wfile.write(data[: len(data) // 2])
             self.close_connection = True
             self.connection.close()

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import torch
 
-from napari_sam.training.losses import candidate_losses, dice, normalised_focal
+from napari_sam.training.losses import (
+    BEST_GUESS,
+    candidate_losses,
+    dice,
+    normalised_focal,
+)
 
 TRUTH = torch.zeros(2, 16, 16, dtype=torch.bool)
 TRUTH[0, 4:12, 4:12] = True
@@ -20,15 +25,17 @@ def test_perfect_masks_cost_nothing_and_inverted_ones_most() -> None:
         assert loss(_perfect(-1), target).min() > 0.8
 
 
-def test_only_the_best_candidate_counts_much_for_a_lone_click() -> None:
-    logits = torch.cat([_perfect(), _perfect(-1), _perfect(-1)], 1)
+def test_best_guess_and_nearest_candidate_count_for_a_lone_click() -> None:
+    logits = torch.cat([_perfect(-1)] * BEST_GUESS + [_perfect()] + [_perfect(-1)], 1)
     iou = torch.full((2, 3), 0.5)
     ones = torch.ones(2)
     lone = candidate_losses(logits, iou, TRUTH, ones, ones)
     clear = candidate_losses(logits, iou, TRUTH, ones, 0 * ones)
     assert lone.mask < clear.mask / 2
-    assert lone.reached[:, 0].tolist() == [1.0, 1.0]
-    assert lone.reached[:, 1:].max() == 0
+    assert lone.reached[:, BEST_GUESS].tolist() == [1.0, 1.0]
+    assert lone.reached.sum() == 2
+    other = candidate_losses(logits.roll(1, 1), iou, TRUTH, ones, ones)
+    assert other.mask > 2 * lone.mask
 
 
 def test_right_ranking_costs_less_than_wrong_ranking() -> None:

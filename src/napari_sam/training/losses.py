@@ -8,6 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BEST_GUESS = 1
+"""The candidate that learns from every object, as SAM's single mask does.
+
+The others go to whoever is nearest, and end as one for small and one for large objects;
+without one that answers for all, ranking them is guessing a size.
+"""
+
 
 class Losses(NamedTuple):
     """Parts of the loss, means over objects, and the IoU that was reached."""
@@ -45,8 +52,8 @@ def candidate_losses(
 ) -> Losses:
     """Losses of P objects with M candidates each.
 
-    The best candidate learns; the others learn a little from ambiguous prompts (so that
-    none dies) and half as much from clear ones (so that ranking them matters less).
+    For a lone click, half of the loss is that of the best guess and most of the rest
+    that of the nearest candidate. For clear prompts the nearest and the mean share.
 
     Parameters
     ----------
@@ -58,8 +65,9 @@ def candidate_losses(
     """
     target = truth[:, None].to(logits.dtype).expand_as(logits)
     each = normalised_focal(logits, target) + dice(logits, target)  # (P, M)
-    share = 0.5 - 0.3 * ambiguous  # (P,)
-    mask = (1 - share) * each.amin(1) + share * each.mean(1)
+    nearest, mean = each.amin(1), each.mean(1)  # (P,)
+    lone = 0.5 * each[:, BEST_GUESS] + 0.4 * nearest + 0.1 * mean
+    mask = ambiguous * lone + (1 - ambiguous) * 0.5 * (nearest + mean)
     with torch.no_grad():
         found, true = logits > 0, truth[:, None]
         both = (found & true).sum((2, 3)).to(logits.dtype)

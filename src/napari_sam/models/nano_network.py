@@ -331,7 +331,8 @@ class IouHead(nn.Module):
         edge = 4 * p * (1 - p)
         inner = _weighted_mean(x, p)  # (P, 3, C)
         border = _weighted_mean(x, edge)  # (P, 3, C)
-        rim = F.max_pool2d(p, 5, 1, 2) - p
+        # Rows, then columns: the same as a square of 5, at under half the time.
+        rim = F.max_pool2d(F.max_pool2d(p, (5, 1), 1, (2, 0)), (1, 5), 1, (0, 2)) - p
         outer = _weighted_mean(x, rim)  # (P, 3, C)
         mean = _weighted_mean(colours, p)  # (P, 3, 8)
         spread = _weighted_mean(colours.square(), p) - mean.square()
@@ -497,7 +498,7 @@ class Decoder(nn.Module):
         logits = logits + keep_box * self._ellipse_at_2(batch, h, w)[:, None]
         low = low + keep_box * box.prior[:, None]  # (P, 3, h, w)
         fine = F.interpolate(self.up2(y4), scale_factor=2, mode="bilinear")
-        fine = self.refine(F.relu(fine + _take(ready.fine2, batch.image_of)))
+        fine = self.refine(fine.add_(_take(ready.fine2, batch.image_of)).relu_())
         logits = logits + self.masks2(fine)
         evidence = torch.stack([box.inside, box.prior.sigmoid() * has_box, bumps[0]], 1)
         iou = self.iou(y4, low, torch.cat([bottom, cond], 1), evidence, colours)

@@ -90,6 +90,11 @@ def sessions(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.fixture
+def main() -> Main:
+    return Main()
+
+
+@pytest.fixture
 def desk_for() -> Iterator[Callable[[Any], Desk]]:
     """Make a desk with the model given."""
     desks: list[Desk] = []

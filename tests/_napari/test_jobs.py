@@ -8,11 +8,8 @@ from napari_sam.errors import Cancelled
 
 
 @pytest.fixture
-def held(request):
+def held(main):
     """A main thread whose worker is held by a first job until `go` is set."""
-    from conftest import Main
-
-    main = Main()
     started, go = threading.Event(), threading.Event()
 
     def hold(_):

@@ -2,12 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from napari_sam.training.losses import (
-    BEST_GUESS,
-    candidate_losses,
-    dice,
-    normalised_focal,
-)
+from napari_sam.models.nano_network import BEST_GUESS
+from napari_sam.training.losses import candidate_losses, dice, normalised_focal
 
 TRUTH = torch.zeros(2, 16, 16, dtype=torch.bool)
 TRUTH[0, 4:12, 4:12] = True

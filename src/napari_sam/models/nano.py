@@ -21,6 +21,7 @@ from napari_sam.errors import CheckpointError, ModelError, PromptError
 from napari_sam.models.base import ModelSpec
 from napari_sam.models.nano_network import (
     ALIGN,
+    BEST_GUESS,
     FEATURES,
     Features,
     NanoNetwork,
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 
 INPUT_SIDE = 512
 MASK_SIDE = INPUT_SIDE // 4
+_LONE_CLICK_BONUS = 0.03
+"""Added to the best guess's predicted IoU for a lone click, where ranking is unsure.
+
+Chosen on training images, five-fold over whole data sets: IoU of the first-ranked mask
+0.35 -> 0.38 on data sets that the ranking had not seen, 0.41 -> 0.43 on those it had.
+"""
 _PROMPTS_AT_ONCE = 4
 """More of them fall out of a CPU's cache."""
 
@@ -62,6 +69,7 @@ class Nano:
     ) -> None:
         self.network = network.to(device).eval().requires_grad_(False)
         self._device = device
+        self.lone_click_bonus = _LONE_CLICK_BONUS
         self._prepared: tuple[Embedding, Prepared] | None = None
         self._spec = ModelSpec(
             name=name,
@@ -151,6 +159,8 @@ class Nano:
                 logits = full[:, :, :h, :w].cpu().numpy()  # (P, 3, h, w)
                 low = decoded.low_res.clamp(-30, 30).cpu().numpy()
                 for j, iou in enumerate(decoded.iou.cpu().numpy()):
+                    if _is_lone_click(some[j]):
+                        iou[BEST_GUESS] += self.lone_click_bonus
                     out.append(_candidates(logits[j], low[j], iou))
         return out
 
@@ -206,6 +216,12 @@ class Nano:
         return PromptBatch(
             **{k: torch.from_numpy(v).to(self._device) for k, v in arrays.items()}
         )
+
+
+def _is_lone_click(prompts: WindowPrompts) -> bool:
+    return (
+        len(prompts.points) == 1 and prompts.box is None and prompts.mask_input is None
+    )
 
 
 def _check(prompts: WindowPrompts) -> None:

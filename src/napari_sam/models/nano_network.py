@@ -20,6 +20,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 N_CANDIDATES = 3
+BEST_GUESS = 1
+"""The candidate that learns from every object, as SAM's single mask does.
+
+The others go to whoever is nearest, and end as one for small and one for large objects;
+without one that answers for all, ranking them is guessing a size.
+"""
 ALIGN = 32
 """Windows are padded to a multiple of this, the deepest stride."""
 FEATURES = {"s2": (12, 2), "s4": (52, 4), "s16": (64, 16)}

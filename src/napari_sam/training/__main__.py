@@ -72,9 +72,15 @@ def main() -> None:
     export = verbs.add_parser("export", help="write the averaged weights")
     export.add_argument("--folder", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True)
+    rank = verbs.add_parser("rank", help="fit the ranking of candidates; last step")
+    rank.add_argument("--data", type=Path, required=True)
+    rank.add_argument("--folder", type=Path, required=True)
+    rank.add_argument("--out", type=Path, required=True)
+    rank.add_argument("--images", type=int, default=240)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    {"run": _run, "score": _score, "export": _export}[args.verb](args)
+    verb = {"run": _run, "score": _score, "export": _export, "rank": _rank}[args.verb]
+    verb(args)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -133,6 +139,17 @@ def _score(args: argparse.Namespace) -> None:
     logger.info("\n%s", report.table())
     if args.out:
         args.out.write_text(report.to_json())
+
+
+def _rank(args: argparse.Namespace) -> None:
+    from napari_sam.training.ranking import collect_evidence, fit_ranking
+
+    network = _averaged(args.folder)
+    model = Nano(network)
+    images = split(read_folder(args.data)).train
+    fit_ranking(model, collect_evidence(model, images, n_images=args.images))
+    write_weights(network, args.out)
+    logger.info("wrote %s", args.out)
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -8,12 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BEST_GUESS = 1
-"""The candidate that learns from every object, as SAM's single mask does.
-
-The others go to whoever is nearest, and end as one for small and one for large objects;
-without one that answers for all, ranking them is guessing a size.
-"""
+from napari_sam.models.nano_network import BEST_GUESS
 
 
 class Losses(NamedTuple):

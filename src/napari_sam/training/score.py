@@ -150,7 +150,7 @@ def score_image(
         objects = objects[np.sort(chosen)]
     truths = [source.labels == row[0] for row in objects]
     boxes = [tuple(int(v) for v in row[2:]) for row in objects]
-    asker = _Asker(model, _rgb(source.image, options.variant))
+    asker = ImageAsker(model, source.image, options.variant)
     boxed = asker.ask(
         [WindowPrompts(box=tuple(float(v) for v in b)) for b in boxes]  # type: ignore[arg-type]
     )
@@ -175,7 +175,7 @@ def score_image(
 
 
 def _click(
-    asker: _Asker, truths: Sequence[np.ndarray], n_clicks: int
+    asker: ImageAsker, truths: Sequence[np.ndarray], n_clicks: int
 ) -> list[list[list[float]]]:
     """IoUs [object][click][candidate]."""
     points: list[list[tuple[float, float]]] = [[] for _ in truths]
@@ -243,13 +243,16 @@ def _rgb(image: np.ndarray, variant: str) -> np.ndarray:
     return image
 
 
-class _Asker:
+class ImageAsker:
     """One encoded image; prompts and masks in its own pixels.
 
     An image larger than the frame of a model that does not scale is reduced to fit.
     """
 
-    def __init__(self, model: PromptableModel, image: np.ndarray) -> None:
+    def __init__(
+        self, model: PromptableModel, image: np.ndarray, variant: str = "plain"
+    ) -> None:
+        image = _rgb(image, variant)
         self.model, self.shape = model, image.shape[:2]
         side, longest = model.spec.input_side, max(self.shape)
         self.scale = 1.0
@@ -263,11 +266,13 @@ class _Asker:
         self.embedding = model.encode(np.ascontiguousarray(image)[None])[0]
 
     def ask(self, prompts: Sequence[WindowPrompts]) -> list[list[MaskCandidate]]:
+        """Candidates of each prompt set, best first, in the window's pixels."""
         return self.model.decode_many(
             self.embedding, [self._scaled(p) for p in prompts]
         )
 
     def full(self, candidate: MaskCandidate) -> np.ndarray:
+        """Candidate as a mask of the image's own pixels."""
         mask = candidate.full(self.window)
         if self.window == self.shape:
             return mask
@@ -277,6 +282,7 @@ class _Asker:
         return mask[np.ix_(rows.astype(int), cols.astype(int))]
 
     def ious(self, answer: Sequence[MaskCandidate], truth: np.ndarray) -> list[float]:
+        """IoU of each candidate."""
         return [mask_iou(self.full(c), truth) for c in answer]
 
     def _scaled(self, p: WindowPrompts) -> WindowPrompts:

@@ -104,7 +104,7 @@ class Session:
         self.predictor = Predictor(
             self.volume, self.model, intensity=intensity, stores=self.store
         )
-        self.labels: Any = self._checked_labels(labels)
+        self.labels: Any = laying.labels_for(self.volume.shape, labels)
         """Array-like of the volume's shape, unsigned integers; 0 is background."""
         if path is not None:
             self.save(path)
@@ -581,18 +581,6 @@ class Session:
         if top > np.iinfo(self.labels.dtype).max:
             self.labels = grown(self.labels, top)
             self.grown.emit()
-
-    def _checked_labels(self, labels: Any) -> Any:
-        from napari_sam.io.label_arrays import new_labels
-
-        if labels is None:
-            return new_labels(self.volume.shape)
-        if tuple(labels.shape) != tuple(self.volume.shape) or labels.dtype.kind != "u":
-            raise SessionError(
-                f"labels must be unsigned integers of the volume's shape "
-                f"{self.volume.shape}; got {labels.dtype} of {tuple(labels.shape)}"
-            )
-        return labels
 
     def _head(self) -> dict[str, Any]:
         return saving.head(self.volume, self.model, self.predictor.intensity, self.rule)

@@ -214,7 +214,8 @@ def encode_volume(
     done, total = sum(started), sum(map(len, owned))
     yield done, total
     if client is not None:
-        from napari_sam.engine.distribute import Job, ModelSource, encode_on
+        from napari_sam.engine.distribute import encode_on
+        from napari_sam.engine.job import Job, ModelSource
 
         source = ModelSource.of(model, device)
         mapping = intensity or volume.intensity

@@ -300,11 +300,16 @@ class Predictor:
 
 def _as_stored(embedding: Embedding) -> Embedding:
     """Round features as stores do, so that a mask is the same with and without one."""
-    top = np.finfo(np.float16).max
-    features = {
-        name: np.clip(values, -top, top).astype(np.float16)
-        for name, values in embedding.features.items()
-    }
+    top = float(np.finfo(np.float16).max)
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        if values.dtype == np.float16:
+            return values
+        if values.max() > top or values.min() < -top:
+            values = np.clip(values, -top, top)
+        return values.astype(np.float16)
+
+    features = {name: rounded(v) for name, v in embedding.features.items()}
     return replace(embedding, features=features)
 
 

@@ -346,7 +346,7 @@ class _Memory:
 def _cast(values: np.ndarray, dtype: np.dtype[Any], name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         cast = np.array(values, dtype=dtype, order="C")
-    if np.isfinite(cast).all():
+    if _is_finite(cast):
         return cast
     if not np.isfinite(values).all():
         raise StoreError(
@@ -359,6 +359,13 @@ def _cast(values: np.ndarray, dtype: np.dtype[Any], name: str) -> np.ndarray:
         name, float(np.abs(values).max()), limit,
     )  # fmt: skip
     return np.asarray(np.clip(values, -limit, limit), dtype)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    # numpy has no fast path for float16: an exponent of ones is NaN or infinite.
+    return bool((values.view(np.uint16) & 0x7C00).max(initial=0) < 0x7C00)
 
 
 def _checksum(features: Mapping[str, np.ndarray]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from napari_sam.core.planes import Plane
 from napari_sam.core.tiles import TileGrid
 from napari_sam.engine.encode import encode_volume, open_store
+from napari_sam.engine.predict import Predictor
 from napari_sam.engine.queue import EncodingQueue, Pace, View, encode_queue
 from napari_sam.errors import NapariSamError, StoreError
 from napari_sam.io.volume import open_volume
@@ -261,3 +263,27 @@ def test_remaining_time_follows_the_latest_steps_and_forgets_pauses():
     pace.note(5, 0)
     pace.note(3, 1)
     assert pace.seconds_left(9) is None
+
+
+def test_a_click_waits_for_the_tile_it_needs_rather_than_encode_it_too(volume, desk):
+    store, queue = desk
+    model = ToyModel(64, delay_s=0.2)
+    window = store.grid.tile_by_number(
+        next(
+            iter(
+                EncodingQueue.of(volume, model, store.numbers, queue.view)
+                .take()
+                .numbers
+            )
+        )
+    ).window
+    predictor = Predictor(volume, model, stores=lambda axis: store)
+    steps = encode_queue(volume, model, store, queue)
+    next(steps)
+    thread = threading.Thread(target=next, args=(steps,))
+    thread.start()
+    while not store._claimed:
+        time.sleep(0.001)
+    found = predictor.embedding(queue.view.plane, window)
+    thread.join(10)
+    assert model.n_encoded == 1 and found.features["colors"].any()

@@ -203,9 +203,7 @@ class Predictor:
                 return self._cache[key]
         found = self._stored(plane, window)
         if found is None:
-            pixels = self.intensity.apply(self.volume.read(plane, window))
-            found = _as_stored(self.model.encode(pixels[None])[0])
-            self._keep(plane, window, found)
+            found = self._encode(plane, window)
         with self._lock:
             if key not in self._cache:
                 self._cache[key] = found
@@ -265,6 +263,22 @@ class Predictor:
         return Frame(
             window, spec.input_side, spec.mask_side, spec.enlarges, spec.stretches
         )
+
+    def _encode(self, plane: Plane, window: Window) -> Embedding:
+        store = self._stores(plane.axis)
+        tile = self._tile(plane, window) if store is not None else None
+        if store is None or tile is None:
+            return self._encode_now(plane, window)
+        with store.claim(plane.linear(self.volume.shape), [tile]) as waited:
+            # Background work may just have encoded it.
+            found = self._stored(plane, window) if waited else None
+            return found or self._encode_now(plane, window)
+
+    def _encode_now(self, plane: Plane, window: Window) -> Embedding:
+        pixels = self.intensity.apply(self.volume.read(plane, window))
+        found = _as_stored(self.model.encode(pixels[None])[0])
+        self._keep(plane, window, found)
+        return found
 
     def _stored(self, plane: Plane, window: Window) -> Embedding | None:
         store = self._stores(plane.axis)

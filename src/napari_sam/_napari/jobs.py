@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 CLICK, PREPARE, BACKGROUND = 0, 1, 2
 """Priorities, most urgent first: an answer to a click, opening things, long work."""
-PROGRESS_EVERY_S = 0.05
-"""Progress is posted at most this often, so that quick steps cannot flood the GUI."""
+PROGRESS_EVERY_S = 0.2
+"""Progress is posted at most this often: each time the whole window is drawn anew."""
 
 Lane = Literal["answers", "background"]
 Cancel = Callable[[], bool]

@@ -45,6 +45,27 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodingState:
+    """How far embedding is, ahead of clicks."""
+
+    phase: Literal["idle", "all", "paused"] = "idle"
+    """At work on everything, paused at that, or neither."""
+    done: int = 0
+    total: int = 0
+    """Tiles, unless idle."""
+    seconds_left: float | None = None
+    """At the present pace; None while that is not known."""
+    ahead: bool = True
+    """Whether what the view shows is embedded without being asked for."""
+    remote: bool = False
+    """Whether the image comes from a server, where reading may cost money."""
+    scheduler: str = ""
+    """Address of the dask scheduler whose workers embed; "" for this computer."""
+    workers: str = ""
+    """What is known of those workers."""
+
+
+@dataclass(frozen=True, slots=True)
 class PanelState:
     """Everything the panel shows."""
 
@@ -79,6 +100,7 @@ class PanelState:
     can_export: bool = False
     """Whether there are masks to write."""
     can_embed: bool = False
+    encoding: EncodingState = EncodingState()
     progress: tuple[int, int] | None = None
     """(done, total) of the long work under way; None when there is none."""
     progress_text: str = ""

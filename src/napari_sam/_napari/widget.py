@@ -92,7 +92,12 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         panel.image.axis_chosen.connect(do.use_axis)
         panel.image.window_chosen.connect(do.use_window)
         panel.image.follow_chosen.connect(do.follow_contrast)
-        panel.image.embed_wanted.connect(do.embed)
+        panel.encoding.ahead_chosen.connect(do.encoding.set_ahead)
+        panel.encoding.start_wanted.connect(do.embed)
+        panel.encoding.pause_wanted.connect(do.encoding.pause)
+        panel.encoding.stop_wanted.connect(do.encoding.stop)
+        panel.encoding.scheduler_chosen.connect(do.encoding.use_scheduler)
+        do.encoding.agreement_wanted.connect(self._on_agreement_wanted)
         panel.object.object_chosen.connect(do.select_object)
         panel.object.new_wanted.connect(do.new_object)
         panel.object.delete_wanted.connect(do.delete_object)
@@ -123,6 +128,11 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         answer = QMessageBox.question(self, f"Download {name}?", notice)
         if answer == QMessageBox.StandardButton.Yes:
             self.controller.use_model(name, agreed=True)
+
+    def _on_agreement_wanted(self, bill: str) -> None:
+        answer = QMessageBox.question(self, "Read all of it from the server?", bill)
+        if answer == QMessageBox.StandardButton.Yes:
+            self.controller.embed(agreed=True)
 
     def _export(self, key: str) -> None:
         import napari_sam

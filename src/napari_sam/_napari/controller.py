@@ -12,6 +12,7 @@ from napari_sam._napari.encoding import Encoding
 from napari_sam._napari.jobs import PREPARE, Jobs
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam._napari.prompt_layers import TAG, Tool
+from napari_sam._napari.review import Review
 from napari_sam._napari.state import Board, PanelState
 from napari_sam.errors import NapariSamError
 
@@ -58,6 +59,7 @@ class Controller:
         self.board = Board(state)
         self.annotation: Annotation | None = None
         self.encoding = Encoding(self.board, jobs)
+        self.review = Review(self.board, jobs)
         self._load_model = load_model
         self._names_of_files: dict[str, str] = {}
         """Checkpoint file -> name to remember it under once it is loaded."""
@@ -115,6 +117,7 @@ class Controller:
         self.annotation.show_labels()
         self.arm(self.board.state.tool, self.board.state.polarity)
         self.encoding.use(self.annotation)
+        self.review.use(self.annotation)
         self._on_view()
         self._prepare()
 
@@ -238,6 +241,7 @@ class Controller:
         """Stop all work; what is finished is kept."""
         self.jobs.cancel()
         self.encoding.stop()
+        self.review.stop()
         self.board.update(progress=None)
         if self.annotation is not None:
             self.annotation.take_back_clicks()
@@ -326,6 +330,7 @@ class Controller:
             self._on_model(new)
             annotation.start(made)
             self.encoding.renew()
+            self.review.renew()
             earlier = autosave.kept(annotation.image.name)
             if path is None and any(str(kept) != new.path for kept in earlier):
                 self.board.say(
@@ -456,6 +461,7 @@ class Controller:
         if self.annotation is None:
             return
         self.encoding.use(None)
+        self.review.use(None)
         annotation, self.annotation = self.annotation, None
         annotation.image.events.contrast_limits.disconnect(self._on_contrast)
         annotation.session_wanted.disconnect()

@@ -66,6 +66,31 @@ class EncodingState:
 
 
 @dataclass(frozen=True, slots=True)
+class ReviewRow:
+    """One suggestion in the list."""
+
+    number: int
+    doubt: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewState:
+    """What was suggested, and how far the search and the review are."""
+
+    rows: tuple[ReviewRow, ...] = ()
+    """Suggestions that wait, in the order of the list."""
+    current: int = 0
+    """Number of the one at hand; 0 for none."""
+    rejected: int = 0
+    doubtful_first: bool = True
+    running: bool = False
+    done: int = 0
+    total: int = 0
+    """Steps of the search."""
+
+
+@dataclass(frozen=True, slots=True)
 class PanelState:
     """Everything the panel shows."""
 
@@ -101,6 +126,7 @@ class PanelState:
     """Whether there are masks to write."""
     can_embed: bool = False
     encoding: EncodingState = EncodingState()
+    review: ReviewState = ReviewState()
     progress: tuple[int, int] | None = None
     """(done, total) of the long work under way; None when there is none."""
     progress_text: str = ""

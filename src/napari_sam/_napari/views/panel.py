@@ -13,6 +13,7 @@ from napari_sam._napari.views.model_view import ModelView
 from napari_sam._napari.views.object_view import ObjectView
 from napari_sam._napari.views.output_view import OutputView
 from napari_sam._napari.views.prompt_view import PromptView
+from napari_sam._napari.views.review_view import ReviewView
 from napari_sam._napari.views.status_view import StatusView
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Panel(QWidget):  # type: ignore[misc]
-    """Model, image, object, prompt, embedding, results; below them the status."""
+    """All parts from model to results in a scroll area; below them the status."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -29,11 +30,12 @@ class Panel(QWidget):  # type: ignore[misc]
         self.encoding = EncodingView()
         self.object = ObjectView()
         self.prompt = PromptView()
+        self.review = ReviewView()
         self.output = OutputView()
         self.status = StatusView()
         self._sections = (
-            self.model, self.image, self.object, self.prompt, self.encoding,
-            self.output, self.status,
+            self.model, self.image, self.object, self.prompt, self.review,
+            self.encoding, self.output, self.status,
         )  # fmt: skip
         inner = QWidget()
         column = QVBoxLayout(inner)

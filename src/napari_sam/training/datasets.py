@@ -6,6 +6,7 @@ import copy
 import logging
 import os
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,39 @@ def read_labelled(images: Any, labels: Any = None) -> list[LabelledVolume]:
     else:
         found = [_pair(open_volume(images), labels)]
     return found
+
+
+def those_named(
+    volumes: Sequence[LabelledVolume], patterns: Sequence[str]
+) -> list[LabelledVolume]:
+    """Keep the volumes whose data set or name fits one of the patterns.
+
+    Parameters
+    ----------
+    volumes : sequence of LabelledVolume
+    patterns : sequence of str
+        As on a command line, such as "ct" or "mr/case_1*"; none: all volumes.
+
+    Raises
+    ------
+    VolumeError
+        If a pattern fits nothing.
+    """
+    if not patterns:
+        return list(volumes)
+    for pattern in patterns:
+        if not any(_fits(one, pattern) for one in volumes):
+            names = sorted({one.group or one.name for one in volumes})
+            more = ", ..." if len(names) > 12 else ""
+            raise VolumeError(
+                f"no image or data set is named {pattern!r}; there are "
+                f"{', '.join(names[:12])}{more}"
+            )
+    return [one for one in volumes if any(_fits(one, p) for p in patterns)]
+
+
+def _fits(one: LabelledVolume, pattern: str) -> bool:
+    return fnmatchcase(one.name, pattern) or fnmatchcase(one.group, pattern)
 
 
 def _read_list(images: Sequence[Any], labels: Any) -> list[LabelledVolume]:

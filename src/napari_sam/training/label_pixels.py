@@ -61,11 +61,12 @@ class LabelPixels(LazyArray):
         return first
 
     def _whole(self, block: np.ndarray) -> np.ndarray:
-        out = np.nan_to_num(block, nan=0.0).astype(np.int64)
-        if (out != np.nan_to_num(block, nan=0.0)).any():
+        known = np.nan_to_num(block, nan=0.0)
+        out: np.ndarray = known.astype(np.int64)
+        if (out != known).any():
             raise VolumeError(
                 f"the labels {self.volume.name!r} hold fractions, such as "
-                f"{block[block != out].flat[0]:g}: expected whole numbers, 0 for "
+                f"{known[known != out].flat[0]:g}: expected whole numbers, 0 for "
                 "background. Threshold probabilities first."
             )
         return out

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_sam.io.embeddings import EmbeddingStore
     from napari_sam.training.datasets import LabelledVolume
     from napari_sam.training.examples import Example
-    from napari_sam.training.trainable import Trainable
+    from napari_sam.training.trainable import Trainable, TrainableLora
 
 
 class StoredFeatures:
@@ -120,3 +120,26 @@ class StoredFeatures:
                 cache_bytes=0,
             )
         return self._stores[source]
+
+
+class EncodedFeatures:
+    """Features made anew each time, with gradients, by an encoder in training.
+
+    Parameters
+    ----------
+    trainable : TrainableLora
+    volumes : sequence of LabelledVolume
+    """
+
+    def __init__(
+        self, trainable: TrainableLora, volumes: Sequence[LabelledVolume]
+    ) -> None:
+        self._trainable, self._volumes = trainable, volumes
+
+    def __call__(self, example: Example) -> Mapping[str, Tensor]:
+        """Read and encode a window."""
+        volume = self._volumes[example.source].opened().volume
+        window = example.tile.window
+        return self._trainable.encoded(
+            volume.intensity.apply(volume.read(example.plane, window))
+        )

@@ -23,9 +23,10 @@ from napari_sam.models.registry import (
 from napari_sam.training.datasets import read_labelled
 from napari_sam.training.decoder_loop import DecoderLoop, LoopOptions, Progress
 from napari_sam.training.examples import examples_of, labelled_planes, split_planes
-from napari_sam.training.features import StoredFeatures
-from napari_sam.training.judging import Judge, Scores, compared
+from napari_sam.training.features import EncodedFeatures, StoredFeatures
+from napari_sam.training.judging import Judge, compared, overall
 from napari_sam.training.trainable import (
+    TrainableLora,
     check_family,
     private_copy,
     trainable_of,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from napari_sam.models.base import PromptableModel
     from napari_sam.training.datasets import LabelledVolume
     from napari_sam.training.examples import Shares
+    from napari_sam.training.scores import Evaluation
     from napari_sam.training.trainable import Trainable
 
     Cancel = Callable[[], bool] | Event | None
@@ -59,9 +61,9 @@ class TrainingResult:
     """Whether it is better than before, and has its name now."""
     message: str
     """What happened, in a sentence or two for people."""
-    before: Scores
+    before: Evaluation
     """Scores of the model that training began with, on images held back."""
-    after: Scores
+    after: Evaluation
     """Scores of the trained model, on the same."""
     history: tuple[dict[str, float], ...]
     """One row an epoch: loss, score on the images that training stops by, ..."""
@@ -80,8 +82,8 @@ class TrainingResult:
             "path": str(self.path),
             "kept": self.kept,
             "message": self.message,
-            "before": asdict(self.before),
-            "after": asdict(self.after),
+            "before": self.before.mean,
+            "after": self.after.mean,
             "history": list(self.history),
             "planes": {"train": train, "stop": stop, "held_back": held_back},
         }
@@ -182,8 +184,8 @@ def train(
     shares = split_planes(planes, validation, seed)
     own = load_model(model, device=device) if by_name else private_copy(model, device)
     options = LoopOptions(epochs=epochs, patience=patience, seed=seed)
-    trainable = trainable_of(own, lora=lora, seed=seed)
     weights = weights_hash(own)[:16]
+    trainable = trainable_of(own, with_lora=lora, seed=seed)
     run = _Run(
         trainable, volumes, shares, options, Path(out or default_folder(name)), name,
         weights,
@@ -273,13 +275,17 @@ class _Run:
         work = self.folder / "work"
         train = examples_of(self.shares.train, self.volumes, self.trainable)
         stop = examples_of(self.shares.stop, self.volumes, self.trainable)
-        stored = work / f"embeddings-{self.weights}"
-        features = StoredFeatures(self.trainable, self.volumes, stored)
+        features: StoredFeatures | EncodedFeatures
+        if isinstance(self.trainable, TrainableLora):
+            features = EncodedFeatures(self.trainable, self.volumes)
+        else:
+            stored = work / f"embeddings-{self.weights}"
+            features = StoredFeatures(self.trainable, self.volumes, stored)
         loop = DecoderLoop(
             self.trainable, train, stop, features, work / self.key, self.key,
             self.options,
         )  # fmt: skip
-        if not loop.finished:
+        if isinstance(features, StoredFeatures) and not loop.finished:
             for done, total in features.encode([*train, *stop], self.cancel):
                 self.tell(Progress("embed", done=done / total))
         for progress in loop.run(self.cancel):
@@ -287,16 +293,17 @@ class _Run:
         loop.keep_best()
         return loop
 
-    def _judged(self, model: PromptableModel, stage: str) -> Scores:
+    def _judged(self, model: PromptableModel, stage: str) -> Evaluation:
         judge = Judge(self.volumes, self.shares.held_back, self.options.seed)
         return judge.score(
             model, lambda done: self.tell(Progress(stage, done=done)), self.cancel
         )
 
-    def _is_better(self, before: Scores, after: Scores) -> tuple[bool, str]:
+    def _is_better(self, before: Evaluation, after: Evaluation) -> tuple[bool, str]:
         """Compare with what training began with, and with who has the name."""
-        gain = f"{before.mean:.3f} -> {after.mean:.3f} mean IoU on images held back"
-        if after.mean < before.mean:
+        old, new = overall(before), overall(after)
+        gain = f"{old:.3f} -> {new:.3f} mean IoU on images held back"
+        if new < old:
             return False, f"Training made the model worse ({gain}): nothing was kept."
         noted = remembered.models().get(self.name)
         if noted is not None:
@@ -305,11 +312,11 @@ class _Run:
             except ModelError as error:
                 logger.warning("%s is replaced unseen: %s", self.name, error)
                 return True, f"{self.name}: {gain}."
-            score = self._judged(present, "score present").mean
-            if after.mean < score:
+            score = overall(self._judged(present, "score present"))
+            if new < score:
                 return False, (
                     f"The model that is called {self.name!r} now is better than the "
-                    f"new one ({score:.3f} against {after.mean:.3f} mean IoU on images "
+                    f"new one ({score:.3f} against {new:.3f} mean IoU on images "
                     "held back): it was kept."
                 )
         return True, f"{self.name}: {gain}."

@@ -7,54 +7,40 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.masks import mask_iou
-from napari_sam.core.prompts import Prompts
-from napari_sam.engine.predict import Predictor
-from napari_sam.engine.regions import stopped
-from napari_sam.errors import Cancelled
-from napari_sam.training.score import next_click
+from napari_sam.training.datasets import LabelledVolume
+from napari_sam.training.evaluate import evaluate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from threading import Event
 
+    from napari_sam.core.planes import Plane
     from napari_sam.models.base import PromptableModel
-    from napari_sam.training.datasets import LabelledVolume
     from napari_sam.training.examples import LabelledPlane
+    from napari_sam.training.scores import Evaluation
 
 CLICKS = 3
 MAX_OBJECTS = 60
-"""Objects that are judged, about, over all planes."""
+"""Objects that a model is judged by, about."""
+COMPARED = ("click1", f"click{CLICKS}", "box")
+"""Figures whose mean decides which of two models is better."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Mean IoU of the mask that the model ranks first."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SomePlanes(LabelledVolume):
+    """A labelled volume of which only some planes are looked at."""
 
-    means: Mapping[str, float]
-    """By column, such as "box", "click 1" and "click 3"."""
-    objects: int
+    only: frozenset[Plane] = frozenset()
 
-    @property
-    def mean(self) -> float:
-        """Mean over all columns: what models are compared by."""
-        return float(np.mean(list(self.means.values())))
-
-
-def compared(before: Scores, after: Scores) -> str:
-    """Put scores before and after training side by side, as text."""
-    lines = [f"{'IoU':<10}{'before':>8}{'after':>8}{'change':>9}"]
-    rows = {**before.means, "mean": before.mean}
-    new = {**after.means, "mean": after.mean}
-    lines += [
-        f"{column:<10}{old:8.3f}{new[column]:8.3f}{new[column] - old:+9.3f}"
-        for column, old in rows.items()
-    ]
-    return "\n".join([*lines, f"on {before.objects} objects of images held back"])
+    def objects(self, plane: Plane) -> np.ndarray:
+        """Find the objects on a plane; none on others."""
+        if plane not in self.only:
+            return np.zeros((0, 6), np.int64)
+        return LabelledVolume.objects(self, plane)
 
 
 class Judge:
-    """Scores models on the same objects of the same planes."""
+    """Scores models by the same objects of the same planes."""
 
     def __init__(
         self,
@@ -62,53 +48,64 @@ class Judge:
         planes: Sequence[LabelledPlane],
         seed: int,
     ) -> None:
-        self._volumes, self._planes, self._seed = volumes, planes, seed
+        only: dict[int, set[Plane]] = {}
+        for each in planes:
+            only.setdefault(each.source, set()).add(each.plane)
+        self._volumes = [
+            SomePlanes(v.name, v.volume, v.labels, v.group, frozenset(only[i]))
+            for i, v in enumerate(volumes)
+            if i in only
+        ]
+        self._seed = seed
 
     def score(
         self,
         model: PromptableModel,
         tell: Callable[[float], None],
         cancel: Callable[[], bool] | Event | None = None,
-    ) -> Scores:
-        """Prompt objects as the protocol of `napari-sam evaluate` does."""
-        most = max(2, -(-MAX_OBJECTS // len(self._planes)))
-        rows: list[dict[str, float]] = []
-        for number, each in enumerate(self._planes):
-            tell(number / len(self._planes))
-            labelled = self._volumes[each.source].opened()
-            predictor = Predictor(labelled.volume, model)
-            labels = np.asarray(labelled.labels[each.plane.slicer()])
-            rng = np.random.default_rng([self._seed, number, 6])
-            for row in rng.permutation(each.objects)[:most]:
-                if stopped(cancel):
-                    raise Cancelled("training was stopped; train again to go on")
-                rows.append(dict(_columns(predictor, each, labels == row[0], row)))
-        tell(1.0)
-        columns = rows[0]
-        return Scores(
-            {c: float(np.mean([r[c] for r in rows])) for c in columns}, len(rows)
+    ) -> Evaluation:
+        """Prompt objects as ``napari-sam evaluate`` does; `tell` hears the share done.
+
+        Raises
+        ------
+        Cancelled
+            When asked to stop.
+        """
+        takes = model.spec.prompts
+        kinds = {"point": "points", "box": "box"}
+        return evaluate(
+            model,
+            self._volumes,
+            prompts=[p for p, needed in kinds.items() if needed in takes],
+            clicks=CLICKS,
+            max_objects=max(2, -(-MAX_OBJECTS // len(self._volumes))),
+            seed=self._seed,
+            progress=lambda done, total: tell(done / total),
+            cancel=cancel,
         )
 
 
-def _columns(
-    predictor: Predictor, each: LabelledPlane, truth: np.ndarray, row: np.ndarray
-) -> Iterator[tuple[str, float]]:
-    takes = predictor.model.spec.prompts
-    if "box" in takes:
-        box = Prompts.of(box=[float(v) for v in row[1:]])
-        found = predictor.predict(box, each.plane)
-        yield "box", mask_iou(found.chosen.full(truth.shape), truth)
-    if "points" not in takes:
-        return
-    points: list[tuple[float, float]] = []
-    labels: list[int] = []
-    mask, previous = np.zeros(truth.shape, bool), None
-    for k in range(1, CLICKS + 1):
-        point, label = next_click(truth, mask)
-        points.append(point)
-        labels.append(label)
-        asked = Prompts.of(points=points, point_labels=labels)
-        previous = predictor.predict(asked, each.plane, previous=previous)
-        mask = previous.chosen.full(truth.shape)
-        if k in (1, CLICKS):
-            yield f"click {k}", mask_iou(mask, truth)
+def overall(scores: Evaluation) -> float:
+    """Mean IoU of the mask ranked first, over the kinds of prompt asked."""
+    mean = scores.mean
+    return float(np.mean([mean[c] for c in COMPARED if c in mean]))
+
+
+def compared(before: Evaluation, after: Evaluation) -> str:
+    """Put scores before and after training side by side, as text."""
+    names = {
+        "click1": "1 click",
+        "click1_best": "1 click, best of its masks",
+        f"click{CLICKS}": f"{CLICKS} clicks",
+        "box": "box",
+    }
+    rows = [
+        (title, before.mean[c], after.mean[c])
+        for c, title in names.items()
+        if c in before.mean
+    ]
+    rows.append(("mean of what is ranked first", overall(before), overall(after)))
+    lines = [f"{'mean IoU':<30}{'before':>8}{'after':>8}{'change':>9}"]
+    lines += [f"{t:<30}{b:8.3f}{a:8.3f}{a - b:+9.3f}" for t, b, a in rows]
+    count = f"{before.mean['objects']:.0f} objects of images held back"
+    return "\n".join([*lines, f"on {count}"])

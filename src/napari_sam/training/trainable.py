@@ -28,6 +28,7 @@ from napari_sam.models.nano import Nano, write_weights
 from napari_sam.models.nano_network import ALIGN, FEATURES, Features, PromptBatch
 from napari_sam.models.registry import FAMILIES
 from napari_sam.models.torch_model import TorchModel
+from napari_sam.training import lora
 from napari_sam.training.prompts import PromptMix
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class TrainableSam:
     part_of = 0
 
     def __init__(self, model: TorchModel, network: SamNetwork) -> None:
-        self.model = model
+        self.model: TorchModel = model
         self._network = network
         self._always_three = isinstance(network, TinySamNetwork)
         network.requires_grad_(False)
@@ -226,8 +227,24 @@ class TrainableSam:
         """Write all tensors under their official names."""
         from safetensors.torch import save_file
 
-        state = self._network.state_dict()
+        state = lora.merged_state(self._network)
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, path)
+
+
+class TrainableLora(TrainableSam):
+    """SAM with low-rank additions to its encoder, which then runs in every step."""
+
+    def __init__(self, model: TorchModel, network: SamNetwork, seed: int) -> None:
+        super().__init__(model, network)
+        lora.add_lora(network.image_encoder, seed)
+
+    def encoded(self, pixels: np.ndarray) -> dict[str, Tensor]:
+        """Encode a window (h, w, 3) uint8, keeping gradients -> features (C, g, g)."""
+        resize = resize_of(self.model, (pixels.shape[0], pixels.shape[1]))
+        frame = self.model._frame(pixels, resize)[None].to(self.model.device)
+        with _mixed_precision(self.model.device):
+            found = lora.encode(self._network.image_encoder, frame)
+        return {"image_embedding": found[0].float()}
 
 
 def check_family(name: str, family: str) -> None:
@@ -242,14 +259,14 @@ def check_family(name: str, family: str) -> None:
 
 
 def trainable_of(
-    model: PromptableModel, *, lora: bool = False, seed: int = 0
+    model: PromptableModel, *, with_lora: bool = False, seed: int = 0
 ) -> Trainable:
     """Make a model trainable, in place.
 
     Parameters
     ----------
     model : PromptableModel
-    lora : bool
+    with_lora : bool
         Train additions to the encoder's attention, too.
     seed : int
         Of the additions' first values.
@@ -260,10 +277,20 @@ def trainable_of(
         If models of its kind cannot be trained so.
     """
     if isinstance(model, Nano):
+        if with_lora:
+            raise ModelError(
+                f"{model.spec.name} has no attention in its encoder that lora=True "
+                "could add to: train it without, or choose a SAM or MobileSAM"
+            )
         return TrainableNano(model)
     network = getattr(model, "network", None)
-    plain = isinstance(network, SamNetwork) and not isinstance(network, HqNetwork)
-    if isinstance(model, TorchModel) and plain:
+    if (
+        isinstance(model, TorchModel)
+        and isinstance(network, SamNetwork)
+        and not isinstance(network, HqNetwork)
+    ):
+        if with_lora:
+            return TrainableLora(model, network, seed)
         return TrainableSam(model, network)
     raise _not_trainable(model.spec.name)
 
@@ -310,7 +337,7 @@ def _sam_prompts(
     points = labels = boxes = masks = None
     if n:
         # Points keep their order; padding goes last.
-        order = (prompts.labels[rows] < 0).long().argsort(1, stable=True)[:, :n]
+        order = (prompts.labels[rows] < 0).long().argsort(dim=1, stable=True)[:, :n]
         at = order[..., None].expand(-1, -1, 2)
         points = prompts.points[rows].gather(1, at).flip(2)  # (p, n, 2), (x, y)
         labels = prompts.labels[rows].gather(1, order)

@@ -1,0 +1,57 @@
+"""SAMs small enough to train in a test, with weights drawn at random."""
+
+from __future__ import annotations
+
+from napari_sam.models import mobile_sam, sam
+from napari_sam.models.base import ModelSpec
+from napari_sam.models.decoder import DecoderConfig, SamNetwork
+from napari_sam.models.torch_model import TorchModel
+
+SIDE = 64
+
+
+def small_sam(seed: int = 0, *, prompts: frozenset[str] | None = None) -> TorchModel:
+    """SAM with a plain vision transformer of three blocks, one of them global."""
+    import torch
+
+    config = sam.ViTConfig(
+        side=SIDE, dim=32, heads=2, window=3, windowed=(True, False, True),
+        mlp_dim=64, out_dim=32,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = SamNetwork(sam.ImageEncoder(config), _decoder())
+        for block in network.image_encoder.blocks:  # zero in a fresh network
+            torch.nn.init.normal_(block.attn.rel_pos_h, std=0.1)
+            torch.nn.init.normal_(block.attn.rel_pos_w, std=0.1)
+    return _model(network, "small_sam", prompts)
+
+
+def small_mobile_sam(seed: int = 0) -> TorchModel:
+    """MobileSAM whose stages have one block each."""
+    import torch
+
+    config = mobile_sam.TinyViTConfig(
+        dims=(8, 16, 16, 24), depths=(1, 1, 2, 1), heads=(0, 2, 2, 3),
+        windows=(0, 3, 3, 3), out_dim=32,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = SamNetwork(mobile_sam.TinyViT(config), _decoder())
+    return _model(network, "small_mobile_sam", None)
+
+
+def _decoder() -> DecoderConfig:
+    return DecoderConfig(
+        side=SIDE, grid=SIDE // 16, dim=32, inner=16, mlp_dim=64, mask_channels=8
+    )
+
+
+def _model(
+    network: SamNetwork, name: str, prompts: frozenset[str] | None
+) -> TorchModel:
+    network.eval().requires_grad_(False)
+    spec = ModelSpec(name, 0, {}, 0, "")
+    if prompts is not None:
+        spec = ModelSpec(name, 0, {}, 0, "", prompts=prompts)
+    return TorchModel.of(network, spec, "", "cpu")

@@ -63,8 +63,8 @@ class TrainOptions:
     Small crops are cheap and teach edges; without large ones the candidates are ranked
     as if objects always filled the window.
     """
-    rounds: tuple[float, ...] = (0.6, 0.28, 0.12)
-    """Shares of steps with one, two, three rounds of prompts."""
+    rounds: tuple[float, ...] = (0.5, 0.25, 0.15, 0.1)
+    """Shares of steps with one, two, three, four rounds of prompts."""
     only_ranking: bool = False
     """Train nothing but the head that ranks the candidates; costs no backward pass."""
     iou_weight: float = 2.0
@@ -126,7 +126,7 @@ class Trainer:
         self.average = NanoNetwork().to(options.device)
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.AdamW(
-            self._groups(), lr=options.learning_rate, betas=(0.9, 0.98)
+            self._groups(), lr=options.learning_rate, betas=(0.9, 0.98), fused=True
         )
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
@@ -301,7 +301,9 @@ class Trainer:
         if learns:
             torch.autograd.backward(list(features), [f.grad for f in leaves])
         self._average_gradients()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.network.parameters(), 1.0, foreach=True
+        )
         self.optimiser.step()
         self._average()
         return row | {"grad_norm": float(norm), "side": float(batch.images.shape[-1])}
@@ -332,12 +334,9 @@ class Trainer:
 
     def _average(self) -> None:
         keep = min(self.options.ema, (1 + self.step) / (10 + self.step))
+        mine, new = list(self.average.parameters()), list(self.network.parameters())
         with torch.no_grad():
-            pairs = zip(
-                self.average.parameters(), self.network.parameters(), strict=True
-            )
-            for mine, new in pairs:
-                mine.lerp_(new, 1 - keep)
+            torch._foreach_lerp_(mine, new, 1 - keep)
 
     def _log(self, row: dict[str, float]) -> None:
         path = self.folder / "log.csv"
@@ -359,7 +358,7 @@ LOG_COLUMNS = (
     "grad_norm",
     *(
         f"{what}_{i}"
-        for i in range(3)
+        for i in range(4)
         for what in (
             "loss",
             "iou_error",

@@ -94,7 +94,7 @@ def _run(args: argparse.Namespace) -> None:
     if "WORLD_SIZE" in os.environ:  # torchrun
         torch.distributed.init_process_group("gloo")
     images = split(read_folder(args.data)).train
-    images += procedural_images(args.procedural)
+    images += procedural_images(args.procedural, real=images)
     logger.info("%d training images in memory", len(images))
     options = TrainOptions(
         steps=args.steps,

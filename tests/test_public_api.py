@@ -17,6 +17,7 @@ PUBLIC = {
     "Session",
     "Volume",
     "encode_volume",
+    "evaluate",
     "list_models",
     "load_model",
     "open_volume",

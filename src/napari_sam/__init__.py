@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_sam.io.volume import Volume, open_volume
     from napari_sam.models.registry import list_models, load_model
     from napari_sam.session import Session
+    from napari_sam.training.evaluate import evaluate
 
     __version__: str
 
@@ -44,6 +45,7 @@ _HOMES = {
     "Session": "session",
     "Volume": "io.volume",
     "encode_volume": "engine.encode",
+    "evaluate": "training.evaluate",
     "list_models": "models.registry",
     "load_model": "models.registry",
     "open_volume": "io.volume",
@@ -64,6 +66,7 @@ __all__ = [
     "Session",
     "Volume",
     "encode_volume",
+    "evaluate",
     "list_models",
     "load_model",
     "open_volume",

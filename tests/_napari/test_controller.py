@@ -390,39 +390,6 @@ def test_undo_takes_back_a_click_that_is_still_being_answered(desk, cells):
     np.testing.assert_array_equal(desk.annotation.layers.points.data, [cells.center(1)])
 
 
-def test_embedding_shows_progress_and_a_click_jumps_the_queue(desk, stack):
-    desk.open(stack.image)
-    desk.model.delay_s = 0.02
-    seen = []
-    desk.controller.board.changed.connect(lambda s: seen.append(s.progress))
-    desk.controller.embed()
-    desk.main.pump(lambda: desk.state.progress and desk.state.progress[0] >= 2)
-    desk.annotation.layers.points.add(stack.center(1))
-    desk.main.pump(lambda: desk.labels.any())
-    done, total = desk.state.progress
-    assert done < total
-    desk.main.settle()
-    assert (
-        desk.state.progress is None and "All planes are embedded" in desk.state.status
-    )
-    n = desk.model.n_encoded
-    desk.viewer.dims.set_current_step(0, 1)
-    desk.click(1, *stack.center(1)[1:])
-    assert desk.model.n_encoded == n
-
-
-def test_cancel_stops_embedding_and_keeps_what_is_done(desk, stack):
-    desk.open(stack.image + 1)
-    desk.model.delay_s = 0.05
-    desk.controller.embed()
-    desk.main.pump(lambda: desk.state.progress and desk.state.progress[0] >= 1)
-    desk.controller.cancel()
-    assert desk.state.progress is None and "Stopped" in desk.state.status
-    desk.main.settle()
-    done, total = desk.session.store(0).count()
-    assert 0 < done < total
-
-
 def test_another_model_goes_on_with_masks_prompts_and_history(desk, cells):
     desk.open(cells.image)
     desk.click(*cells.center(1))

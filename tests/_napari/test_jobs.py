@@ -63,25 +63,62 @@ def test_an_answer_that_comes_after_its_replacement_is_dropped(held):
     assert answers == ["new"]
 
 
-def test_a_click_runs_between_the_steps_of_background_work(held):
+def test_background_work_waits_between_its_steps_for_clicks(held):
     main, go = held
     order = []
-    clicked = threading.Event()
+    clicked, answer = threading.Event(), threading.Event()
+
+    def click(_):
+        clicked.set()
+        answer.wait(10)
+        order.append("click")
 
     def steps():
         for n in range(4):
             if n == 1:
-                main.jobs.submit("click", lambda _: order.append("click"), lambda _: 0)
-                clicked.set()
+                main.jobs.submit("click", click, lambda _: 0)
+                assert clicked.wait(10)  # answered while this step still runs
+                threading.Timer(0.1, answer.set).start()
             order.append(n)
             yield n, 4
 
     main.jobs.submit("long", lambda _: steps(), lambda _: None, priority=BACKGROUND)
     go.set()
     main.settle()
-    assert clicked.is_set()
     assert order == [0, 1, "click", 2, 3]
     assert CLICK < BACKGROUND
+
+
+def test_a_click_is_answered_while_a_long_step_of_background_work_runs(held):
+    main, go = held
+    go.set()
+    main.settle()
+    started, finish, answers = threading.Event(), threading.Event(), []
+
+    def long(_):
+        started.set()
+        assert finish.wait(10)
+
+    main.jobs.submit("long", long, answers.append, priority=BACKGROUND)
+    assert started.wait(10)
+    main.jobs.submit("click", lambda _: "mask", answers.append)
+    main.pump(lambda: answers)
+    assert answers == ["mask"]
+    finish.set()
+    main.settle()
+    assert answers == ["mask", None]
+
+
+def test_background_work_that_was_cancelled_while_clicks_go_first_never_starts(held):
+    main, go = held
+    ran = []
+    main.jobs.submit("long", ran.append, ran.append, priority=BACKGROUND)
+    time.sleep(0.05)
+    main.jobs.cancel("long")
+    go.set()
+    main.settle()
+    main.pump(lambda: main.jobs.idle)
+    assert ran == []
 
 
 def test_cancelled_background_work_stops_at_its_next_step_and_closes(held):

@@ -180,7 +180,7 @@ def test_closing_the_window_while_a_volume_is_embedded_ends_the_thread(
     bench.settle()
     toy.delay_s = 0.05
     bench.controller.embed()
-    qtbot.waitUntil(lambda: (bench.state.progress or (0, 0))[0] > 0, timeout=10_000)
+    qtbot.waitUntil(lambda: bench.state.encoding.done > 0, timeout=10_000)
     jobs = bench.widget.jobs
     viewer.close()
     qtbot.waitUntil(lambda: not jobs.alive, timeout=5_000)

@@ -12,13 +12,9 @@ import numpy as np
 import pytest
 
 from napari_sam.core.planes import Plane
-from napari_sam.engine.distribute import (
-    Job,
-    ModelSource,
-    connect,
-    encode_task,
-)
+from napari_sam.engine.distribute import connect
 from napari_sam.engine.encode import encode_volume, open_store
+from napari_sam.engine.job import Job, ModelSource, encode_task
 from napari_sam.engine.regions import Region
 from napari_sam.errors import ModelError, NapariSamError, StoreError, VolumeError
 from napari_sam.io.volume import open_volume
@@ -93,6 +89,30 @@ def test_killed_worker_loses_nothing_and_stops_nothing(
     assert steps[-1] == (len(expected), len(expected))
     assert features(open_store(volume, model, tmp_path / "emb")) == expected
     assert victim not in _process_ids(client)
+
+
+def _faults_of_ten_arrays():
+    import resource
+
+    def faults():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    np.ones(2**18)  # what is kept from now on
+    before = faults()
+    for _ in range(10):
+        np.ones(2**18)
+    return faults() - before
+
+
+@pytest.mark.skipif(
+    "CS_GNU_LIBC_VERSION" not in getattr(os, "confstr_names", ()),
+    reason="another allocator",
+)
+def test_workers_keep_memory_from_one_tile_to_the_next(client, volume, tmp_path):
+    client.wait_for_workers(2, timeout=20)
+    list(encode_volume(volume, ToyModel(64), tmp_path / "emb", client=client))
+    pages = 2**18 * 8 // 4096
+    assert min(client.run(_faults_of_ten_arrays).values()) < 2 * pages
 
 
 def test_cancel_ends_within_a_second_and_the_workers_stop(client, volume, tmp_path):

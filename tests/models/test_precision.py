@@ -14,7 +14,7 @@ from test_sam_parity import ours
 
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
-from napari_sam.engine.distribute import ModelSource
+from napari_sam.engine.job import ModelSource
 from napari_sam.errors import ModelError
 from napari_sam.models.registry import load_model
 from napari_sam.models.torch_model import TorchModel

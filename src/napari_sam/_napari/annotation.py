@@ -13,7 +13,12 @@ from napari_sam._napari import autosave, shortcuts
 from napari_sam._napari.jobs import PREPARE
 from napari_sam._napari.label_pyramid import is_huge
 from napari_sam._napari.label_writer import LabelWriter
-from napari_sam._napari.plane_view import shown_axis, shown_plane
+from napari_sam._napari.plane_view import (
+    screen_level,
+    shown_axis,
+    shown_plane,
+    shown_view,
+)
 from napari_sam._napari.prompt_layers import PromptLayers
 from napari_sam._napari.state import Thumbnail
 from napari_sam._napari.thumbnails import draw_thumbnails
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import LabelPatch, MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
+    from napari_sam.engine.queue import View
     from napari_sam.io.volume import Volume
     from napari_sam.session import Result, Session
 
@@ -97,6 +103,19 @@ class Annotation:
             return shown_plane(self.viewer.dims, self.image, self.volume.shape)
         except NapariSamError:
             return None
+
+    @property
+    def level(self) -> int:
+        """Pyramid level at which one pixel is about one pixel of the screen."""
+        return screen_level(self.viewer, self.image, self.volume.ndim)
+
+    @property
+    def view(self) -> View | None:
+        """Which part of its plane the canvas shows, or None when it shows none."""
+        plane = self.plane
+        if plane is None:
+            return None
+        return shown_view(self.viewer, self.image, plane, self.volume.ndim)
 
     @property
     def labels(self) -> Any:
@@ -238,7 +257,7 @@ class Annotation:
         }
         for plane, new in said.items():
             old = before.get(plane)
-            level = self._level() if old is None else old.level
+            level = self.level if old is None else old.level
             new = replace(new, level=level)
             if old is None or new.to_json() != old.to_json():
                 self._ask(plane, new)
@@ -367,14 +386,6 @@ class Annotation:
 
     def _on_axis(self, plane: Plane) -> bool:
         return not plane.index or plane.axis == self.board.state.axis
-
-    def _level(self) -> int:
-        """Pyramid level at which one pixel is about one pixel of the screen."""
-        scene = getattr(self.viewer, "scene", self.viewer)
-        y, x = (self.volume.ndim - 2, self.volume.ndim - 1)
-        size = max(abs(float(self.image.scale[a])) for a in (y, x))
-        on_screen = float(scene.camera.zoom) * size
-        return max(0, int(np.floor(np.log2(1 / on_screen)))) if on_screen > 0 else 0
 
     # -- candidates, layers, session -------------------------------------------------
 

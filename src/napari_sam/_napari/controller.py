@@ -8,9 +8,11 @@ from psygnal import Signal
 
 from napari_sam._napari import autosave, opening
 from napari_sam._napari.annotation import HINT, Annotation
-from napari_sam._napari.jobs import BACKGROUND, PREPARE, Jobs
+from napari_sam._napari.encoding import Encoding
+from napari_sam._napari.jobs import PREPARE, Jobs
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam._napari.prompt_layers import TAG, Tool
+from napari_sam._napari.review import Review
 from napari_sam._napari.state import Board, PanelState
 from napari_sam.errors import NapariSamError
 
@@ -56,13 +58,18 @@ class Controller:
         state = PanelState(models=opening.model_choices(), status=OPEN_HINT)
         self.board = Board(state)
         self.annotation: Annotation | None = None
+        self.encoding = Encoding(self.board, jobs)
+        self.review = Review(self.board, jobs)
         self._load_model = load_model
         self._names_of_files: dict[str, str] = {}
         """Checkpoint file -> name to remember it under once it is loaded."""
         self.closed = False
         """Whether `close` was called."""
+        self._camera_moved = False
         layers, dims = viewer.layers.events, viewer.dims.events
+        camera = getattr(viewer, "scene", viewer).camera.events
         self._connections = [
+            *((event, self._on_camera) for event in (camera.center, camera.zoom)),
             *((event, self._on_layers) for event in (layers.inserted, layers.removed)),
             *((event, self._on_view) for event in (dims.order, dims.ndisplay)),
             (dims.point, self._on_view),
@@ -109,6 +116,8 @@ class Controller:
         )
         self.annotation.show_labels()
         self.arm(self.board.state.tool, self.board.state.polarity)
+        self.encoding.use(self.annotation)
+        self.review.use(self.annotation)
         self._on_view()
         self._prepare()
 
@@ -221,28 +230,18 @@ class Controller:
 
     # -- long work and files ---------------------------------------------------------
 
-    def embed(self) -> None:
-        """Encode every plane along the shown axis, those near the shown one first."""
-        session = self.session
-        plane = None if self.annotation is None else self.annotation.plane
-        if session is None or plane is None:
-            return
-        self.board.update(progress=(0, 0), progress_text="Tiles")
-        self.board.say(
-            "Embedding all planes. You can go on clicking meanwhile.", "busy"
-        )
-        self.jobs.submit(
-            "embed",
-            lambda cancelled: opening.embed_all(session, plane, cancelled),
-            self._on_embedded,
-            self._on_work_failed,
-            progress=lambda step: self.board.update(progress=step),
-            priority=BACKGROUND,
-        )
+    def embed(self, *, agreed: bool = False) -> None:
+        """Encode every plane along the shown axis, what is looked at first.
+
+        Images on a server are only read whole once the user agreed.
+        """
+        self.encoding.start(agreed=agreed)
 
     def cancel(self) -> None:
         """Stop all work; what is finished is kept."""
         self.jobs.cancel()
+        self.encoding.stop()
+        self.review.stop()
         self.board.update(progress=None)
         if self.annotation is not None:
             self.annotation.take_back_clicks()
@@ -316,6 +315,7 @@ class Controller:
             assert session is not None
             session.use(model=model)
             self._on_model(session)
+            self.encoding.renew()
             annotation.show_object()
 
         if session is not None:
@@ -329,6 +329,8 @@ class Controller:
             new = made.session
             self._on_model(new)
             annotation.start(made)
+            self.encoding.renew()
+            self.review.renew()
             earlier = autosave.kept(annotation.image.name)
             if path is None and any(str(kept) != new.path for kept in earlier):
                 self.board.say(
@@ -390,10 +392,6 @@ class Controller:
             self.board.update(model=name, models=opening.model_choices())
         self.board.say(f"{name or spec.name} is ready. {HINT}")
 
-    def _on_embedded(self, _: Any) -> None:
-        self.board.update(progress=None)
-        self.board.say(f"All planes are embedded: clicks are answered at once. {HINT}")
-
     def _on_work_failed(self, error: Exception) -> None:
         self.board.update(progress=None)
         self.board.fail(error)
@@ -413,6 +411,7 @@ class Controller:
             self.board.fail(error)
             return
         self.board.update(window=(low, high))
+        self.encoding.renew()
         self.board.say(
             f"The model now sees {low:g} as black and {high:g} as white, from the next "
             "prompt on. Masks made so far stay."
@@ -445,10 +444,24 @@ class Controller:
         annotation = self.annotation
         if annotation is not None and annotation.image in self.viewer.layers:
             annotation.on_view()
+            self._on_camera()
+
+    def _on_camera(self) -> None:
+        # What is drawn is known once the canvas has been drawn.
+        if not self._camera_moved:
+            self._camera_moved = True
+            self.jobs.post(self._look)
+
+    def _look(self) -> None:
+        self._camera_moved = False
+        if not self.closed:
+            self.encoding.look()
 
     def _let_go(self) -> None:
         if self.annotation is None:
             return
+        self.encoding.use(None)
+        self.review.use(None)
         annotation, self.annotation = self.annotation, None
         annotation.image.events.contrast_limits.disconnect(self._on_contrast)
         annotation.session_wanted.disconnect()

@@ -1,4 +1,4 @@
-"""One worker thread and its queue: the newest click first, stale work dropped."""
+"""Two worker threads: one answers, the newest click first; one does what takes long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from napari_sam.errors import Cancelled
 
@@ -15,9 +15,10 @@ logger = logging.getLogger(__name__)
 
 CLICK, PREPARE, BACKGROUND = 0, 1, 2
 """Priorities, most urgent first: an answer to a click, opening things, long work."""
-PROGRESS_EVERY_S = 0.05
-"""Progress is posted at most this often, so that quick steps cannot flood the GUI."""
+PROGRESS_EVERY_S = 0.2
+"""Progress is posted at most this often: each time the whole window is drawn anew."""
 
+Lane = Literal["answers", "background"]
 Cancel = Callable[[], bool]
 """What work asks between steps; True means: stop."""
 Work = Callable[[Cancel], Any]
@@ -42,6 +43,11 @@ class Job:
     _posted: float = field(default=0.0, init=False)
 
     @property
+    def lane(self) -> Lane:
+        """Which thread runs it."""
+        return "background" if self.priority >= BACKGROUND else "answers"
+
+    @property
     def cancelled(self) -> bool:
         """Whether nobody waits for this job any more."""
         return self._cancelled.is_set()
@@ -52,11 +58,14 @@ class Job:
 
 
 class Jobs:
-    """Runs jobs one at a time in a thread of its own.
+    """Runs jobs in two threads: `BACKGROUND` work in one, everything else in the other.
 
-    The most urgent priority runs first and, within it, the newest job. An iterator
-    gives way between its steps to anything as urgent. Callbacks are handed to
-    `post`, which calls them on the main thread.
+    In each, the most urgent priority runs first and, within it, the newest job. An
+    iterator gives way between its steps to anything as urgent in its thread, and
+    background work waits between its steps while the other thread has anything to do:
+    a click never waits for a step of background work that takes long, and shares the
+    processor with one such step at most. Callbacks are handed to `post`, which calls
+    them on the main thread.
 
     Parameters
     ----------
@@ -79,10 +88,10 @@ class Jobs:
         """Runs a callable on the main thread, later."""
         self._waiting: list[Job] = []
         self._unheard: set[Job] = set()
-        self._running: Job | None = None
+        self._running: dict[Lane, Job] = {}
         self._closed = False
         self._wake = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: dict[Lane, threading.Thread] = {}
 
     def submit(
         self,
@@ -101,7 +110,7 @@ class Jobs:
         ----------
         key : hashable
         work : callable
-            Takes `cancelled` (a callable) and runs in the worker thread.
+            Takes `cancelled` (a callable) and runs in a worker thread.
         done, failed : callable
             Called on the main thread with the result, or with the error. Neither is
             called for a job that was cancelled by then.
@@ -109,6 +118,7 @@ class Jobs:
             Called on the main thread with values that the work yields: with `every`
             one of them, else with the latest every `PROGRESS_EVERY_S`.
         priority : int
+            `CLICK`, `PREPARE` or `BACKGROUND`.
         """
         job = Job(key, priority, work, done, failed or _log_error, progress, every)
         with self._wake:
@@ -117,18 +127,23 @@ class Jobs:
                 return job
             self._cancel_where(lambda old: old.key == key)
             self._waiting.append(job)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="napari-sam", daemon=True
+            if job.lane not in self._threads:
+                thread = threading.Thread(
+                    target=self._run,
+                    args=(job.lane,),
+                    name=f"napari-sam {job.lane}",
+                    daemon=True,
                 )
-                self._thread.start()
-            self._wake.notify()
+                self._threads[job.lane] = thread
+                thread.start()
+            self._wake.notify_all()
         return job
 
     def cancel(self, *keys: Hashable) -> None:
         """Cancel the jobs with these keys, or all of them."""
         with self._wake:
             self._cancel_where(lambda job: not keys or job.key in keys)
+            self._wake.notify_all()
 
     @property
     def keys(self) -> set[Hashable]:
@@ -138,28 +153,29 @@ class Jobs:
 
     @property
     def idle(self) -> bool:
-        """Whether the worker does nothing, not even finish a step nobody waits for."""
+        """Whether no thread does anything, not even a step that nobody waits for."""
         with self._wake:
-            return self._running is None and not self._waiting
+            return not self._running and not self._waiting
 
     def close(self, timeout_s: float = 0.0) -> None:
-        """Cancel everything and let the thread end; wait for it up to `timeout_s`.
+        """Cancel everything and let the threads end; wait up to `timeout_s` for each.
 
-        A step that is under way cannot be broken off: the thread ends after it and
+        A step that is under way cannot be broken off: its thread ends after it and
         its result is dropped.
         """
         with self._wake:
             self._closed = True
             self._cancel_where(lambda job: True)
-            self._wake.notify()
-            thread = self._thread
-        if thread is not None and timeout_s > 0:
-            thread.join(timeout_s)
+            self._wake.notify_all()
+            threads = list(self._threads.values())
+        for thread in threads:
+            if timeout_s > 0:
+                thread.join(timeout_s)
 
     @property
     def alive(self) -> bool:
-        """Whether the thread is still there."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether a thread is still there."""
+        return any(thread.is_alive() for thread in self._threads.values())
 
     def _cancel_where(self, matches: Callable[[Job], bool]) -> None:
         for job in self._open():
@@ -169,31 +185,38 @@ class Jobs:
 
     def _open(self) -> list[Job]:
         """Jobs that wait, run, or whose answer waits for the main thread."""
-        running = [] if self._running is None else [self._running]
-        return [*self._waiting, *running, *self._unheard]
+        return [*self._waiting, *self._running.values(), *self._unheard]
 
-    def _run(self) -> None:
-        while (job := self._take()) is not None:
+    def _run(self, lane: Lane) -> None:
+        while (job := self._take(lane)) is not None:
             finished = self._step(job)
             with self._wake:
-                self._running = None
+                del self._running[lane]
                 if not finished and not job.cancelled:
                     self._waiting.insert(0, job)
+                self._wake.notify_all()
 
-    def _take(self) -> Job | None:
+    def _take(self, lane: Lane) -> Job | None:
         with self._wake:
-            while not self._waiting and not self._closed:
+            while not self._closed:
+                mine = [job for job in self._waiting if job.lane == lane]
+                if mine and not (lane == "background" and self._answering):
+                    urgent = min(job.priority for job in mine)
+                    job = next(j for j in reversed(mine) if j.priority == urgent)
+                    self._waiting.remove(job)
+                    self._running[lane] = job
+                    return job
                 self._wake.wait()
-            if self._closed:
-                return None
-            urgent = min(job.priority for job in self._waiting)
-            job = next(j for j in reversed(self._waiting) if j.priority == urgent)
-            self._waiting.remove(job)
-            self._running = job
-            return job
+            return None
+
+    @property
+    def _answering(self) -> bool:
+        """Whether there is anything but background work."""
+        open_ = (*self._waiting, *self._running.values())
+        return any(job.lane == "answers" for job in open_)
 
     def _step(self, job: Job) -> bool:
-        """Run a job, or its iterator until something more urgent waits."""
+        """Run a job, or its iterator until it has to give way."""
         try:
             if job.steps is None:
                 result = job.work(lambda: job.cancelled)
@@ -216,9 +239,11 @@ class Jobs:
         return True
 
     def _gives_way(self, job: Job) -> bool:
-        """Whether something more urgent waits, or as urgent and newer."""
+        """Whether something more urgent is wanted, or something as urgent and newer."""
         with self._wake:
-            return any(other.priority <= job.priority for other in self._waiting)
+            waiting = (o for o in self._waiting if o.lane == job.lane)
+            newer = any(other.priority <= job.priority for other in waiting)
+            return newer or (job.lane == "background" and self._answering)
 
     def _report(self, job: Job, value: Any) -> None:
         now = time.monotonic()

@@ -20,7 +20,6 @@ from napari_sam._napari.state import ModelChoice
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_sam.core.planes import Plane
     from napari_sam.io.volume import Volume
     from napari_sam.models.base import PromptableModel
     from napari_sam.session import Session
@@ -128,27 +127,6 @@ def highest_label(labels: Any, rows: int = 1024) -> int:
         return max((highest_label(labels[i]) for i in range(len(labels))), default=0)
     starts = range(0, len(labels), rows)
     return max((int(np.max(labels[y : y + rows])) for y in starts), default=0)
-
-
-def embed_all(
-    session: Session, here: Plane, cancelled: Callable[[], bool]
-) -> Iterator[tuple[int, int]]:
-    """Encode all planes along an axis, the nearest first; yields (done, total)."""
-    from napari_sam.core.planes import count_planes, plane_at
-    from napari_sam.engine.encode import encode_volume
-
-    shape, axis = session.volume.shape, here.axis
-    start = here.linear(shape)
-    order = sorted(range(count_planes(shape, axis)), key=lambda i: abs(i - start))
-    return encode_volume(
-        session.volume,
-        session.model,
-        session.store(axis),
-        planes=[plane_at(shape, i, axis) for i in order],
-        axis=axis,
-        cancel=cancelled,
-        intensity=session.predictor.intensity,
-    )
 
 
 def short(name: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.core.planes import Plane
+from napari_sam.engine.queue import View
 from napari_sam.errors import VolumeError
 
 if TYPE_CHECKING:
@@ -82,6 +83,37 @@ def order_for_axis(dims: Any, ndim: int, axis: int) -> tuple[int, ...]:
     last = list(range(offset, dims.ndim))
     hidden = last.pop(axis)
     return (*range(offset), hidden, *last)
+
+
+def shown_view(viewer: Any, layer: Any, plane: Plane, ndim: int) -> View | None:
+    """Return which part of a plane the canvas shows; None where nothing is drawn.
+
+    Parameters
+    ----------
+    viewer : napari.components.ViewerModel
+    layer : napari.layers.Image
+        Its ``corner_pixels`` are as of the last time the canvas was drawn.
+    plane : Plane
+        The one shown.
+    ndim : int
+        Spatial axes of the image.
+    """
+    axes = plane.shown_axes()
+    corners = np.asarray(layer.corner_pixels, float)[:, list(axes)]
+    if layer.multiscale:
+        corners = corners * layer.downsample_factors[layer.data_level][list(axes)]
+    if (corners[1] <= corners[0]).any():
+        return None
+    (y0, x0), (y1, x1) = corners.tolist()
+    return View(plane, (y0, x0, y1 + 1, x1 + 1), screen_level(viewer, layer, ndim))
+
+
+def screen_level(viewer: Any, layer: Any, ndim: int) -> int:
+    """Pyramid level at which one pixel is about one pixel of the screen."""
+    scene = getattr(viewer, "scene", viewer)
+    size = max(abs(float(layer.scale[a])) for a in (ndim - 2, ndim - 1))
+    on_screen = float(scene.camera.zoom) * size
+    return max(0, int(np.floor(np.log2(1 / on_screen)))) if on_screen > 0 else 0
 
 
 def _layer_axes(dims: Any, ndim: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ ON_ALL = {
     "C": "next_candidate",
     "Control-Z": "undo",
     "Control-Shift-Z": "redo",
+    ".": "review.next",
+    ",": "review.previous",
+    "Y": "review.accept",
+    "R": "review.reject",
 }
 """Keys on our prompt layers and our Labels layer, and the controller's methods."""
 ON_PROMPTS = {"T": "toggle_polarity", "P": "arm_point", "B": "arm_box"}
@@ -21,7 +26,7 @@ ON_PROMPTS = {"T": "toggle_polarity", "P": "arm_point", "B": "arm_box"}
 def bind(layer: Any, actions: Any, *, prompts: bool) -> None:
     """Bind the keys of one of our layers to methods of `actions`."""
     for key, name in _keys(prompts=prompts).items():
-        layer.bind_key(key, _call(getattr(actions, name)), overwrite=True)
+        layer.bind_key(key, _call(attrgetter(name)(actions)), overwrite=True)
 
 
 def unbind(layer: Any, *, prompts: bool) -> None:

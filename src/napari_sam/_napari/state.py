@@ -45,6 +45,52 @@ class Thumbnail:
 
 
 @dataclass(frozen=True, slots=True)
+class EncodingState:
+    """How far embedding is, ahead of clicks."""
+
+    phase: Literal["idle", "all", "paused"] = "idle"
+    """At work on everything, paused at that, or neither."""
+    done: int = 0
+    total: int = 0
+    """Tiles, unless idle."""
+    seconds_left: float | None = None
+    """At the present pace; None while that is not known."""
+    ahead: bool = True
+    """Whether what the view shows is embedded without being asked for."""
+    remote: bool = False
+    """Whether the image comes from a server, where reading may cost money."""
+    scheduler: str = ""
+    """Address of the dask scheduler whose workers embed; "" for this computer."""
+    workers: str = ""
+    """What is known of those workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewRow:
+    """One suggestion in the list."""
+
+    number: int
+    doubt: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewState:
+    """What was suggested, and how far the search and the review are."""
+
+    rows: tuple[ReviewRow, ...] = ()
+    """Suggestions that wait, in the order of the list."""
+    current: int = 0
+    """Number of the one at hand; 0 for none."""
+    rejected: int = 0
+    doubtful_first: bool = True
+    running: bool = False
+    done: int = 0
+    total: int = 0
+    """Steps of the search."""
+
+
+@dataclass(frozen=True, slots=True)
 class PanelState:
     """Everything the panel shows."""
 
@@ -79,6 +125,8 @@ class PanelState:
     can_export: bool = False
     """Whether there are masks to write."""
     can_embed: bool = False
+    encoding: EncodingState = EncodingState()
+    review: ReviewState = ReviewState()
     progress: tuple[int, int] | None = None
     """(done, total) of the long work under way; None when there is none."""
     progress_text: str = ""

@@ -92,7 +92,12 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         panel.image.axis_chosen.connect(do.use_axis)
         panel.image.window_chosen.connect(do.use_window)
         panel.image.follow_chosen.connect(do.follow_contrast)
-        panel.image.embed_wanted.connect(do.embed)
+        panel.encoding.ahead_chosen.connect(do.encoding.set_ahead)
+        panel.encoding.start_wanted.connect(do.embed)
+        panel.encoding.pause_wanted.connect(do.encoding.pause)
+        panel.encoding.stop_wanted.connect(do.encoding.stop)
+        panel.encoding.scheduler_chosen.connect(do.encoding.use_scheduler)
+        do.encoding.agreement_wanted.connect(self._on_agreement_wanted)
         panel.object.object_chosen.connect(do.select_object)
         panel.object.new_wanted.connect(do.new_object)
         panel.object.delete_wanted.connect(do.delete_object)
@@ -101,6 +106,18 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         panel.prompt.candidate_chosen.connect(do.choose)
         panel.prompt.undo_wanted.connect(do.undo)
         panel.prompt.redo_wanted.connect(do.redo)
+        review = do.review
+        panel.review.suggest_wanted.connect(review.suggest)
+        panel.review.stop_wanted.connect(review.stop)
+        panel.review.row_chosen.connect(review.show)
+        panel.review.previous_wanted.connect(review.previous)
+        panel.review.next_wanted.connect(review.next)
+        panel.review.accept_wanted.connect(review.accept)
+        panel.review.reject_wanted.connect(review.reject)
+        panel.review.correct_wanted.connect(review.correct)
+        panel.review.restore_wanted.connect(review.restore)
+        panel.review.accept_below_wanted.connect(review.accept_below)
+        panel.review.order_chosen.connect(lambda v: review.order(doubtful_first=v))
         panel.output.export_wanted.connect(self._export)
         panel.output.save_wanted.connect(self._save)
         panel.output.open_wanted.connect(self._open)
@@ -123,6 +140,11 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         answer = QMessageBox.question(self, f"Download {name}?", notice)
         if answer == QMessageBox.StandardButton.Yes:
             self.controller.use_model(name, agreed=True)
+
+    def _on_agreement_wanted(self, bill: str) -> None:
+        answer = QMessageBox.question(self, "Read all of it from the server?", bill)
+        if answer == QMessageBox.StandardButton.Yes:
+            self.controller.embed(agreed=True)
 
     def _export(self, key: str) -> None:
         import napari_sam

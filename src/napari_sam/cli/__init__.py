@@ -1,4 +1,4 @@
-"""The command line: ``napari-sam demo | view | models | embed | segment``."""
+"""The command line: ``napari-sam demo``, ``embed``, ``segment``, ``evaluate``, ..."""
 
 from __future__ import annotations
 

@@ -286,3 +286,73 @@ def segment(
         picture=picture,
     )
     run(volume, options, model=model, device=device, as_json=as_json)
+
+
+@app.command(
+    epilog=_example(
+        "napari-sam evaluate --images cells/images --labels cells/labels",
+        "napari-sam evaluate -m sam_vit_b --images annotations.json --clicks 3"
+        " --max-objects 20 --json scores.json",
+        "napari-sam evaluate --images data/ --only 'ct_*' --prompts box"
+        " --variants inverted,half-contrast,16bit",
+    )
+)
+def evaluate(
+    images: Annotated[
+        str,
+        typer.Option(
+            help="Folder of images, or one image; without --labels: COCO .json, "
+            "OME-Zarr with labels, session (.nsam), a folder with images/ and labels/, "
+            "or a folder of such data sets."
+        ),
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Folder of label images of the same names, or one; or COCO."),
+    ] = None,
+    model: Model = "nano",
+    prompts: Annotated[
+        str, typer.Option(help="What is asked: point, box or both.")
+    ] = "point,box",
+    clicks: Annotated[int, typer.Option(help="Clicks on each object.")] = 8,
+    max_objects: Annotated[
+        int | None,
+        typer.Option(help="At most so many objects of an image, drawn at random."),
+    ] = None,
+    min_area: Annotated[
+        int, typer.Option(help="Leave out objects with fewer pixels.")
+    ] = 20,
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            help="Also ask of the images changed: inverted, half-contrast, 16bit."
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Data sets or images by name, such as ct_*; repeatable."),
+    ] = None,
+    axis: Axis = "z",
+    intensity: Intensity = None,
+    seed: Annotated[int, typer.Option(help="Of the objects that are drawn.")] = 0,
+    device: Device = "auto",
+    json_file: Annotated[
+        str | None,
+        typer.Option("--json", help="Write all scores to this file; - prints them."),
+    ] = None,
+) -> None:
+    """Score a model on labelled images, by simulated clicks and boxes."""
+    from napari_sam.cli.evaluate import EvaluateOptions, run
+
+    options = EvaluateOptions(
+        prompts=prompts,
+        clicks=clicks,
+        max_objects=max_objects,
+        min_area=min_area,
+        variants=variants,
+        only=tuple(only or ()),
+        axis=axis,
+        intensity=intensity,
+        seed=seed,
+    )
+    run(images, labels, options, model=model, device=device, json_file=json_file)

@@ -45,13 +45,15 @@ def _states(values: Iterable[dict[str, Any]]) -> dict[tuple[int, Plane], ObjectS
     return {(s.object_id, s.plane): s for s in states}
 
 
-def _pack(array: np.ndarray) -> str:
+def pack_array(array: np.ndarray) -> str:
+    """Write an array as text: deflated, and booleans as bits."""
     data = np.packbits(array) if array.dtype == bool else array
     packed = base64.b64encode(zlib.compress(data.tobytes(), 1)).decode("ascii")
     return f"{array.dtype.str}:{packed}"
 
 
-def _unpack(text: str, bbox: Bbox) -> np.ndarray:
+def unpack_array(text: str, bbox: Bbox) -> np.ndarray:
+    """Read what `pack_array` made of an array of a box's shape."""
     name, packed = text.split(":", 1)
     raw = zlib.decompress(base64.b64decode(packed))
     h, w = bbox[2] - bbox[0], bbox[3] - bbox[1]
@@ -69,8 +71,8 @@ def _patch_to_json(patch: LabelPatch) -> dict[str, Any]:
     return {
         "plane": patch.plane.to_json(),
         "bbox": list(patch.bbox),
-        "before": _pack(patch.before),
-        "after": _pack(patch.after),
+        "before": pack_array(patch.before),
+        "after": pack_array(patch.after),
     }
 
 
@@ -79,8 +81,8 @@ def _patch_from_json(value: dict[str, Any]) -> LabelPatch:
     return LabelPatch(
         Plane.from_json(value["plane"]),
         bbox,
-        _unpack(value["before"], bbox),
-        _unpack(value["after"], bbox),
+        unpack_array(value["before"], bbox),
+        unpack_array(value["after"], bbox),
     )
 
 
@@ -92,8 +94,8 @@ def _state_to_json(state: ObjectState) -> dict[str, Any]:
         "choices": list(state.choices),
         "scores": list(state.scores),
         "bbox": list(state.applied.bbox),
-        "written": _pack(state.applied.written),
-        "beneath": _pack(state.applied.beneath),
+        "written": pack_array(state.applied.written),
+        "beneath": pack_array(state.applied.beneath),
     }
 
 
@@ -105,7 +107,7 @@ def _state_from_json(value: dict[str, Any]) -> ObjectState:
         Prompts.from_json(value["prompts"]),
         tuple(value["choices"]),
         tuple(value["scores"]),
-        Applied(bbox, _unpack(value["written"], bbox), _unpack(value["beneath"], bbox)),
+        Applied(bbox, unpack_array(value["written"], bbox), unpack_array(value["beneath"], bbox)),
     )
 
 

@@ -98,3 +98,13 @@ def union_bbox(a: Bbox, b: Bbox) -> Bbox:
     if b[2] <= b[0] or b[3] <= b[1]:
         return a
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
+def crops_overlap(a: Bbox, mask_a: np.ndarray, b: Bbox, mask_b: np.ndarray) -> int:
+    """Pixels that two masks share, each cropped to its own box on one plane."""
+    y0, x0, y1, x1 = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])
+    if y1 <= y0 or x1 <= x0:
+        return 0
+    part_a = mask_a[y0 - a[0] : y1 - a[0], x0 - a[1] : x1 - a[1]]
+    part_b = mask_b[y0 - b[0] : y1 - b[0], x0 - b[1] : x1 - b[1]]
+    return int(np.count_nonzero(part_a & part_b))

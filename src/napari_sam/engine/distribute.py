@@ -1,37 +1,28 @@
 """Encode on many processes or machines: the work of `encode_volume(client=...)`.
 
-A task owns whole tiles, which no other task writes, and carries only names: where the
-image lies, which model, where the store is. A worker process opens the three once.
-Tasks may die, run twice or be stopped at any moment, because a tile counts only once it
-is whole; so nothing has to be told to the client but how many tiles are there.
+A task owns whole tiles, which no other task writes (see `napari_sam.engine.job`). Tasks
+may die, run twice or be stopped at any moment, because a tile counts only once it is
+whole; so nothing has to be told to the client but how many tiles are there.
 """
 
 from __future__ import annotations
 
 import logging
 import pickle
-import threading
 import time
-import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.engine.regions import Region, encode_region, stopped
-from napari_sam.errors import ModelError, NapariSamError, StoreError, VolumeError
+from napari_sam.engine.job import encode_task
+from napari_sam.engine.regions import stopped
+from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator
     from threading import Event
 
-    from napari_sam.core.embedding import EmbeddingSignature
-    from napari_sam.core.intensity import IntensityMapping
-    from napari_sam.core.tiles import TileGrid
-    from napari_sam.io.embeddings import EmbeddingStore
-    from napari_sam.io.volume import Volume
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.engine.job import Job
+    from napari_sam.engine.regions import Region
 
 logger = logging.getLogger(__name__)
 
@@ -39,132 +30,6 @@ _RETRIES = 3
 """How often a task is tried again after an error, and after killed workers."""
 _POLL_S = 0.2
 """How often the client looks for finished tasks and for `cancel`."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """How another process gets the same model: by name or path, never its weights.
-
-    Examples
-    --------
-    >>> from napari_sam.testing import ToyModel
-    >>> ModelSource.of(ToyModel(64)).load().spec.input_side
-    64
-    """
-
-    source: str | None
-    """What `load_model` takes; None for a model that is sent pickled."""
-    pickled: bytes
-    sha256: str
-    """`ModelSpec.sha256` that the loaded model must have."""
-    device: str = "auto"
-    """Where workers run it; "auto" takes the best that each has."""
-    precision: str = ""
-    """What its encoder multiplies in, where that is not float32."""
-
-    @classmethod
-    def of(cls, model: PromptableModel, device: str = "auto") -> ModelSource:
-        """Describe a model.
-
-        Raises
-        ------
-        ModelError
-            If it has no name or path to load it by, and is too big to send.
-        """
-        from napari_sam.models.registry import list_models
-
-        spec = model.spec
-        precision = spec.encoder_revision.partition("-")[2]
-        if source := spec.source:
-            return cls(source, b"", spec.sha256, device, precision)
-        if any(m.name == spec.name for m in list_models()):
-            return cls(spec.name, b"", spec.sha256, device, precision)
-        try:
-            pickled = pickle.dumps(model)
-        except (pickle.PicklingError, TypeError, AttributeError):
-            pickled = b""
-        if not 0 < len(pickled) < 2**20:
-            raise ModelError(
-                f"the model {spec.name!r} cannot be sent to other processes: load it "
-                "by name or from a file with load_model, so that they can do the same"
-            )
-        return cls(None, pickled, spec.sha256, device)
-
-    def load(self) -> PromptableModel:
-        """Load the model here.
-
-        Raises
-        ------
-        ModelError
-            If it cannot be loaded, or its file is another one here.
-        """
-        model: PromptableModel
-        if self.source is None:
-            model = pickle.loads(self.pickled)
-        else:
-            from napari_sam.models.registry import load_model
-
-            chosen = {"precision": self.precision} if self.precision else {}
-            model = load_model(self.source, device=self.device, **chosen)
-        if model.spec.sha256 != self.sha256:
-            raise ModelError(
-                f"the weights of {self.source!r} differ on this machine (SHA-256 "
-                f"{model.spec.sha256[:12]} instead of {self.sha256[:12]}): copy the "
-                "same file to every machine"
-            )
-        return model
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What a worker needs to encode any region of a volume; small, sent with each."""
-
-    volume: Volume
-    model: ModelSource
-    store: str | os.PathLike[str]
-    signature: EmbeddingSignature
-    grid: TileGrid
-    n_planes: int
-    intensity: IntensityMapping
-    batch_size: int | None
-    stop: str
-    """Name of the `distributed.Event` that ends the job's tasks early."""
-
-    @classmethod
-    def of(
-        cls,
-        volume: Volume,
-        model: ModelSource,
-        store: EmbeddingStore,
-        intensity: IntensityMapping,
-        batch_size: int | None,
-    ) -> Job:
-        """Describe the work.
-
-        Raises
-        ------
-        VolumeError, StoreError
-            If the volume or the store has no path that other processes could open.
-        """
-        import os
-
-        if volume.recipe is None:
-            raise VolumeError(
-                f"{volume.name!r} is an array of this process, which others cannot "
-                "read: save it (as OME-Zarr or TIFF) and open that with open_volume"
-            )
-        if not isinstance(store.path, (str, os.PathLike)):
-            raise StoreError(
-                "the embedding store is an object of this process, which others cannot "
-                "open: give encode_volume a path or URL"
-            )
-        path = os.fspath(store.path)
-        if "://" not in path:
-            path = os.path.abspath(path)
-        return cls(
-            volume, model, path, store.signature, store.grid, store.n_planes,
-            intensity, batch_size, f"napari-sam-stop-{uuid.uuid4().hex}",
-        )  # fmt: skip
 
 
 def encode_on(
@@ -222,17 +87,6 @@ def encode_on(
             SharedEvent(job.stop, client).set()
             for future in running:
                 future.release()
-
-
-def encode_task(packed: bytes, region: Region) -> int:
-    """Encode a region in a worker process; returns how many tiles are there more."""
-    place = _workplace(packed)
-    job = place.job
-    steps = encode_region(
-        place.volume, place.model, place.store, region,
-        intensity=job.intensity, batch_size=place.batch_size, cancel=_Stop(job.stop),
-    )  # fmt: skip
-    return sum(steps)
 
 
 @contextmanager
@@ -343,72 +197,3 @@ def _require_connection(client: Any) -> None:
             "the connection to the scheduler was lost: start it again and call "
             "encode_volume again; finished tiles are safe, and it goes on from there"
         )
-
-
-# -- in the worker processes ---------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Workplace:
-    job: Job
-    volume: Volume
-    model: PromptableModel
-    store: EmbeddingStore
-    batch_size: int
-
-
-_opening = threading.Lock()
-
-
-def _workplace(packed: bytes) -> _Workplace:
-    # Several threads of a process would open the same model at the same moment.
-    with _opening:
-        return _open(packed)
-
-
-@lru_cache(maxsize=2)
-def _open(packed: bytes) -> _Workplace:
-    from napari_sam.io.embeddings import EmbeddingStore
-
-    job: Job = pickle.loads(packed)
-    found = job.volume.identity()
-    if found != job.signature.source:
-        raise VolumeError(
-            f"{job.volume.source!r} is another image on this worker: every machine "
-            "must see the same files under the same paths"
-        )
-    model = _load(job.model)
-    store = EmbeddingStore.open(
-        job.store, job.signature, job.grid, job.n_planes, model.spec.feature_shapes,
-        mode="r+", cache_bytes=0,
-    )  # fmt: skip
-    size = job.batch_size or (1 if model.device == "cpu" else 4)
-    return _Workplace(job, job.volume, model, store, size)
-
-
-@lru_cache(maxsize=1)
-def _load(source: ModelSource) -> PromptableModel:
-    return source.load()
-
-
-class _Stop:
-    """Whether the client has stopped the job; asked for at most a few times a second.
-
-    Outside of a worker, as in tests of one task, nothing stops it.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name, self._asked, self._set = name, time.monotonic(), False
-
-    def __call__(self) -> bool:
-        from distributed import Event as SharedEvent
-        from distributed import get_worker
-
-        if time.monotonic() - self._asked > _POLL_S and not self._set:
-            self._asked = time.monotonic()
-            try:
-                get_worker()
-            except ValueError:
-                return False
-            self._set = SharedEvent(self._name).is_set()
-        return self._set

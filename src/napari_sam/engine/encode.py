@@ -80,6 +80,7 @@ def open_store(
     axis: int = 0,
     intensity: IntensityMapping | None = None,
     mode: str = "a",
+    cache_bytes: int = 2**28,
 ) -> EmbeddingStore:
     """Open (or start) the embedding store of a volume's axis for a model.
 
@@ -94,6 +95,8 @@ def open_store(
         The volume's own when left out.
     mode : {"a", "r+", "r"}
         As in `EmbeddingStore.open`.
+    cache_bytes : int
+        Memory for tiles.
 
     Raises
     ------
@@ -110,6 +113,7 @@ def open_store(
         count_planes(volume.shape, axis),
         model.spec.feature_shapes,
         mode=mode,  # type: ignore[arg-type]
+        cache_bytes=cache_bytes,
     )
 
 
@@ -214,7 +218,8 @@ def encode_volume(
     done, total = sum(started), sum(map(len, owned))
     yield done, total
     if client is not None:
-        from napari_sam.engine.distribute import Job, ModelSource, encode_on
+        from napari_sam.engine.distribute import encode_on
+        from napari_sam.engine.job import Job, ModelSource
 
         source = ModelSource.of(model, device)
         mapping = intensity or volume.intensity
@@ -266,7 +271,10 @@ def _opened(
     from napari_sam.io.embeddings import EmbeddingStore
 
     if not isinstance(store, EmbeddingStore):
-        return open_store(volume, model, store, axis=axis, intensity=intensity)
+        # Nobody reads what is written here.
+        return open_store(
+            volume, model, store, axis=axis, intensity=intensity, cache_bytes=0
+        )
     wanted = signature_for(volume, model, store.grid, axis, intensity)
     if different := wanted.differences(store.signature):
         raise StoreError(

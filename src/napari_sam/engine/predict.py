@@ -203,9 +203,7 @@ class Predictor:
                 return self._cache[key]
         found = self._stored(plane, window)
         if found is None:
-            pixels = self.intensity.apply(self.volume.read(plane, window))
-            found = _as_stored(self.model.encode(pixels[None])[0])
-            self._keep(plane, window, found)
+            found = self._encode(plane, window)
         with self._lock:
             if key not in self._cache:
                 self._cache[key] = found
@@ -266,6 +264,22 @@ class Predictor:
             window, spec.input_side, spec.mask_side, spec.enlarges, spec.stretches
         )
 
+    def _encode(self, plane: Plane, window: Window) -> Embedding:
+        store = self._stores(plane.axis)
+        tile = self._tile(plane, window) if store is not None else None
+        if store is None or tile is None:
+            return self._encode_now(plane, window)
+        with store.claim(plane.linear(self.volume.shape), [tile]) as waited:
+            # Background work may just have encoded it.
+            found = self._stored(plane, window) if waited else None
+            return found or self._encode_now(plane, window)
+
+    def _encode_now(self, plane: Plane, window: Window) -> Embedding:
+        pixels = self.intensity.apply(self.volume.read(plane, window))
+        found = _as_stored(self.model.encode(pixels[None])[0])
+        self._keep(plane, window, found)
+        return found
+
     def _stored(self, plane: Plane, window: Window) -> Embedding | None:
         store = self._stores(plane.axis)
         tile = self._tile(plane, window) if store is not None else None
@@ -300,11 +314,16 @@ class Predictor:
 
 def _as_stored(embedding: Embedding) -> Embedding:
     """Round features as stores do, so that a mask is the same with and without one."""
-    top = np.finfo(np.float16).max
-    features = {
-        name: np.clip(values, -top, top).astype(np.float16)
-        for name, values in embedding.features.items()
-    }
+    top = float(np.finfo(np.float16).max)
+
+    def rounded(values: np.ndarray) -> np.ndarray:
+        if values.dtype == np.float16:
+            return values
+        if values.max() > top or values.min() < -top:
+            values = np.clip(values, -top, top)
+        return values.astype(np.float16)
+
+    features = {name: rounded(v) for name, v in embedding.features.items()}
     return replace(embedding, features=features)
 
 

@@ -141,13 +141,16 @@ def encode_region(
             return
         numbers = region.numbers[start : start + batch_size]
         tiles = [store.grid.tile_by_number(n) for n in numbers]
-        # A click may have encoded some of them meanwhile.
+        # A click may have encoded some of them meanwhile, or be about to.
         missing = [t for t in tiles if not store.has(linear, t)]
-        if missing:
-            mapping = intensity or volume.intensity
-            windows = _read(volume, region.plane, missing, mapping)
-            for tile, embedding in zip(missing, model.encode(windows), strict=True):
-                store.put(linear, tile, embedding)
+        with store.claim(linear, missing) as waited:
+            if waited:
+                missing = [t for t in missing if not store.has(linear, t)]
+            if missing:
+                mapping = intensity or volume.intensity
+                windows = _read(volume, region.plane, missing, mapping)
+                for tile, embedding in zip(missing, model.encode(windows), strict=True):
+                    store.put(linear, tile, embedding)
         yield len(tiles)
 
 

@@ -207,12 +207,13 @@ def read_coco(path: str | os.PathLike[str], session: Session) -> list[int]:
     VolumeError
         If the file is no COCO JSON, or its images have another size than the planes.
     """
-    images, annotations = _load(path)
+    images, annotations = load_coco(path)
     ids = []
     for annotation in annotations:
         image = images[annotation["image_id"]]
         plane = _plane(image, session)
-        bbox, mask = _decode(annotation, (int(image["height"]), int(image["width"])))
+        shape = int(image["height"]), int(image["width"])
+        bbox, mask = decode_annotation(annotation, shape)
         object_id = int(annotation.get("object_id") or session.new_object())
         ids.append(object_id)
         if mask.any():
@@ -220,9 +221,16 @@ def read_coco(path: str | os.PathLike[str], session: Session) -> list[int]:
     return ids
 
 
-def _load(
+def load_coco(
     path: str | os.PathLike[str],
 ) -> tuple[dict[Any, dict[str, Any]], list[dict[str, Any]]]:
+    """Read a COCO file: its images by their id, and its annotations.
+
+    Raises
+    ------
+    VolumeError
+        If it is no COCO JSON, or an annotation's image is not listed.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -265,8 +273,16 @@ def _paint(
     session.record_paint(patch, object_id)
 
 
-def _decode(annotation: dict[str, Any], shape: tuple[int, int]) -> tuple[Bbox, Any]:
-    """Return (bbox, mask cropped to it); nothing of the plane's size is held."""
+def decode_annotation(
+    annotation: dict[str, Any], shape: tuple[int, int]
+) -> tuple[Bbox, np.ndarray]:
+    """Return (bbox, mask cropped to it); nothing of the plane's size is held.
+
+    Raises
+    ------
+    VolumeError
+        If the mask was made for an image of another size.
+    """
     segmentation = annotation["segmentation"]
     if isinstance(segmentation, list):
         return _fill_polygons(segmentation, shape)

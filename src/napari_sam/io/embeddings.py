@@ -25,6 +25,7 @@ import logging
 import threading
 import zlib
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -44,7 +45,7 @@ from napari_sam.io.embedding_layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
     from napari_sam.core.tiles import Tile, TileGrid
@@ -96,6 +97,8 @@ class EmbeddingStore:
         names = sorted(group.attrs["features"])
         self._features = {name: group[f"features/{name}"] for name in names}
         self._memory = _Memory(cache_bytes)
+        self._claimed: set[tuple[int, int]] = set()
+        self._claims = threading.Condition()
 
     @classmethod
     def open(
@@ -227,6 +230,27 @@ class EmbeddingStore:
         size = (tile.window.h, tile.window.w)
         self._memory.put(key, Embedding(features, size))
 
+    @contextmanager
+    def claim(self, plane_linear: int, tiles: Iterable[Tile]) -> Iterator[bool]:
+        """Hold tiles while they are encoded, so that no other thread does the same.
+
+        Yields
+        ------
+        bool
+            Whether another thread held some of them first: look again what is there.
+        """
+        keys = {(plane_linear, tile.number) for tile in tiles}
+        with self._claims:
+            free = self._claimed.isdisjoint(keys)
+            self._claims.wait_for(lambda: self._claimed.isdisjoint(keys))
+            self._claimed |= keys
+        try:
+            yield not free
+        finally:
+            with self._claims:
+                self._claimed -= keys
+                self._claims.notify_all()
+
     def discard(self, plane_linear: int, tile: Tile) -> None:
         """Forget a tile, so that it is encoded again.
 
@@ -346,7 +370,7 @@ class _Memory:
 def _cast(values: np.ndarray, dtype: np.dtype[Any], name: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         cast = np.array(values, dtype=dtype, order="C")
-    if np.isfinite(cast).all():
+    if _is_finite(cast):
         return cast
     if not np.isfinite(values).all():
         raise StoreError(
@@ -359,6 +383,13 @@ def _cast(values: np.ndarray, dtype: np.dtype[Any], name: str) -> np.ndarray:
         name, float(np.abs(values).max()), limit,
     )  # fmt: skip
     return np.asarray(np.clip(values, -limit, limit), dtype)
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    # numpy has no fast path for float16: an exponent of ones is NaN or infinite.
+    return bool((values.view(np.uint16) & 0x7C00).max(initial=0) < 0x7C00)
 
 
 def _checksum(features: Mapping[str, np.ndarray]) -> int:

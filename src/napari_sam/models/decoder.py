@@ -336,6 +336,14 @@ class SamNetwork(nn.Module):
         return tokens, masks
 
 
+def in_bands(x: Tensor) -> bool:
+    """Whether to work on bands that each fit a cache: on a CPU that torch drives.
+
+    A runtime that is given the whole graph cuts it up itself.
+    """
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def gelu_(x: Tensor) -> Tensor:
     """GELU in place: a fresh result of this size costs a CPU four times as long."""
     out: Tensor = torch.ops.aten.gelu_(x)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models.checkpoints import Checkpoint, load_strict
-from napari_sam.models.decoder import DecoderConfig, SamNetwork, gelu_
+from napari_sam.models.decoder import DecoderConfig, SamNetwork, gelu_, in_bands
 from napari_sam.models.sam import neck
 from napari_sam.models.torch_model import TorchModel
 
@@ -140,16 +140,16 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        out = torch.empty_like(x)
+        out = []
         height = x.shape[1]
-        step = _ROWS_AT_ONCE if x.device.type == "cpu" else height
+        step = _ROWS_AT_ONCE if in_bands(x) else height
         for row in range(0, height, step):
             stop = min(row + step, height)
             y = gelu_(self.conv1(x[:, max(row - 1, 0) : stop + 1]))
             y = F.pad(y, (0, 0, 0, 0, int(row == 0), int(stop == height)))
             y = self.conv3(gelu_(self.conv2(y, rows_padded=True)))
-            out[:, row:stop] = gelu_(y.add_(x[:, row:stop]))
-        return out
+            out.append(gelu_(y.add_(x[:, row:stop])))
+        return torch.cat(out, dim=1)
 
 
 class PatchMerging(nn.Module):
@@ -237,9 +237,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         x = self.local_conv(self.attn(x).add_(x)).contiguous()
-        on_cpu = x.device.type == "cpu"
         tokens = x.view(-1, x.shape[-1])
-        for part in torch.split(tokens, _TOKENS_AT_ONCE if on_cpu else len(tokens)):
+        at_once = _TOKENS_AT_ONCE if in_bands(x) else len(tokens)
+        for part in torch.split(tokens, at_once):
             part += self.mlp(part)
         return x
 

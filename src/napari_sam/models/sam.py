@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from napari_sam.errors import CheckpointError
 from napari_sam.models.checkpoints import load_strict
-from napari_sam.models.decoder import DecoderConfig, SamNetwork, gelu_
+from napari_sam.models.decoder import DecoderConfig, SamNetwork, gelu_, in_bands
 from napari_sam.models.torch_model import TorchModel
 from napari_sam.models.two_way import MlpBlock
 
@@ -127,7 +127,7 @@ class Attention(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4).reshape(3, -1, n, d)  # (B h, N, d)
         del qkv
         rel_h, rel_w = self._positions(q.view(-1, height, width, d))
-        attend = self._attend_by_rows if x.device.type == "cpu" else self._attend_fused
+        attend = self._attend_by_rows if in_bands(x) else self._attend_fused
         out = attend(q, k, v, rel_h, rel_w)
         out = out.view(b, self.heads, n, d).transpose(1, 2).reshape(b, height, width, c)
         result: Tensor = self.proj(out)
@@ -183,16 +183,17 @@ class Attention(nn.Module):
         """`_attend` by torch's fused kernels, a quarter of the queries at a time."""
         m, height, width, _ = rel_h.shape
         rows = -(-height // 4)
-        out = torch.empty_like(q)
+        out = []
         for row in range(0, height, rows):
             some = slice(row, row + rows)
             bias = rel_h[:, some, :, :, None] + rel_w[:, some, :, None, :]
             bias = bias.view(m, -1, height * width)
             tokens = slice(row * width, row * width + bias.shape[1])
-            out[:, tokens] = F.scaled_dot_product_attention(
+            part = F.scaled_dot_product_attention(
                 q[None, :, tokens], k[None], v[None], bias[None], scale=self.scale
-            )[0]
-        return out
+            )
+            out.append(part[0])
+        return torch.cat(out, dim=1)
 
 
 class Mlp(MlpBlock):
@@ -217,14 +218,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> the same tensor, changed."""
-        on_cpu = x.device.type == "cpu"
+        banded = in_bands(x)
         if self.windowed:
-            for band in torch.split(x, self.attn.side if on_cpu else x.shape[1], dim=1):
+            for band in torch.split(x, self.attn.side if banded else x.shape[1], dim=1):
                 band += self.attn.windows(self.norm1(band))
         else:
             x += self.attn.everywhere(self.norm1(x))
         tokens = x.view(-1, x.shape[-1])
-        for part in torch.split(tokens, _TOKENS_AT_ONCE if on_cpu else len(tokens)):
+        for part in torch.split(tokens, _TOKENS_AT_ONCE if banded else len(tokens)):
             part += self.mlp(self.norm2(part))
         return x
 

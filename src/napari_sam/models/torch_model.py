@@ -249,14 +249,15 @@ class TorchModel:
 
     def _prepare(self, embedding: Embedding) -> Any:
         """Bring an embedding to the device, once for clicks that follow each other."""
-        if self._prepared is None or self._prepared[0] is not embedding:
+        prepared = self._prepared  # another thread that encodes may let go of it
+        if prepared is None or prepared[0] is not embedding:
             self._prepared = None
             features = {
                 k: torch.from_numpy(np.asarray(v, np.float32)).to(self._device)
                 for k, v in embedding.features.items()
             }
-            self._prepared = (embedding, self.network.prepare(features))
-        return self._prepared[1]
+            self._prepared = prepared = (embedding, self.network.prepare(features))
+        return prepared[1]
 
     def _batch(
         self, prompts: Sequence[WindowPrompts], resize: ResizeTransform

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import logging
-import threading
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
-from napari_sam.core.history import (
-    Change,
-    Key,
-    ObjectState,
-    Rule,
-)
+from napari_sam.core.history import Change, Key, ObjectState, Rule
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.predict import Prediction, Predictor
-from napari_sam.errors import PromptError, SessionError, StoreError
+from napari_sam.errors import PromptError, SessionError
 from napari_sam.session import laying, saving
 from napari_sam.session.ledger import Ledger
 from napari_sam.session.requests import Request, Result
+from napari_sam.session.stores import Stores
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari_sam.core.masks import MaskCandidate
+    from napari_sam.engine.suggest import Suggestion
     from napari_sam.io.embeddings import EmbeddingStore
     from napari_sam.io.volume import Volume
     from napari_sam.models.base import PromptableModel
-
-
-logger = logging.getLogger(__name__)
+    from napari_sam.session.suggestions import Suggestions
 
 
 class Session:
@@ -96,9 +90,7 @@ class Session:
         """What a mask does where another object already is: "keep" or "overwrite"."""
         self.writer: Callable[[LabelPatch], None] = self._write
         """Writes a patch's pixels into the labels; a GUI puts its own here."""
-        self._embeddings = embeddings
-        self._stores: dict[int, EmbeddingStore | None] = {}
-        self._stores_lock = threading.Lock()
+        self._stores = Stores(embeddings)
         self._ledger = Ledger()
         self._recorder = saving.Recorder()
         self.predictor = Predictor(
@@ -325,6 +317,24 @@ class Session:
             self._ledger.touch(object_id, patch.plane)
         self._commit(Change("paint", (patch,)), write=False)
 
+    # -- suggestions -----------------------------------------------------------------
+
+    @cached_property
+    def suggestions(self) -> Suggestions:
+        """What a model proposes for the rest, apart from the labels until accepted."""
+        from napari_sam.session.suggestions import Suggestions
+
+        return Suggestions(self)
+
+    def suggest(self, planes: Any = None, **options: Any) -> list[Suggestion]:
+        """Look for further objects; return all that wait, most doubtful first.
+
+        Takes what `Suggestions.find` does; accept or reject them in `suggestions`.
+        """
+        for _ in self.suggestions.find(planes, **options):
+            pass
+        return self.suggestions.pending
+
     # -- history ---------------------------------------------------------------------
 
     @property
@@ -370,6 +380,8 @@ class Session:
         else:
             files.write_head(self._head())
             files.write_labels(self.labels)
+        if "suggestions" in vars(self):
+            self.suggestions.save()
 
     @classmethod
     def load(
@@ -437,8 +449,7 @@ class Session:
             intensity=intensity or self.predictor.intensity,
             stores=self.store,
         )
-        with self._stores_lock:
-            self._stores.clear()
+        self._stores.clear()
         self._ledger.supersede_all()
         if self._recorder.files is not None:
             self._recorder.files.write_head(self._head())
@@ -452,24 +463,7 @@ class Session:
             If the folder that was asked for cannot be used; where none was asked for,
             embeddings stay in memory and the log says why.
         """
-        from napari_sam.engine.encode import open_store
-
-        if self._embeddings is False:
-            return None
-        where = None if self._embeddings is True else self._embeddings
-        with self._stores_lock:
-            if axis not in self._stores:
-                try:
-                    self._stores[axis] = open_store(
-                        self.volume, self.model, where,
-                        axis=axis, intensity=self.predictor.intensity,
-                    )  # fmt: skip
-                except StoreError as error:
-                    if where is not None:
-                        raise
-                    logger.warning("embeddings stay in memory: %s", error)
-                    self._stores[axis] = None
-            return self._stores[axis]
+        return self._stores.get(self.volume, self.model, axis, self.predictor.intensity)
 
     # -- in a notebook ---------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam._napari.state import AXES
-from napari_sam._napari.views.section import Section, button, note, silent
+from napari_sam._napari.views.section import Section, note, silent
 from napari_sam.core.intensity import CT_PRESETS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _NO_PRESET = "CT window…"
 
 
 class ImageView(Section):
-    """Image layer, axis, intensity window, and embedding of the whole volume."""
+    """Image layer, axis and intensity window."""
 
     image_chosen = Signal(int)
     axis_chosen = Signal(int)
@@ -33,7 +33,6 @@ class ImageView(Section):
     """Raw values that become black and white."""
     follow_chosen = Signal(bool)
     """Whether the window follows the layer's contrast limits."""
-    embed_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Image", parent)
@@ -50,11 +49,6 @@ class ImageView(Section):
         self.presets.activated.connect(self._on_preset)
         self.follow = QCheckBox("Follow the layer's contrast limits")
         self.follow.toggled.connect(self.follow_chosen)
-        self.embed = button(
-            "Embed whole volume",
-            "Prepare every plane now, so that each click is answered at once",
-        )
-        self.embed.clicked.connect(self.embed_wanted)
         self.about = note()
         self.add("Layer", self.images)
         self.add("", self.about)
@@ -62,7 +56,6 @@ class ImageView(Section):
         self.add("Intensity", self.low, self.high)
         self.add("Preset", self.presets)
         self.add("", self.follow)
-        self.add("", self.embed)
         self._shown_window: tuple[float, float] | None = None
 
     def show_state(self, state: PanelState) -> None:
@@ -72,10 +65,6 @@ class ImageView(Section):
         self._show_window(state)
         self.about.setText(state.image_note)
         self.about.setVisible(bool(state.image_note))
-        self.embed.setEnabled(state.can_embed)
-        self.embed.setText(
-            "Embed whole volume" if state.ndim > 2 else "Embed whole image"
-        )
 
     def _show_images(self, state: PanelState) -> None:
         shown = [self.images.itemText(i) for i in range(self.images.count())]

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_sam._napari.views.encoding_view import EncodingView
 from napari_sam._napari.views.image_view import ImageView
 from napari_sam._napari.views.model_view import ModelView
 from napari_sam._napari.views.object_view import ObjectView
 from napari_sam._napari.views.output_view import OutputView
 from napari_sam._napari.views.prompt_view import PromptView
+from napari_sam._napari.views.review_view import ReviewView
 from napari_sam._napari.views.status_view import StatusView
 
 if TYPE_CHECKING:
@@ -19,18 +21,21 @@ if TYPE_CHECKING:
 
 
 class Panel(QWidget):  # type: ignore[misc]
-    """Model, image, object, prompt, results in a scroll area; the status below it."""
+    """All parts from model to results in a scroll area; below them the status."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.model = ModelView()
         self.image = ImageView()
+        self.encoding = EncodingView()
         self.object = ObjectView()
         self.prompt = PromptView()
+        self.review = ReviewView()
         self.output = OutputView()
         self.status = StatusView()
         self._sections = (
-            self.model, self.image, self.object, self.prompt, self.output, self.status,
+            self.model, self.image, self.object, self.prompt, self.review,
+            self.encoding, self.output, self.status,
         )  # fmt: skip
         inner = QWidget()
         column = QVBoxLayout(inner)

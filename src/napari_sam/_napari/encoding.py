@@ -1,0 +1,331 @@
+"""Embedding ahead of clicks: what the view shows by itself, everything when asked."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_sam._napari.jobs import BACKGROUND
+from napari_sam.engine.queue import EncodingQueue, Pace, View, encode_queue
+from napari_sam.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_sam._napari.annotation import Annotation
+    from napari_sam._napari.jobs import Jobs
+    from napari_sam._napari.state import Board, EncodingState
+    from napari_sam.session import Session
+
+KEY = "embed"
+"""Key of the one job that embeds."""
+STILL_S = 0.15
+"""Seconds for which the view has to stay where it is before it is embedded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far the work is."""
+
+    done: int
+    total: int
+    workers: str | None = None
+    """What is known of a cluster's workers; None where this process does the work."""
+
+
+class Encoding:
+    """Decides what is embedded in the background, and shows how far it is.
+
+    Everything here runs on the main thread, except what it gives to `jobs`.
+
+    Parameters
+    ----------
+    board : Board
+    jobs : Jobs
+    """
+
+    agreement_wanted = Signal(str)
+    """Embedding everything reads this much from a server: call `start(agreed=True)`."""
+
+    def __init__(self, board: Board, jobs: Jobs) -> None:
+        self.board = board
+        self.jobs = jobs
+        self._annotation: Annotation | None = None
+        self._queue: EncodingQueue | None = None
+        self._looked: View | None = None
+        self._pace = Pace()
+
+    @property
+    def state(self) -> EncodingState:
+        """What the panel shows of it."""
+        return self.board.state.encoding
+
+    def use(self, annotation: Annotation | None) -> None:
+        """Work on another image or none."""
+        self.stop()
+        self._annotation = annotation
+        remote = annotation is not None and _is_remote(annotation.volume.source)
+        self._show(ahead=not remote, remote=remote)
+
+    def renew(self) -> None:
+        """Go on with another session, model or intensity window."""
+        going = self.state.phase == "all"
+        self.stop()
+        if going:
+            self.start(agreed=True)
+        else:
+            self.look()
+
+    def look(self) -> None:
+        """Follow the view: what it shows comes first from now on."""
+        view = None if self._annotation is None else self._annotation.view
+        if view is None or self._session is None:
+            return
+        if self._queue is None or self._queue.axis != view.plane.axis:
+            going = self.state.phase == "all"
+            self.stop()
+            self._queue = self._new_queue(view)
+            if going:
+                self.start(agreed=True)
+        self._queue.look(view)
+        if view != self._looked and self.state.phase == "idle":
+            self._looked = view
+            if self.state.ahead:
+                self._submit(everything=False)
+
+    def set_ahead(self, ahead: bool) -> None:
+        """Embed what the view shows without being asked, or no longer."""
+        self._show(ahead=ahead)
+        self._looked = None
+        if ahead:
+            self.look()
+        elif self.state.phase == "idle":
+            self.stop()
+
+    def start(self, *, agreed: bool = False) -> None:
+        """Embed every plane along the shown axis, in the order of the view.
+
+        Reading a whole image from a server is started only once that was agreed to.
+        """
+        annotation, session = self._annotation, self._session
+        plane = None if annotation is None else annotation.plane
+        if annotation is None or session is None or plane is None:
+            return
+        if self.state.remote and not agreed:
+            self.agreement_wanted(_bill(session, plane.axis))
+            return
+        if self._queue is None or self._queue.axis != plane.axis:
+            self._queue = self._new_queue(annotation.view or View(plane))
+        self._show(phase="all", seconds_left=None)
+        self.board.say(
+            "Embedding, what you look at first. You can go on clicking meanwhile.",
+            "busy",
+        )
+        self._submit(everything=True)
+
+    def pause(self) -> None:
+        """Stop for now; `start` goes on where it was."""
+        if self.state.phase == "all":
+            self.jobs.cancel(KEY)
+            self._pace.rest()
+            self._show(phase="paused", seconds_left=None)
+            self.board.say("Paused; what is embedded is kept.")
+
+    def stop(self) -> None:
+        """Stop, and forget what was wanted; what is embedded is kept."""
+        self.jobs.cancel(KEY)
+        self._queue = None
+        self._looked = None
+        self._pace.rest()
+        self._show(phase="idle", done=0, total=0, seconds_left=None)
+
+    def use_scheduler(self, address: str) -> None:
+        """Embed everything on the workers of a dask scheduler; "": on this computer."""
+        address = address.strip()
+        if address == self.state.scheduler:
+            return
+        going = self.state.phase == "all"
+        self._show(scheduler=address, workers="looking for workers…" if address else "")
+        if going:
+            self.jobs.cancel(KEY)
+            self._submit(everything=True)
+        elif address:
+            self.jobs.submit(
+                "workers",
+                lambda _: _ask_workers(address),
+                lambda found: self._show(workers=found),
+                self._on_no_scheduler,
+                priority=BACKGROUND,
+            )
+
+    # -- inside ----------------------------------------------------------------------
+
+    @property
+    def _session(self) -> Session | None:
+        return None if self._annotation is None else self._annotation.session
+
+    def _new_queue(self, view: View) -> EncodingQueue:
+        session, axis = self._session, view.plane.axis
+        assert session is not None
+
+        def present(plane: int) -> Any:
+            store = session.store(axis)
+            return () if store is None else store.numbers(plane)
+
+        return EncodingQueue.of(session.volume, session.model, present, view)
+
+    def _submit(self, *, everything: bool) -> None:
+        session, queue = self._session, self._queue
+        assert session is not None and queue is not None
+        if everything != queue.everything:
+            queue.everything = everything
+        address = self.state.scheduler if everything else ""
+
+        def work(cancelled: Callable[[], bool]) -> Iterator[Step]:
+            return _steps(session, queue, address, cancelled)
+
+        self.jobs.submit(
+            KEY,
+            work,
+            lambda _: self._on_done(everything),
+            self._on_failed,
+            progress=self._on_step,
+            priority=BACKGROUND,
+        )
+
+    def _on_step(self, step: Step) -> None:
+        self.look()
+        if step.workers is not None and step.workers != self.state.workers:
+            self._show(workers=step.workers)
+        if self.state.phase == "all":
+            self._pace.note(step.done, time.monotonic())
+            left = self._pace.seconds_left(step.total)
+            self._show(done=step.done, total=step.total, seconds_left=left)
+
+    def _on_done(self, everything: bool) -> None:
+        if not everything:
+            self.look()  # it may have moved just now
+            return
+        self._show(phase="idle", done=0, total=0, seconds_left=None)
+        self._looked = None if self._queue is None else self._queue.view
+        self.board.say("All planes are embedded: clicks are answered at once.")
+
+    def _on_failed(self, error: Exception) -> None:
+        if self.state.phase == "all":
+            self._pace.rest()
+            self._show(phase="paused", seconds_left=None)
+        else:  # clicks still keep their embeddings in memory
+            self._show(ahead=False)
+        self.board.fail(error)
+
+    def _on_no_scheduler(self, error: Exception) -> None:
+        self._show(workers="no scheduler answers there")
+        self.board.fail(error)
+
+    def _show(self, **fields: Any) -> None:
+        new = replace(self.state, **fields)
+        if new != self.state:  # drawing the panel takes milliseconds
+            self.board.update(encoding=new)
+
+
+def _steps(
+    session: Session,
+    queue: EncodingQueue,
+    address: str,
+    cancelled: Callable[[], bool],
+) -> Iterator[Step]:
+    """Encode what a queue wants; runs in a worker."""
+    if not queue.everything:
+        time.sleep(STILL_S)  # a view that goes on moving cancels this work
+        if cancelled():
+            return
+    store = session.store(queue.axis)
+    if store is None or not store.writable:
+        if not queue.everything:
+            return
+        raise StoreError(
+            "embeddings cannot be kept: the folder of the image and the user's cache "
+            "cannot be written. Set NAPARI_SAM_CACHE to a folder that can"
+        )
+    options: dict[str, Any] = {
+        "cancel": cancelled,
+        "intensity": session.predictor.intensity,
+    }
+    if not address:
+        for done, total in encode_queue(
+            session.volume, session.model, store, queue, **options
+        ):
+            yield Step(done, total)
+        return
+    from napari_sam.engine.distribute import connect
+
+    with connect(address) as client:
+        for done, total in encode_queue(
+            session.volume, session.model, store, queue, client=client, **options
+        ):
+            yield Step(done, total, describe_workers(client))
+
+
+def _ask_workers(address: str) -> str:
+    from napari_sam.engine.distribute import connect
+
+    with connect(address) as client:
+        return describe_workers(client)
+
+
+def describe_workers(client: Any) -> str:
+    """Return how many workers a `distributed.Client` has, and on which machines."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    if not workers:
+        return "no workers yet: start some with `dask worker ADDRESS`"
+    threads = sum(int(w["nthreads"]) for w in workers)
+    hosts = sorted({str(w.get("host", "?")) for w in workers})
+    shown = ", ".join(hosts[:3]) + (", …" if len(hosts) > 3 else "")
+    some = f"{len(workers)} worker{'s' * (len(workers) > 1)}"
+    return f"{some}, {threads} thread{'s' * (threads > 1)} on {shown}"
+
+
+def duration(seconds: float) -> str:
+    """Time that is left, for people."""
+    if seconds < 60:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
+def _is_remote(source: str | None) -> bool:
+    from napari_sam.io.remote import is_url
+
+    return source is not None and is_url(source)
+
+
+def _bill(session: Session, axis: int) -> str:
+    """What embedding everything takes from a server."""
+    from napari_sam.engine.plan import plan_encoding
+
+    volume = session.volume
+    plan = plan_encoding(volume, session.model, axis=axis)
+    pixels = 1
+    for n in volume.shape:
+        pixels *= int(n)
+    size = pixels * volume.n_channels * volume.dtype.itemsize
+    return (
+        f"{volume.name} is on a server. Embedding all of it reads about "
+        f"{_size(1.8 * size)} from there, uncompressed, and keeps "
+        f"{plan.tiles:,} tiles of {_size(plan.bytes_per_tile)} on this computer. "
+        "Reading may cost money, and can be paused at any moment. Start?"
+    )
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"

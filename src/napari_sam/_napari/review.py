@@ -1,0 +1,337 @@
+"""Suggesting the rest, and going through what was suggested one by one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_sam._napari.camera import go_to
+from napari_sam._napari.jobs import BACKGROUND
+from napari_sam._napari.preview import Preview
+from napari_sam._napari.state import ReviewRow
+from napari_sam.errors import NapariSamError
+
+if TYPE_CHECKING:
+    from napari_sam._napari.annotation import Annotation
+    from napari_sam._napari.jobs import Jobs
+    from napari_sam._napari.state import Board, ReviewState
+    from napari_sam.core.masks import Bbox
+    from napari_sam.core.planes import Plane
+    from napari_sam.engine.suggest import Suggestion
+    from napari_sam.session import Session
+    from napari_sam.session.search import Found
+    from napari_sam.session.suggestions import Suggestions
+
+KEY = "suggest"
+Scope = Literal["view", "plane", "all"]
+HOW = "Y accepts it, R rejects it, . and , go on and back."
+
+
+class Review:
+    """Runs the search, keeps its place in the list, and passes on the user's word.
+
+    Everything here runs on the main thread, except what it gives to `jobs`.
+
+    Parameters
+    ----------
+    board : Board
+    jobs : Jobs
+    """
+
+    def __init__(self, board: Board, jobs: Jobs) -> None:
+        self.board = board
+        self.jobs = jobs
+        self._annotation: Annotation | None = None
+        self._suggestions: Suggestions | None = None
+        self._preview: Preview | None = None
+        self._drawing = False
+
+    @property
+    def state(self) -> ReviewState:
+        """What the panel shows of it."""
+        return self.board.state.review
+
+    @property
+    def current(self) -> Suggestion | None:
+        """The suggestion at hand."""
+        return next((s for s in self._listed() if s.number == self.state.current), None)
+
+    def use(self, annotation: Annotation | None) -> None:
+        """Work on another image or none."""
+        self._leave()
+        self._annotation = annotation
+        self._preview = None
+        if annotation is not None:
+            self._preview = Preview(
+                annotation.viewer, annotation.image, annotation.volume.shape
+            )
+        self._show(rows=(), current=0, rejected=0)
+
+    def renew(self) -> None:
+        """Go on with another session, and what it has left to review."""
+        self._leave()
+        session = self._session
+        if session is not None:
+            self._suggestions = session.suggestions
+            self._suggestions.changed.connect(self._on_changed)
+        self._draw()
+
+    # -- looking for them ------------------------------------------------------------
+
+    def suggest(self, scope: Scope = "plane") -> None:
+        """Look for further objects in the view, on its plane, or on all planes."""
+        annotation, session = self._annotation, self._session
+        plane = None if annotation is None else annotation.plane
+        if annotation is None or session is None or plane is None:
+            self.board.say("Open an image first, and show a plane of it.")
+            return
+        planes, region = self._where(annotation, plane, scope)
+        try:
+            search = session.suggestions.search(planes, axis=plane.axis, region=region)
+        except NapariSamError as error:
+            self.board.fail(error)
+            return
+        self._show(running=True, done=0, total=0)
+        learnt = "" if session.objects else (
+            " Nothing is annotated yet: a few objects would teach what to look for."
+        )  # fmt: skip
+        self.board.say(
+            f"Looking for further objects. You can go on working meanwhile.{learnt}",
+            "busy",
+        )
+        self.jobs.submit(
+            KEY,
+            search.run,
+            lambda _: self._on_done(),
+            self._on_failed,
+            progress=self._on_found,
+            every=True,
+            priority=BACKGROUND,
+        )
+
+    def stop(self) -> None:
+        """Stop looking; what was found stays."""
+        self.jobs.cancel(KEY)
+        if self.state.running:
+            self._show(running=False)
+            self.board.say(f"Stopped. {self._waiting()}")
+
+    # -- going through them ----------------------------------------------------------
+
+    def show(self, number: int) -> None:
+        """Go to a suggestion: its plane, and its place there."""
+        self._show(current=number)
+        found, annotation = self.current, self._annotation
+        self._draw()
+        if found is None or annotation is None:
+            return
+        shape = annotation.volume.shape
+        go_to(annotation.viewer, annotation.image, shape, found.plane, found.bbox)
+        self.board.say(f"Suggested with a doubt of {found.doubt:.2f}: {HOW}")
+
+    def next(self) -> None:
+        """Go to the next suggestion of the list."""
+        self._step(1)
+
+    def previous(self) -> None:
+        """Go to the one before."""
+        self._step(-1)
+
+    def order(self, *, doubtful_first: bool) -> None:
+        """List the most doubtful first, or last."""
+        self._show(doubtful_first=doubtful_first)
+        self._draw()
+
+    # -- the user's word -------------------------------------------------------------
+
+    def accept(self) -> None:
+        """Make the suggestion at hand an object, and go to the next."""
+        found = self._at_hand()
+        if found is not None:
+            following = self._following(found)
+            if self._accept([found]):
+                self._go_on(following, "Accepted (Ctrl-Z: undo).")
+
+    def reject(self) -> None:
+        """Do not suggest this again, and go to the next."""
+        found, suggestions = self._at_hand(), self._suggestions
+        if found is not None and suggestions is not None:
+            following = self._following(found)
+            suggestions.reject([found])
+            self._go_on(following, "Rejected; it is not suggested again.")
+
+    def correct(self) -> None:
+        """Accept the suggestion at hand and take it up, to be corrected by points."""
+        found, annotation = self._at_hand(), self._annotation
+        if found is None or annotation is None or self._suggestions is None:
+            return
+        self.show(found.number)
+        if not self._accept([found]):
+            return
+        annotation.select(self._suggestions.object_id(found))
+        self._show(current=0)
+        self._draw()
+        self.board.say(
+            "Click where it is missing a part; T, then a click, takes a part away. "
+            "Then . goes on to the next suggestion."
+        )
+
+    def accept_below(self, doubt: float) -> None:
+        """Accept all that are at most as doubtful as this, as one change."""
+        chosen = [s for s in self._listed() if s.doubt <= doubt]
+        if not chosen:
+            self.board.say(f"No suggestion has a doubt of {doubt:.2f} or less.")
+        elif self._accept(chosen):
+            self._show(current=0)
+            self.board.say(
+                f"{len(chosen)} accepted (one Ctrl-Z takes them all back). "
+                f"{self._waiting()}"
+            )
+
+    def restore(self) -> None:
+        """Let the suggestion that was rejected last wait again."""
+        suggestions = self._suggestions
+        if suggestions is not None and suggestions.rejected:
+            last = suggestions.rejected[-1]
+            suggestions.restore([last])
+            self.show(last.number)
+
+    # -- inside ----------------------------------------------------------------------
+
+    @property
+    def _session(self) -> Session | None:
+        return None if self._annotation is None else self._annotation.session
+
+    def _leave(self) -> None:
+        self.jobs.cancel(KEY)
+        if self._suggestions is not None:
+            self._suggestions.changed.disconnect(self._on_changed)
+        self._suggestions = None
+        self._show(running=False)
+
+    def _where(
+        self, annotation: Annotation, plane: Plane, scope: Scope
+    ) -> tuple[list[Plane] | None, Bbox | None]:
+        """Planes and region of a search; all planes from the shown one outwards."""
+        shape = annotation.volume.shape
+        if scope == "all":
+            from napari_sam.core.planes import count_planes, plane_at
+
+            here = plane.linear(shape)
+            order = sorted(
+                range(count_planes(shape, plane.axis)), key=lambda i: abs(i - here)
+            )
+            return [plane_at(shape, i, plane.axis) for i in order], None
+        view = annotation.view
+        if scope == "plane" or view is None or view.box is None:
+            return [plane], None
+        h, w = plane.shape(shape)
+        y0, x0, y1, x1 = (int(v) for v in view.box)
+        return [plane], (max(y0, 0), max(x0, 0), min(y1, h), min(x1, w))
+
+    def _listed(self) -> list[Suggestion]:
+        """What waits, in the order of the list."""
+        if self._suggestions is None:
+            return []
+        waiting = self._suggestions.pending
+        return waiting if self.state.doubtful_first else waiting[::-1]
+
+    def _at_hand(self) -> Suggestion | None:
+        """The current suggestion; where there is none, go to the first."""
+        if self.current is None:
+            self._step(1)
+            return None
+        return self.current
+
+    def _following(self, found: Suggestion) -> int:
+        """Number of the suggestion after one, or of the last before it."""
+        listed = [s.number for s in self._listed()]
+        place = listed.index(found.number)
+        rest = listed[place + 1 :] or listed[:place][-1:]
+        return rest[0] if rest else 0
+
+    def _go_on(self, number: int, said: str) -> None:
+        if number:
+            self.show(number)
+            self.board.say(f"{said} {HOW}")
+        else:
+            self._show(current=0)
+            self._draw()
+            self.board.say(f"{said} {self._waiting()}")
+
+    def _step(self, by: int) -> None:
+        listed = [s.number for s in self._listed()]
+        if not listed:
+            self.board.say(self._waiting())
+            return
+        if self.state.current in listed:
+            self.show(listed[(listed.index(self.state.current) + by) % len(listed)])
+        else:
+            self.show(listed[0 if by > 0 else -1])
+
+    def _accept(self, chosen: list[Suggestion]) -> bool:
+        """Accept; the object at hand, where it is still empty, gets another number."""
+        annotation, session = self._annotation, self._session
+        if annotation is None or session is None or self._suggestions is None:
+            return False
+        empty = annotation.object_id not in session.objects
+        try:
+            n = self._suggestions.accept(chosen)
+        except (NapariSamError, OSError) as error:
+            self.board.fail(error)
+            return False
+        if empty and annotation.object_id in session.objects:
+            annotation.new_object()
+        return n > 0
+
+    def _on_found(self, found: Found) -> None:
+        if self._suggestions is not None:
+            self._show(done=found.done, total=found.total)
+            self._suggestions.add(found)
+
+    def _on_done(self) -> None:
+        self._show(running=False)
+        self.board.say(self._waiting())
+
+    def _on_failed(self, error: Exception) -> None:
+        self._show(running=False)
+        self.board.fail(error)
+
+    def _waiting(self) -> str:
+        n = len(self._listed())
+        if not n:
+            return "No suggestion is waiting."
+        some = "1 suggestion waits" if n == 1 else f"{n} suggestions wait"
+        return f"{some}: . goes to the first. {HOW}"
+
+    def _on_changed(self) -> None:
+        """Draw once for all changes made in one go."""
+        if not self._drawing:
+            self._drawing = True
+            self.jobs.post(self._draw_now)
+
+    def _draw_now(self) -> None:
+        self._drawing = False
+        if self._annotation is not None:
+            self._draw()
+
+    def _draw(self) -> None:
+        listed = self._listed()
+        rows = tuple(_row(s) for s in listed)
+        rejected = 0 if self._suggestions is None else len(self._suggestions.rejected)
+        self._show(rows=rows, rejected=rejected)
+        if self._preview is not None:
+            self._preview.show(listed, self.state.current)
+
+    def _show(self, **fields: Any) -> None:
+        new = replace(self.state, **fields)
+        if new != self.state:  # drawing the panel takes milliseconds
+            self.board.update(review=new)
+
+
+def _row(s: Suggestion) -> ReviewRow:
+    where = ", ".join(str(i) for i in s.plane.index)
+    text = f"plane {where} · {s.area:,} px" if where else f"{s.area:,} px"
+    if s.object_id:
+        text = f"object {s.object_id} · {text}"
+    return ReviewRow(s.number, s.doubt, text)

@@ -1,0 +1,109 @@
+"""Embedding ahead of clicks: start, pause, how far it is, and on which workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QLineEdit,
+    QProgressBar,
+    QSizePolicy,
+    QWidget,
+)
+
+from napari_sam._napari.encoding import duration
+from napari_sam._napari.views.section import Section, button, note, silent
+
+if TYPE_CHECKING:
+    from napari_sam._napari.state import EncodingState, PanelState
+
+
+class EncodingView(Section):
+    """What is embedded without being asked, all of it, and where that is done."""
+
+    ahead_chosen = Signal(bool)
+    """Whether what the view shows is embedded by itself."""
+    start_wanted = Signal()
+    pause_wanted = Signal()
+    stop_wanted = Signal()
+    scheduler_chosen = Signal(str)
+    """Address of a dask scheduler; "" for this computer."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Embedding", parent)
+        self.ahead = QCheckBox("Embed what the view shows")
+        self.ahead.setToolTip(
+            "In the background, so that clicks there are answered at once. Off at "
+            "first for images on a server, where reading may cost money"
+        )
+        self.ahead.toggled.connect(self.ahead_chosen)
+        self.start = button("", "Prepare all of it: what you look at first")
+        self.start.clicked.connect(self._on_start)
+        self.stop = button("Cancel", "Stop; what is embedded is kept")
+        self.stop.clicked.connect(self.stop_wanted)
+        self.stop.setMaximumWidth(70)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.scheduler = QLineEdit()
+        self.scheduler.setPlaceholderText("this computer, or tcp://host:8786")
+        self.scheduler.setToolTip(
+            "Address of a dask scheduler whose workers embed all of it. They must see "
+            "the image and the embeddings under the same paths"
+        )
+        policy = QSizePolicy.Policy
+        self.scheduler.setSizePolicy(policy.Ignored, policy.Fixed)
+        self.scheduler.editingFinished.connect(self._on_scheduler)
+        self.workers = note()
+        self.add("", self.ahead)
+        self.add("", self.start, self.stop)
+        self.add("", self.bar)
+        self.add("Workers", self.scheduler)
+        self.add("", self.workers)
+        self._pauses = False
+        self._address = ""
+
+    def show_state(self, state: PanelState) -> None:
+        """Show how far it is and who does it."""
+        encoding = state.encoding
+        whole = "Embed whole volume" if state.ndim > 2 else "Embed whole image"
+        texts = {"all": "Pause", "paused": "Resume"}
+        self._pauses = encoding.phase == "all"
+        busy = encoding.phase in texts
+        self.start.setText(texts.get(encoding.phase, whole))
+        self.start.setEnabled(state.can_embed)
+        self.stop.setVisible(busy)
+        self.bar.setVisible(busy)
+        if busy:
+            self.bar.setRange(0, encoding.total)
+            self.bar.setValue(encoding.done)
+            self.bar.setFormat(progress_text(encoding))
+        with silent(self.ahead, self.scheduler):
+            self.ahead.setChecked(encoding.ahead)
+            if encoding.scheduler != self._address:
+                self._address = encoding.scheduler
+                self.scheduler.setText(encoding.scheduler)
+        self.workers.setText(encoding.workers)
+        self.workers.setVisible(bool(encoding.workers))
+
+    def _on_start(self) -> None:
+        (self.pause_wanted if self._pauses else self.start_wanted).emit()
+
+    def _on_scheduler(self) -> None:
+        address = self.scheduler.text().strip()
+        if address != self._address:
+            self._address = address
+            self.scheduler_chosen.emit(address)
+
+
+def progress_text(state: EncodingState) -> str:
+    """What stands on the progress bar."""
+    if not state.total:
+        return "counting tiles…"
+    text = f"{state.done:,} of {state.total:,} tiles"
+    if state.phase == "paused":
+        return f"{text}, paused"
+    if state.seconds_left is None:
+        return text
+    return f"{text}, {duration(state.seconds_left)} left"

@@ -1,0 +1,388 @@
+"""Labelled images from wherever they lie: folders, COCO, OME-Zarr, saved sessions."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.errors import VolumeError
+from napari_sam.io.formats import SUFFIXES, ZARR_FILES
+from napari_sam.io.label_objects import iter_blocks, iter_planes
+from napari_sam.io.volume import Volume, open_volume
+from napari_sam.training.label_pixels import label_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_sam.core.planes import Plane
+
+logger = logging.getLogger(__name__)
+
+FOLDER_PAIRS = (
+    ("images", "labels"),
+    ("images", "masks"),
+    ("image", "label"),
+    ("imagesTr", "labelsTr"),
+)
+"""Names of the two folders that one data set often has."""
+LABEL_ENDINGS = (
+    "_masks", "_mask", "_labels", "_label", "_seg", "_segmentation", "_gt",
+)  # fmt: skip
+"""What the name of a label image may have after that of its image."""
+IMAGE_ENDINGS = ("_0000", "_img", "_image")
+"""What the name of an image may have after that of its labels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledVolume:
+    """An image with its objects marked; neither is read before it is looked at."""
+
+    name: str
+    """Shown in tables."""
+    volume: Volume
+    labels: Any
+    """Array-like of the volume's spatial shape, unsigned integers, 0 = background."""
+    group: str = ""
+    """Data set that the image belongs to, where there are several."""
+
+    def planes(self, axis: int = 0) -> Iterator[tuple[Plane, np.ndarray]]:
+        """Yield each plane that holds an object, and its labels (h, w) as integers.
+
+        Parameters
+        ----------
+        axis : int
+            Sliced axis among the last three.
+        """
+        for plane in iter_planes(self.volume.shape, axis):
+            labels = np.asarray(self.labels[plane.slicer()])
+            if labels.any():
+                wide = int(labels.max()) > np.iinfo(np.int32).max
+                yield plane, labels.astype(np.int64 if wide else np.int32)
+
+    def objects(self, plane: Plane) -> np.ndarray:
+        """Find the objects on a plane, read block by block.
+
+        Returns
+        -------
+        ndarray, (N, 6), int64
+            Id, area in pixels and half-open box y0, x0, y1, x1, by rising id.
+        """
+        rows: dict[int, np.ndarray] = {}
+        for (dy, dx), part in iter_blocks(self.labels, plane):
+            for row in _objects_in(part):
+                row[2:] += (dy, dx, dy, dx)
+                known = rows.get(int(row[0]))
+                rows[int(row[0])] = row if known is None else _joined(known, row)
+        found = [rows[i] for i in sorted(rows)]
+        return np.array(found, np.int64).reshape(-1, 6)
+
+    def opened(self) -> LabelledVolume:
+        """Return the same with files opened anew: pixels it decodes go away with it."""
+        return replace(self, volume=copy.copy(self.volume), labels=_anew(self.labels))
+
+
+def read_labelled(images: Any, labels: Any = None) -> list[LabelledVolume]:
+    """Open labelled images; nothing of image size is read.
+
+    Parameters
+    ----------
+    images : path, URL, array-like, Volume, Session, or a list of these
+        With `labels`: a folder of images, one image, an array or a list of these.
+        Without: a COCO ``.json``, an OME-Zarr that holds labels, a saved session
+        ``.nsam`` (or an open one), a folder with the two folders ``images`` and
+        ``labels``, or a folder of any of these, which are the data sets then.
+    labels : same kinds, optional
+        Of two folders, files are paired by their names; ``a_mask.png`` and
+        ``a_labels.tif`` are labels of ``a.png`` too. A COCO ``.json`` or a session
+        fits images in a folder.
+
+    Returns
+    -------
+    list of LabelledVolume
+        At least one, in the order of the names.
+
+    Raises
+    ------
+    VolumeError
+        If something is missing, cannot be opened, or sizes differ.
+
+    Examples
+    --------
+    >>> from napari_sam.testing import phantom_image
+    >>> cells = phantom_image((64, 96), n_objects=2)
+    >>> (found,) = read_labelled(cells.image, cells.labels)
+    >>> [len(found.objects(plane)) for plane, _ in found.planes()]
+    [2]
+    """
+    if isinstance(images, LabelledVolume):
+        return [images]
+    if isinstance(images, (list, tuple)):
+        return _read_list(images, labels)
+    if isinstance(images, (str, os.PathLike)) and not _is_url(images):
+        found = _read_path(Path(images).expanduser(), labels)
+    elif labels is None:
+        found = _read_whole(images)
+    else:
+        found = [_pair(open_volume(images), labels)]
+    return found
+
+
+def those_named(
+    volumes: Sequence[LabelledVolume], patterns: Sequence[str]
+) -> list[LabelledVolume]:
+    """Keep the volumes whose data set or name fits one of the patterns.
+
+    Parameters
+    ----------
+    volumes : sequence of LabelledVolume
+    patterns : sequence of str
+        As on a command line, such as "ct" or "mr/case_1*"; none: all volumes.
+
+    Raises
+    ------
+    VolumeError
+        If a pattern fits nothing.
+    """
+    if not patterns:
+        return list(volumes)
+    for pattern in patterns:
+        if not any(_fits(one, pattern) for one in volumes):
+            names = sorted({one.group or one.name for one in volumes})
+            more = ", ..." if len(names) > 12 else ""
+            raise VolumeError(
+                f"no image or data set is named {pattern!r}; there are "
+                f"{', '.join(names[:12])}{more}"
+            )
+    return [one for one in volumes if any(_fits(one, p) for p in patterns)]
+
+
+def _fits(one: LabelledVolume, pattern: str) -> bool:
+    return fnmatchcase(one.name, pattern) or fnmatchcase(one.group, pattern)
+
+
+def _read_list(images: Sequence[Any], labels: Any) -> list[LabelledVolume]:
+    if labels is None:
+        out = [one for item in images for one in read_labelled(item)]
+    else:
+        if not isinstance(labels, (list, tuple)) or len(labels) != len(images):
+            count = len(labels) if isinstance(labels, (list, tuple)) else 1
+            raise VolumeError(
+                f"a list of {len(images)} images needs a list of as many labels; got "
+                f"{count}"
+            )
+        pairs = zip(images, labels, strict=True)
+        out = [one for pair in pairs for one in read_labelled(*pair)]
+    if not out:
+        raise VolumeError("the list of images is empty: give at least one")
+    names = [one.name for one in out]
+    return [
+        replace(one, name=f"{one.name} {i}") if names.count(one.name) > 1 else one
+        for i, one in enumerate(out)
+    ]
+
+
+def _read_path(path: Path, labels: Any) -> list[LabelledVolume]:
+    if not path.exists():
+        raise VolumeError(f"there is no file or folder {str(path)!r}: check the path")
+    if labels is None:
+        return _read_whole(path)
+    if not isinstance(labels, (str, os.PathLike)) or _is_url(labels):
+        return [_pair(open_volume(path), labels)]
+    beside = Path(labels).expanduser()
+    if not beside.exists():
+        raise VolumeError(f"there is no file or folder {str(beside)!r} of labels")
+    if beside.suffix.lower() == ".json":
+        from napari_sam.training.label_sources import read_coco_images
+
+        return read_coco_images(beside, path)
+    if (beside / "session.json").is_file():
+        from napari_sam.training.label_sources import read_session
+
+        return [read_session(beside, path)]
+    if _is_folder_of_images(path) and _is_folder_of_images(beside):
+        return _pair_folders(path, beside)
+    return [_pair(open_volume(path), beside)]
+
+
+def _read_whole(source: Any) -> list[LabelledVolume]:
+    """Read what brings its labels along."""
+    from napari_sam.training import label_sources
+
+    if hasattr(source, "volume") and hasattr(source, "labels"):
+        return [LabelledVolume(source.volume.name, source.volume, source.labels)]
+    if _is_url(source):
+        return label_sources.read_ome_zarr(str(source))
+    if not isinstance(source, Path):
+        raise VolumeError(
+            "these images bring no labels: pass the labels too. Without them, "
+            "read_labelled takes a COCO .json, an OME-Zarr with labels, a session, or "
+            f"a folder with images/ and labels/; got {type(source).__name__}"
+        )
+    if source.suffix.lower() == ".json":
+        return label_sources.read_coco_images(source)
+    if (source / "session.json").is_file():
+        return [label_sources.read_session(source)]
+    if _is_zarr(source) or source.suffix.lower() == ".zip":
+        return label_sources.read_ome_zarr(str(source))
+    if source.is_dir():
+        return _read_folder(source)
+    raise VolumeError(
+        f"{str(source)!r} brings no labels: pass its label image too (labels=...)"
+    )
+
+
+def _read_folder(folder: Path) -> list[LabelledVolume]:
+    """Read a folder of both, a data set in two folders, or a folder of data sets."""
+    for images, labels in FOLDER_PAIRS:
+        if (folder / images).is_dir() and (folder / labels).is_dir():
+            return _pair_folders(folder / images, folder / labels)
+    out: list[LabelledVolume] = []
+    for entry in sorted(folder.iterdir()):
+        if _brings_labels(entry):
+            for one in _read_whole(entry):
+                name = one.name if _is_one(entry) else f"{entry.name}/{one.name}"
+                group = one.group if _is_one(entry) else entry.name
+                out.append(replace(one, name=name, group=group))
+    if not out:
+        out = _pair_folders(folder, folder)
+    return out
+
+
+def _brings_labels(entry: Path) -> bool:
+    if entry.name.startswith("."):
+        return False
+    if (entry / "session.json").is_file() or (_is_zarr(entry) and _has_labels(entry)):
+        return True
+    return any(all((entry / n).is_dir() for n in names) for names in FOLDER_PAIRS)
+
+
+def _is_one(entry: Path) -> bool:
+    return (entry / "session.json").is_file() or _is_zarr(entry)
+
+
+def _has_labels(entry: Path) -> bool:
+    return (entry / "labels").is_dir()
+
+
+def _pair_folders(images: Path, labels: Path) -> list[LabelledVolume]:
+    masks = {stem_of(p): p for p in _entries(labels)}
+    out: list[LabelledVolume] = []
+    alone = []
+    for path in _entries(images):
+        match = _labels_of(stem_of(path), masks)
+        if match is None or match == path:
+            alone.append(path)
+            continue
+        found = replace(_pair(open_volume(path), match), name=stem_of(path))
+        out.append(found)
+    if not out:
+        raise VolumeError(
+            f"no image in {str(images)!r} has labels of the same name in "
+            f"{str(labels)!r}: there are {_examples(_entries(images))} and "
+            f"{_examples(_entries(labels))}"
+        )
+    if alone and images != labels:
+        logger.warning(
+            "%d image(s) have no labels and are left out: %s",
+            len(alone), _examples(alone),
+        )  # fmt: skip
+    return out
+
+
+def _labels_of(stem: str, masks: dict[str, Path]) -> Path | None:
+    bare = [stem.removesuffix(e) for e in IMAGE_ENDINGS if stem.endswith(e)]
+    for name in (stem, *bare):
+        for ending in (*LABEL_ENDINGS, ""):
+            if name + ending in masks:
+                return masks[name + ending]
+    return None
+
+
+def stem_of(path: Path) -> str:
+    """Name of a file without all that its format adds.
+
+    Examples
+    --------
+    >>> stem_of(Path("a/b.c.nii.gz")), stem_of(Path("b.ome.tif"))
+    ('b.c', 'b')
+    """
+    name = path.name
+    for suffix in sorted([*SUFFIXES, ".zarr", ".nsam"], key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    return name[:-4] if name.lower().endswith(".ome") else name
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Images in a folder: files of a known format, zarrs and DICOM folders."""
+    out = []
+    for path in sorted(folder.iterdir()):
+        known = path.name.lower().endswith(tuple(SUFFIXES))
+        if path.is_dir():
+            known = path.suffix not in (".nsam", ".nsam-emb")
+        if known and not path.name.startswith("."):
+            out.append(path)
+    return out
+
+
+def _is_folder_of_images(path: Path) -> bool:
+    return path.is_dir() and not _is_zarr(path)
+
+
+def _is_zarr(path: Path) -> bool:
+    return path.is_dir() and any((path / name).exists() for name in ZARR_FILES)
+
+
+def _is_url(source: Any) -> bool:
+    return isinstance(source, (str, os.PathLike)) and "://" in os.fspath(source)
+
+
+def _pair(volume: Volume, labels: Any) -> LabelledVolume:
+    if isinstance(labels, os.PathLike):
+        labels = os.fspath(labels)
+    return LabelledVolume(volume.name, volume, label_pixels(volume, labels))
+
+
+def _examples(paths: Sequence[Path]) -> str:
+    names = [p.name for p in paths]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more if names else "no images"
+
+
+def _objects_in(part: np.ndarray) -> np.ndarray:
+    """(N, 6) id, area and box of the objects of a block."""
+    from scipy import ndimage
+
+    ids = None
+    if int(part.max()) > 2**20:
+        ids, part = np.unique(part, return_inverse=True)
+        part = part + (ids[0] != 0)  # found objects count from 1
+        ids = ids[ids != 0]
+    numbers = part.astype(np.int32)
+    areas = np.bincount(numbers.ravel())
+    rows = []
+    for i, found in enumerate(ndimage.find_objects(numbers), 1):
+        if found is not None:
+            ys, xs = found
+            name = i if ids is None else ids[i - 1]
+            rows.append((name, areas[i], ys.start, xs.start, ys.stop, xs.stop))
+    return np.array(rows, np.int64).reshape(-1, 6)
+
+
+def _joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    low, high = np.minimum(a[2:4], b[2:4]), np.maximum(a[4:], b[4:])
+    return np.array([a[0], a[1] + b[1], *low, *high], np.int64)
+
+
+def _anew(labels: Any) -> Any:
+    from napari_sam.training.label_pixels import LabelPixels
+
+    return copy.copy(labels) if isinstance(labels, LabelPixels) else labels

@@ -1,0 +1,239 @@
+"""Labelled images from what holds both: COCO files, OME-Zarr images, saved sessions."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.core.codec import History, decode_change
+from napari_sam.core.intensity import IntensityMapping
+from napari_sam.core.planes import Plane
+from napari_sam.errors import SeriesError, SessionError, VolumeError
+from napari_sam.io.label_arrays import grown, new_labels
+from napari_sam.io.views import LazyArray
+from napari_sam.io.volume import Volume, open_volume
+from napari_sam.training.datasets import LabelledVolume, stem_of
+from napari_sam.training.label_pixels import label_pixels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_sam.core.masks import LabelPatch
+
+
+def read_ome_zarr(path: str) -> list[LabelledVolume]:
+    """Open an OME-Zarr image with each label image of its ``labels`` group.
+
+    Raises
+    ------
+    VolumeError
+        If it holds none, or their size is not the image's.
+    """
+    volume = open_volume(path)
+    try:
+        found = {volume.name: open_volume(path, series="labels")}
+    except SeriesError as error:
+        found = {}
+        for key in error.series:
+            # Without a labels group the images beside it are listed instead.
+            with suppress(SeriesError):
+                one = open_volume(path, series=f"labels/{key}")
+                found[f"{volume.name}/{key}"] = one
+    if not found:
+        raise VolumeError(
+            f"{path!r} holds no labels: expected a group labels/ with a label image. "
+            "Pass labels that lie elsewhere as labels=..."
+        )
+    return [
+        LabelledVolume(name, volume, label_pixels(volume, one))
+        for name, one in found.items()
+    ]
+
+
+def read_session(path: Path, image: Path | None = None) -> LabelledVolume:
+    """Open a saved session's image and its labels as they were last; changes nothing.
+
+    Parameters
+    ----------
+    path : Path
+        ``name.nsam`` folder.
+    image : Path, optional
+        The image, or the folder that it lies in now, where it was moved.
+
+    Raises
+    ------
+    SessionError
+        If the session cannot be read, or its image was an array in memory.
+    VolumeError
+        If the image cannot be opened or is another one.
+    """
+    from napari_sam.io.session_files import read_head, read_labels
+
+    head = read_head(path)
+    volume = _session_image(head, path, image)
+    volume = replace(volume, mapping=IntensityMapping.from_json(head["intensity"]))
+    labels, done = read_labels(path, read_only=True) or (None, 0)
+    if labels is None:
+        labels = new_labels(volume.shape)
+    for patch in _patches_after(path, done):
+        labels = grown(labels, int(patch.after.max(initial=0)))
+        labels[patch.plane.window(patch.bbox)] = patch.after
+    if tuple(labels.shape) != volume.shape:
+        raise VolumeError(
+            f"the session {path.name!r} belongs to an image of shape "
+            f"{tuple(labels.shape)}; {volume.name!r} has {volume.shape}"
+        )
+    return LabelledVolume(stem_of(path), volume, labels)
+
+
+def _session_image(head: dict[str, Any], path: Path, image: Path | None) -> Volume:
+    source = head["volume"]["source"]
+    if image is None and source is None:
+        raise SessionError(
+            f"the session {path.name!r} was made from an array in memory: pass the "
+            "image too, and the session as its labels"
+        )
+    if image is None:
+        return open_volume(source)
+    inside = image / Path(source).name if source else image
+    return open_volume(inside if inside.exists() else image)
+
+
+def _patches_after(path: Path, done: int) -> Iterator[LabelPatch]:
+    """Yield the patches of a session's history that its saved labels lack."""
+    from napari_sam.io.session_files import read_history
+
+    history = History()
+    for number, (kind, line) in enumerate(read_history(path), 1):
+        if line is None:
+            change = history.undo() if kind == "undo" else history.redo()
+        else:
+            change = decode_change(line)
+            history.push(line)
+        if change is not None and number > done:
+            yield from change.patches
+
+
+def read_coco_images(path: Path, folder: Path | None = None) -> list[LabelledVolume]:
+    """Open the images of a COCO file with its annotations as labels.
+
+    Annotations marked ``iscrowd`` are left out. Where two overlap, the later one lies
+    on top.
+
+    Parameters
+    ----------
+    path : Path
+    folder : Path, optional
+        Where the images lie; the file's own folder, or ``images`` in it, else.
+
+    Raises
+    ------
+    VolumeError
+        If the file is no COCO JSON, or an image is missing or of another size.
+    """
+    from napari_sam.io.coco import load_coco
+
+    images, annotations = load_coco(path)
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        if not annotation.get("iscrowd"):
+            by_image.setdefault(annotation["image_id"], []).append(annotation)
+    volumes: dict[Path | str, Volume] = {}
+    parts: dict[Path | str, list[_Part]] = {}
+    for image_id, found in by_image.items():
+        image = images[image_id]
+        place = _find_image(image, path, folder)
+        volume = volumes.setdefault(place, open_volume(place))
+        parts.setdefault(place, []).append(_Part(image, volume, found))
+    if not parts:
+        raise VolumeError(f"{str(path)!r} marks no object: there are no annotations")
+    return [
+        LabelledVolume(stem_of(Path(v.source or v.name)), v, CocoLabels(v, parts[p]))
+        for p, v in volumes.items()
+    ]
+
+
+def _find_image(image: dict[str, Any], path: Path, folder: Path | None) -> Path | str:
+    name, source = str(image.get("file_name", "")), image.get("source")
+    folders = [path.parent, path.parent / "images"] if folder is None else [folder]
+    if folder is not None and not folder.is_dir():
+        return folder
+    for place in folders:
+        for given in (name, source and Path(source).name, Path(name).name):
+            if given and (place / given).exists():
+                return place / given
+    if source and ("://" in source or Path(source).exists()):
+        return str(source)
+    where = " or ".join(repr(str(f)) for f in folders)
+    raise VolumeError(
+        f"the COCO image {name!r} of {path.name!r} is not in {where}: pass the folder "
+        "that holds the images, and the COCO file as their labels"
+    )
+
+
+class _Part:
+    """Annotations of one plane."""
+
+    def __init__(
+        self, image: dict[str, Any], volume: Volume, annotations: list[dict[str, Any]]
+    ) -> None:
+        given = image.get("plane")
+        self.plane = Plane.of(
+            volume.shape, 0 if given is None else Plane.from_json(given)
+        )
+        self.annotations = annotations
+        self.shape = int(image["height"]), int(image["width"])
+        if self.shape != (shape := self.plane.shape(volume.shape)):
+            raise VolumeError(
+                f"the COCO image {image.get('file_name')!r} has {self.shape[0]} x "
+                f"{self.shape[1]} pixels, but {volume.name!r} has {shape[0]} x "
+                f"{shape[1]}: these are annotations of another image"
+            )
+
+
+class CocoLabels(LazyArray):
+    """Annotations painted as labels, when they are first looked at."""
+
+    def __init__(self, volume: Volume, parts: list[_Part]) -> None:
+        self._parts = parts
+        self._pixels: Any = None
+        ids = [self._id(a, 0) for p in parts for a in p.annotations]
+        # Without ids of their own, objects are numbered through.
+        self._numbered = min(ids, default=0) == 0
+        top = sum(len(p.annotations) for p in parts) if self._numbered else max(ids)
+        super().__init__(volume.shape, np.uint16 if top < 2**16 else np.uint32)
+
+    def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        """Read a block."""
+        if self._pixels is None:
+            self._pixels = self._painted()
+        return np.asarray(self._pixels[spans])
+
+    def __copy__(self) -> CocoLabels:
+        out: CocoLabels = CocoLabels.__new__(CocoLabels)
+        out.__dict__.update(self.__dict__, _pixels=None)
+        return out
+
+    def _painted(self) -> Any:
+        from napari_sam.io.coco import decode_annotation
+
+        out, number = new_labels(self.shape, self.dtype), 0
+        for part in self._parts:
+            for annotation in part.annotations:
+                number += 1
+                bbox, mask = decode_annotation(annotation, part.shape)
+                if mask.any():
+                    where = part.plane.window(bbox)
+                    place = np.asarray(out[where])
+                    name = number if self._numbered else self._id(annotation, number)
+                    place[mask] = name
+                    out[where] = place
+        return out
+
+    @staticmethod
+    def _id(annotation: dict[str, Any], number: int) -> int:
+        return int(annotation.get("object_id") or number)

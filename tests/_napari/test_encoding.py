@@ -1,0 +1,255 @@
+"""Embedding ahead of clicks: by itself, paused, resumed, after closing, remote."""
+
+import numpy as np
+import pytest
+
+from napari_sam._napari import encoding
+from napari_sam._napari.encoding import describe_workers, duration
+from napari_sam._napari.plane_view import shown_view
+from napari_sam.core.planes import Plane
+from napari_sam.testing import ToyModel, phantom_volume
+
+
+@pytest.fixture(autouse=True)
+def still(monkeypatch):
+    monkeypatch.setattr(encoding, "STILL_S", 0.0)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    return phantom_volume((6, 200, 260), n_objects=3, noise=0, seed=3)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Where embeddings of arrays in memory go."""
+    monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def show(desk, y0, x0, y1, x1, zoom=1.0):
+    """Stand for a canvas that has been drawn."""
+    layer = desk.annotation.image
+    corners = np.zeros((2, layer.ndim), int)
+    corners[:, -2:] = (y0, x0), (y1 - 1, x1 - 1)
+    layer.corner_pixels = corners
+    desk.viewer.scene.camera.zoom = zoom * (
+        1 + 1e-9 * np.random.default_rng(y0).random()
+    )
+    desk.viewer.scene.camera.center = (0, (y0 + y1) / 2, (x0 + x1) / 2)
+    desk.main.settle()
+
+
+def there(desk):
+    store = desk.session.store(0)
+    return {
+        (plane, store.grid.tile_by_number(n))
+        for plane in range(6)
+        for n in store.numbers(plane)
+    }
+
+
+def begin(desk, tiles=30):
+    """Embed everything until some tiles are there."""
+    desk.model.delay_s = 0.03
+    desk.controller.embed()
+    desk.main.pump(lambda: desk.state.encoding.done >= tiles)
+
+
+def test_what_the_view_shows_is_embedded_by_itself_and_nothing_else(desk, wide, cache):
+    desk.open(wide.image)  # not drawn yet: the whole plane counts as shown
+    store = desk.session.store(0)
+    assert len(there(desk)) == len(store.numbers(2)) == store.grid.n_tiles(0)
+    desk.viewer.dims.set_current_step(0, 0)
+    show(desk, 0, 0, 50, 60)
+    assert store.numbers(0) >= {0}
+    desk.viewer.dims.set_current_step(0, 4)
+    show(desk, 120, 180, 160, 230)
+    assert {p for p, _ in there(desk)} == {0, 2, 4}
+    new = [t for p, t in there(desk) if p == 4]
+    assert all(t.level == 0 and t.core.y0 + t.core.h > 120 for t in new)
+    assert desk.model.n_encoded == len(there(desk))
+    show(desk, 0, 0, 200, 260, zoom=0.2)
+    assert {t.level for p, t in there(desk) if p == 4} == {0, 2}
+
+
+def test_nothing_is_embedded_by_itself_once_that_is_switched_off(desk, wide, cache):
+    desk.open(wide.image)
+    n = desk.model.n_encoded
+    desk.controller.encoding.set_ahead(False)
+    desk.viewer.dims.set_current_step(0, 0)
+    show(desk, 0, 0, 50, 60)
+    assert len(there(desk)) == desk.model.n_encoded == n
+    desk.controller.encoding.set_ahead(True)
+    desk.main.settle()
+    assert len(there(desk)) == desk.model.n_encoded == n + 2
+
+
+def test_everything_is_embedded_in_the_order_of_the_view(desk, wide, cache):
+    desk.open(wide.image)
+    desk.controller.encoding.set_ahead(False)
+    desk.viewer.dims.set_current_step(0, 5)
+    show(desk, 100, 150, 160, 210)
+    seen = []
+    desk.controller.board.changed.connect(lambda s: seen.append(s.encoding))
+    begin(desk, len(there(desk)) + 2)
+    assert {p for p, _ in there(desk)} == {2, 5}
+    assert desk.state.encoding.phase == "all"
+    desk.viewer.dims.set_current_step(0, 0)
+    desk.main.pump(lambda: any(p == 0 for p, _ in there(desk)))
+    assert not {p for p, _ in there(desk)} & {1, 3, 4}
+    desk.model.delay_s = 0
+    desk.main.settle()
+    store = desk.session.store(0)
+    assert store.count() == (6 * store.grid.n_tiles(),) * 2
+    assert desk.state.encoding.phase == "idle"
+    assert "All planes are embedded" in desk.state.status
+    assert any(s.seconds_left is not None for s in seen)
+
+
+def test_a_click_is_answered_while_everything_is_embedded(desk, wide, cache):
+    desk.open(wide.image)
+    begin(desk)
+    desk.annotation.layers.points.add(wide.center(1))
+    desk.main.pump(lambda: desk.labels.any())
+    assert desk.state.encoding.done < desk.state.encoding.total
+    desk.model.delay_s = 0
+    desk.main.settle()
+
+
+def test_pause_holds_it_and_resume_goes_on_without_encoding_twice(desk, wide, cache):
+    desk.open(wide.image)
+    begin(desk)
+    desk.controller.encoding.pause()
+    assert desk.state.encoding.phase == "paused"
+    desk.main.pump(lambda: desk.main.jobs.idle)
+    held = len(there(desk))
+    show(desk, 100, 150, 160, 210)
+    assert len(there(desk)) == held and 0 < desk.state.encoding.done
+    desk.model.delay_s = 0
+    desk.controller.embed()
+    desk.main.settle()
+    store = desk.session.store(0)
+    assert store.count()[0] == store.count()[1] == desk.model.n_encoded
+
+
+def test_cancel_stops_it_and_keeps_what_is_done(desk, wide, cache):
+    desk.open(wide.image)
+    begin(desk)
+    desk.controller.cancel()
+    assert desk.state.encoding.phase == "idle" and "Stopped" in desk.state.status
+    desk.main.settle()
+    done, total = desk.session.store(0).count()
+    assert 0 < done < total
+
+
+def test_closed_in_the_middle_it_goes_on_where_it_was(desk_for, wide, cache):
+    desk = desk_for(ToyModel(64))
+    desk.open(wide.image)
+    begin(desk)
+    session = desk.session
+    desk.controller.close()
+    desk.main.jobs.close(timeout_s=5)
+    done, total = session.store(0).count()
+    assert 0 < done < total and desk.model.n_encoded == done
+
+    again = desk_for(ToyModel(64))
+    again.open(wide.image)
+    again.controller.embed()
+    again.main.settle()
+    assert again.session.store(0).count() == (total, total)
+    assert again.model.n_encoded == total - done
+
+
+def test_another_intensity_window_embeds_anew_and_goes_on(desk, wide, cache):
+    desk.open(wide.image)
+    begin(desk)
+    desk.controller.use_window(10, 200)
+    assert desk.state.encoding.phase == "all"
+    desk.model.delay_s = 0
+    desk.main.settle()
+    store = desk.session.store(0)
+    assert store.count()[0] == store.count()[1]
+
+
+def test_another_axis_is_embedded_in_a_store_of_its_own(desk, cache):
+    desk.open(phantom_volume((6, 16, 40), n_objects=1).image)
+    desk.controller.use_axis(1)
+    desk.controller.embed()
+    desk.main.settle()
+    store = desk.session.store(1)
+    assert store.count() == (16, 16) and desk.session.store(0).count()[0] == 1
+
+
+def test_images_on_a_server_are_never_embedded_without_being_asked(
+    desk, wide, cache, monkeypatch
+):
+    monkeypatch.setattr(encoding, "_is_remote", lambda source: True)
+    desk.open(wide.image)
+    assert desk.state.encoding.remote and not desk.state.encoding.ahead
+    show(desk, 0, 0, 50, 60)
+    assert desk.model.n_encoded == 0
+    bills = []
+    desk.controller.encoding.agreement_wanted.connect(bills.append)
+    desk.controller.embed()
+    desk.main.settle()
+    assert desk.model.n_encoded == 0 and desk.state.encoding.phase == "idle"
+    assert "on a server" in bills[0] and "may cost money" in bills[0]
+    desk.controller.embed(agreed=True)
+    desk.main.settle()
+    assert desk.session.store(0).count()[0] == desk.model.n_encoded > 0
+
+
+def test_where_nothing_can_be_kept_it_says_so_and_clicks_still_work(
+    desk, wide, tmp_path, monkeypatch
+):
+    nowhere = tmp_path / "file"
+    nowhere.write_text("")
+    monkeypatch.setenv("NAPARI_SAM_CACHE", str(nowhere))
+    desk.open(wide.image)
+    show(desk, 0, 0, 50, 60)
+    assert desk.state.status_kind != "error"
+    desk.controller.embed()
+    desk.main.settle()
+    assert "NAPARI_SAM_CACHE" in desk.state.status
+    assert desk.state.encoding.phase == "paused"
+    desk.click(*wide.center(1))
+    assert desk.labels.any()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (59, "59 s"), (150, "2 min"), (7200, "2.0 h"), (4e5, "4.6 days")],
+)
+def test_remaining_time_is_told_in_one_unit(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_the_view_of_a_pyramid_is_in_pixels_of_its_finest_level(desk, cells):
+    levels = [np.zeros((800, 1000), np.uint8), np.zeros((400, 500), np.uint8)]
+    layer = desk.viewer.add_image(levels, multiscale=True)
+    layer._data_level = 1
+    layer.corner_pixels = np.array([[10, 20], [99, 119]])
+    view = shown_view(desk.viewer, layer, Plane(()), 2)
+    assert view.box == (20, 40, 199, 239)
+    layer.corner_pixels = np.zeros((2, 2), int)
+    assert shown_view(desk.viewer, layer, Plane(()), 2) is None
+
+
+class Cluster:
+    """Stands for a `distributed.Client`."""
+
+    def __init__(self, *workers):
+        self.workers = dict(enumerate(workers))
+
+    def scheduler_info(self, n_workers=5):
+        return {"workers": self.workers}
+
+
+def test_workers_are_counted_by_machine():
+    node = [{"host": f"10.0.0.{i}", "nthreads": 2} for i in (1, 1, 2)]
+    assert describe_workers(Cluster(*node)) == (
+        "3 workers, 6 threads on 10.0.0.1, 10.0.0.2"
+    )
+    assert describe_workers(Cluster(node[0])).startswith("1 worker, 2 threads")
+    assert "no workers yet" in describe_workers(Cluster())

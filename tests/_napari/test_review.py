@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+
+from napari_sam._napari.preview import CURRENT
+from napari_sam.core.planes import Plane
+from napari_sam.errors import ModelError
+from napari_sam.testing import ToyModel, phantom_image, phantom_volume
+
+
+@pytest.fixture
+def cells():
+    return phantom_image((72, 108), n_objects=6, noise=0)
+
+
+@pytest.fixture
+def review(desk_for, cells):
+    """A desk with one object annotated and five suggested."""
+    desk = desk_for(ToyModel(48))
+    desk.open(cells.image, name="cells")
+    desk.click(*cells.center(1))
+    desk.controller.review.suggest("plane")
+    desk.main.settle()
+    return desk
+
+
+def _preview(desk):
+    return desk.viewer.layers["cells · suggestions"]
+
+
+def test_suggestions_are_listed_by_doubt_and_drawn_in_a_layer_of_their_own(
+    review, cells
+):
+    rows = review.state.review.rows
+    assert len(rows) == 5 and not review.state.review.running
+    doubts = [row.doubt for row in rows]
+    assert doubts == sorted(doubts, reverse=True)
+    layer = _preview(review)
+    assert ((layer.data > 0) == (cells.labels > 1)).mean() > 0.99
+    assert not layer.editable
+    assert set(np.unique(review.labels)) == {0, 1}
+    assert "5 suggestions wait" in review.state.status
+    points = review.annotation.layers.points
+    assert review.viewer.layers.selection.active is points
+
+
+def test_going_through_them_moves_camera_and_highlight(review):
+    controller = review.controller
+    seen = []
+    for _ in range(5):
+        controller.review.next()
+        found = controller.review.current
+        seen.append(found.number)
+        y0, x0, y1, x1 = found.bbox
+        center = getattr(review.viewer, "scene", review.viewer).camera.center
+        assert center[1:] == ((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2)
+        lit = _preview(review).data == CURRENT
+        assert lit.sum() == found.area and lit[y0:y1, x0:x1].sum() == found.area
+    assert seen == [row.number for row in review.state.review.rows]
+    controller.review.next()
+    assert controller.review.current.number == seen[0]
+    controller.review.previous()
+    assert controller.review.current.number == seen[-1]
+
+
+def test_accept_goes_on_to_the_next_and_is_one_step_back(review):
+    do, before = review.controller, review.labels.copy()
+    do.review.next()
+    first = do.review.current
+    do.review.accept()
+    review.main.settle()
+    assert do.review.current.number == review.state.review.rows[0].number
+    new = review.session.suggestions.object_id(first)
+    assert (review.labels == new).sum() == first.area
+    assert len(review.state.review.rows) == 4
+    y0, x0, y1, x1 = first.bbox
+    assert not _preview(review).data[y0:y1, x0:x1][first.mask].any()
+    do.undo()
+    review.main.settle()
+    np.testing.assert_array_equal(review.labels, before)
+    assert len(review.state.review.rows) == 5
+    assert (_preview(review).data[y0:y1, x0:x1][first.mask] > 0).all()
+
+
+def test_the_empty_object_at_hand_does_not_become_an_accepted_one(review, cells):
+    do = review.controller
+    do.new_object()
+    assert review.state.object_id == 2
+    do.review.next()
+    do.review.accept()
+    review.main.settle()
+    assert review.session.objects[2] and review.state.object_id == 3
+
+
+def test_rejected_ones_stay_away_until_they_are_brought_back(review):
+    do = review.controller
+    do.review.next()
+    bad = do.review.current
+    do.review.reject()
+    review.main.settle()
+    assert bad.number not in [row.number for row in review.state.review.rows]
+    assert review.state.review.rejected == 1
+    do.review.suggest("plane")
+    review.main.settle()
+    assert len(review.state.review.rows) == 4
+    do.review.restore()
+    review.main.settle()
+    assert do.review.current.number == bad.number
+    assert len(review.state.review.rows) == 5
+
+
+def test_a_suggestion_is_corrected_with_points_like_any_object(review):
+    do = review.controller
+    do.review.next()
+    found = do.review.current
+    do.review.correct()
+    review.main.settle()
+    object_id = review.session.suggestions.object_id(found)
+    assert review.state.object_id == object_id
+    np.testing.assert_array_equal(
+        review.annotation.layers.points.data, found.prompts.points
+    )
+    whole = (review.labels == object_id).sum()
+    do.toggle_polarity()
+    review.click(*np.argwhere(review.labels == object_id)[-1])
+    assert 0 < (review.labels == object_id).sum() < whole
+    do.undo()
+    do.undo()
+    review.main.settle()
+    assert not (review.labels == object_id).any()
+
+
+def test_all_below_a_doubt_are_accepted_as_one_step(review):
+    do, before = review.controller, review.labels.copy()
+    doubts = sorted(row.doubt for row in review.state.review.rows)
+    do.review.accept_below(doubts[2])
+    review.main.settle()
+    assert len(review.state.review.rows) == 2
+    do.undo()
+    review.main.settle()
+    np.testing.assert_array_equal(review.labels, before)
+    do.review.accept_below(-1.0)
+    assert "No suggestion has a doubt" in review.state.status
+
+
+def test_the_order_can_be_turned(review):
+    doubtful = [row.number for row in review.state.review.rows]
+    review.controller.review.order(doubtful_first=False)
+    assert [row.number for row in review.state.review.rows] == doubtful[::-1]
+
+
+def test_keys_of_our_layers_go_through_the_list(review):
+    layer = review.annotation.layers.points
+    keys = {str(key): call for key, call in layer.keymap.items()}
+    keys["."](layer)
+    first = review.controller.review.current
+    assert first is not None
+    keys["R"](layer)
+    review.main.settle()
+    keys["Y"](layer)
+    review.main.settle()
+    assert review.state.review.rejected == 1
+    assert len(review.state.review.rows) == 3
+
+
+def test_the_view_jumps_to_the_plane_of_a_suggestion(desk_for):
+    stack = phantom_volume((7, 40, 64), n_objects=2, noise=0)
+    desk = desk_for(ToyModel(48))
+    layer = desk.open(stack.image, scale=(3.0, 0.5, 0.5), translate=(10, 5, 5))
+    desk.viewer.dims.set_point(0, layer.data_to_world((3, 0, 0))[0])
+    desk.click(*stack.center(1))
+    desk.controller.review.suggest("all")
+    desk.main.settle()
+    planes = {s.plane for s in desk.session.suggestions.pending}
+    assert len(planes) > 2
+    for _ in desk.state.review.rows:
+        desk.controller.review.next()
+        assert desk.annotation.plane == desk.controller.review.current.plane
+    desk.controller.review.suggest("plane")
+    desk.main.settle()
+    assert "object 1" in desk.state.review.rows[0].text or desk.annotation.plane
+
+
+def test_stopping_keeps_what_was_found_and_clicks_go_on(desk_for, cells):
+    desk = desk_for(ToyModel(40, delay_s=0.05))
+    desk.open(cells.image)
+    desk.click(*cells.center(1))
+    desk.controller.review.suggest("plane")
+    desk.main.pump(lambda: desk.state.review.rows)
+    desk.controller.review.stop()
+    n = len(desk.state.review.rows)
+    desk.main.settle()
+    assert not desk.state.review.running and len(desk.state.review.rows) >= n > 0
+
+
+def test_an_error_of_the_search_is_shown_and_nothing_is_lost(review, monkeypatch):
+    def broken(*_):
+        raise ModelError("out of memory: use a smaller model")
+
+    before = review.labels.copy()
+    monkeypatch.setattr(review.model, "decode_many", broken)
+    review.controller.review.suggest("plane")
+    review.main.settle()
+    assert "Out of memory" in review.state.status
+    assert not review.state.review.running
+    np.testing.assert_array_equal(review.labels, before)
+
+
+def test_another_model_leaves_suggestions_and_prompts_in_place(review):
+    rows = review.state.review.rows
+    review.controller.use_model("another")
+    review.main.settle()
+    assert review.state.review.rows == rows
+    assert review.session.object(1, Plane(())) is not None

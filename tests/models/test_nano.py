@@ -13,7 +13,8 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import CheckpointError, ModelError, PromptError
 from napari_sam.models.nano import MASK_SIDE, Nano, load_nano, write_weights
-from napari_sam.models.nano_network import NanoNetwork, standardise
+from napari_sam.models.nano_encoder import standardise
+from napari_sam.models.nano_network import NanoNetwork
 from napari_sam.testing import ModelContract
 from napari_sam.testing.phantoms import phantom_image
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+import torch.multiprocessing
+from torch import distributed
 
 from napari_sam.models.nano_network import NanoNetwork
 from napari_sam.training.data import CropSampler
@@ -42,6 +44,29 @@ def test_a_killed_run_resumes_to_the_same_bits(
     for part in ("network", "average"):
         a, b = getattr(whole, part).state_dict(), getattr(resumed, part).state_dict()
         assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def _train_together(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2
+    )
+    trainer = Trainer(CropSampler(procedural_images(4)), folder / "state", TINY)
+    list(trainer.run())
+    torch.save(trainer.network.state_dict(), folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_processes_that_train_together_end_with_the_same_weights(
+    sampler: CropSampler, tmp_path: Path
+) -> None:
+    torch.multiprocessing.spawn(_train_together, (tmp_path,), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{r}.pt") for r in (0, 1))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    alone = Trainer(sampler, tmp_path / "alone", TINY)
+    list(alone.run())
+    one = alone.network.state_dict()
+    assert any(not torch.equal(first[k], one[k]) for k in first)
 
 
 def test_a_finished_run_can_be_extended(sampler: CropSampler, tmp_path: Path) -> None:

@@ -19,11 +19,10 @@ from napari_sam.core.embedding import Embedding
 from napari_sam.core.masks import MaskCandidate, crop_mask, stability_score
 from napari_sam.errors import CheckpointError, ModelError, PromptError
 from napari_sam.models.base import ModelSpec
+from napari_sam.models.nano_encoder import FEATURES, Features
 from napari_sam.models.nano_network import (
     ALIGN,
     BEST_GUESS,
-    FEATURES,
-    Features,
     NanoNetwork,
     Prepared,
     PromptBatch,

@@ -1,4 +1,4 @@
-"""Network of nano: small convolutional encoder, dense prompts, U-shaped decoder.
+"""Network of nano: dense prompts and a U-shaped decoder behind a small encoder.
 
 Unlike SAM, prompts do not become tokens but maps on the stride-4 grid: bumps at the
 clicks, the box and its inscribed ellipse, the previous mask, and how alike every
@@ -19,6 +19,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_sam.models.nano_encoder import (
+    ConvNorm,
+    Encoder,
+    Features,
+    GlobalContext,
+    Residual,
+    up,
+)
+
 N_CANDIDATES = 3
 BEST_GUESS = 1
 """The candidate that learns from every object, as SAM's single mask does.
@@ -28,22 +37,12 @@ without one that answers for all, ranking them is guessing a size.
 """
 ALIGN = 32
 """Windows are padded to a multiple of this, the deepest stride."""
-FEATURES = {"s2": (12, 2), "s4": (52, 4), "s16": (64, 16)}
-"""Name of each feature map: channels, stride."""
 
 _CLICK_SIGMAS = (3.0, 10.0, 40.0)
 _HEADS, _HEAD_DIM = 4, 8
 _COLOUR_MAPS = 10
 _N_MAPS = 17 + 4 * _HEADS + _COLOUR_MAPS
 _LOGIT_LIMIT = 8.0
-
-
-class Features(NamedTuple):
-    """What the encoder hands to the decoder."""
-
-    s2: Tensor  # (B, 12, H/2, W/2), crisp edges
-    s4: Tensor  # (B, 52, H/4, W/4), what every place is; last 4: its mean colours
-    s16: Tensor  # (B, 64, H/16, W/16), what surrounds it
 
 
 @dataclass(slots=True)
@@ -65,134 +64,6 @@ class Decoded(NamedTuple):
     logits: Tensor  # (P, 3, H/2, W/2)
     low_res: Tensor  # (P, 3, H/4, W/4)
     iou: Tensor  # (P, 3), 0..1
-
-
-# --------------------------------------------------------------------------- blocks
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution, group normalisation, ReLU."""
-
-    def __init__(self, c_in: int, c_out: int, k: int = 3, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(
-                c_in, c_out, k, stride, padding=k // 2 if stride == 1 else 0, bias=False
-            ),
-            nn.GroupNorm(8, c_out),
-            nn.ReLU(inplace=True),
-        )
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions beside the identity."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.a = ConvNorm(c, c)
-        self.b = nn.Conv2d(c, c, 3, padding=1, bias=False)
-        self.norm = nn.GroupNorm(8, c)
-        nn.init.constant_(self.norm.weight, 0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
-        return F.relu(x + self.norm(self.b(self.a(x))))
-
-
-class GlobalContext(nn.Module):
-    """Tell every place what the whole map holds."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(2 * c, c), nn.ReLU(), nn.Linear(c, c))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
-        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)  # (B, 2C)
-        added: Tensor = self.mlp(pooled)
-        return x + added[:, :, None, None]
-
-
-def _up(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
-
-
-# -------------------------------------------------------------------------- encoder
-
-
-def standardise(image: Tensor, valid: Tensor) -> Tensor:
-    """Bring any brightness and contrast to one scale, per window.
-
-    Two views side by side: colours against the whole window (mean 0, deviation 1, large
-    values compressed), and grey against its neighbourhood of 36 pixels, so that neither
-    halved contrast nor an uneven background matters much.
-
-    Parameters
-    ----------
-    image : (B, 3, H, W) float, any range.
-    valid : (B, 1, H, W) float, 1 inside the window and 0 in the padding.
-
-    Returns
-    -------
-    (B, 4, H, W), 0 in the padding.
-    """
-    n = valid.sum((1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
-    grey = image.mean(1, keepdim=True)
-    mean = (grey * valid).sum((2, 3), keepdim=True) / n
-    var = ((grey - mean).square() * valid).sum((2, 3), keepdim=True) / n
-    std = var.sqrt() + 1e-3
-    x = (image - mean) / std * valid  # (B, 3, H, W)
-    g = (grey - mean) / std * valid  # (B, 1, H, W)
-    cells = F.avg_pool2d(torch.cat([g, g.square(), valid], 1), 4)  # (B, 3, H/4, W/4)
-    local = F.avg_pool2d(cells, 9, 1, padding=4)
-    weight = local[:, 2:] + 1e-6
-    m, s = local[:, :1] / weight, local[:, 1:2] / weight
-    s = (s - m.square()).clamp_min(0).sqrt() + 0.15
-    m, s = _up(m, g), _up(s, g)
-    x = x / (1 + x.abs() / 3)
-    g = (g - m) / s
-    g = g / (1 + g.abs() / 3)
-    return torch.cat([x, g], 1) * valid
-
-
-class Encoder(nn.Module):
-    """Residual pyramid to stride 32, merged upwards into three maps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.PixelUnshuffle(2), ConvNorm(16, 24))
-        self.stage4 = nn.Sequential(ConvNorm(24, 48, 2, 2), Residual(48))
-        self.stage8 = nn.Sequential(ConvNorm(48, 96, 2, 2), Residual(96), Residual(96))
-        self.stage16 = nn.Sequential(
-            ConvNorm(96, 160, 2, 2), Residual(160), Residual(160)
-        )
-        self.stage32 = nn.Sequential(
-            ConvNorm(160, 192, 2, 2), Residual(192), Residual(192), GlobalContext(192)
-        )
-        self.lateral32 = nn.Conv2d(192, 96, 1)
-        self.lateral16 = nn.Conv2d(160, 96, 1)
-        self.merge16 = ConvNorm(96, 96)
-        self.top16 = nn.Conv2d(96, 64, 1)
-        self.down16 = nn.Conv2d(96, 64, 1)
-        self.lateral8 = nn.Conv2d(96, 64, 1)
-        self.merge8 = ConvNorm(64, 64)
-        self.down8 = nn.Conv2d(64, 48, 1)
-        self.lateral4 = nn.Conv2d(48, 48, 1)
-        self.merge4 = nn.Sequential(ConvNorm(48, 48), nn.Conv2d(48, 48, 1))
-        self.thin = nn.Conv2d(24, 12, 1)
-
-    def forward(self, image: Tensor, valid: Tensor) -> Features:
-        """Image (B, 3, H, W) of any range and its valid pixels (B, 1, H, W)."""
-        looks = standardise(image, valid)  # (B, 4, H, W)
-        x2 = self.stem(looks)  # (B, 24, H/2, W/2)
-        x4 = self.stage4(x2)  # (B, 48, H/4, W/4)
-        x8 = self.stage8(x4)  # (B, 96, H/8, W/8)
-        x16 = self.stage16(x8)  # (B, 160, H/16, W/16)
-        x32 = self.stage32(x16)  # (B, 192, H/32, W/32)
-        p16 = self.merge16(self.lateral16(x16) + _up(self.lateral32(x32), x16))
-        p8 = self.merge8(self.lateral8(x8) + _up(self.down16(p16), x8))
-        p4 = self.merge4(self.lateral4(x4) + _up(self.down8(p8), x4))
-        s4 = torch.cat([p4, F.avg_pool2d(looks, 4)], 1)  # (B, 52, H/4, W/4)
-        return Features(self.thin(x2), s4, self.top16(p16))
 
 
 # -------------------------------------------------------------------------- decoder
@@ -403,7 +274,7 @@ class Prepared(NamedTuple):
     base4: Tensor  # (B, 32, H/4, W/4)
     keys: Tensor  # (B, 4 * 8, H/4, W/4), unit vectors of 8
     base16: Tensor  # (B, 64, H/16, W/16)
-    fine2: Tensor  # (B, 16, H/2, W/2)
+    fine2: Tensor  # (B, 8, H/2, W/2)
     colours: Tensor  # (B, 2 * 4, H/4, W/4), as they are and blurred over 20 pixels
 
 
@@ -415,7 +286,7 @@ class Decoder(nn.Module):
         self.to_base4 = nn.Conv2d(52, 32, 1)
         self.to_keys = nn.Conv2d(52, _HEADS * _HEAD_DIM, 1)
         self.to_base16 = nn.Conv2d(64, 64, 1)
-        self.to_fine2 = nn.Conv2d(12, 16, 1)
+        self.to_fine2 = nn.Conv2d(12, 8, 1)
         self.read = nn.Conv2d(_N_MAPS, 32, 3, padding=1, bias=False)
         self.read_norm = nn.GroupNorm(8, 32)
         self.cond = nn.Sequential(nn.Linear(3 * 32 + 6, 96), nn.ReLU())
@@ -431,9 +302,9 @@ class Decoder(nn.Module):
         self.up8, self.merge8 = nn.Conv2d(64, 48, 1), ConvNorm(48, 48)
         self.up4, self.merge4 = nn.Conv2d(48, 32, 1), ConvNorm(32, 32)
         self.masks4 = nn.Conv2d(32, N_CANDIDATES, 1)
-        self.up2 = nn.Conv2d(32, 16, 1)
-        self.refine = ConvNorm(16, 16)
-        self.masks2 = nn.Conv2d(16, N_CANDIDATES, 3, padding=1)
+        self.up2 = nn.Conv2d(32, 8, 1)
+        self.refine = nn.Conv2d(8, 8, 3, padding=1)
+        self.masks2 = nn.Conv2d(8, N_CANDIDATES, 3, padding=1)
         self.keep_prev = nn.Parameter(torch.full((N_CANDIDATES,), 0.7))
         self.keep_box = nn.Parameter(torch.full((N_CANDIDATES,), 1.0))
         self.iou = IouHead(32, 96, 96)
@@ -504,7 +375,8 @@ class Decoder(nn.Module):
         logits = logits + keep_box * self._ellipse_at_2(batch, h, w)[:, None]
         low = low + keep_box * box.prior[:, None]  # (P, 3, h, w)
         fine = F.interpolate(self.up2(y4), scale_factor=2, mode="bilinear")
-        fine = self.refine(fine.add_(_take(ready.fine2, batch.image_of)).relu_())
+        fine = fine.add_(_take(ready.fine2, batch.image_of)).relu_()
+        fine = self.refine(fine).relu_()
         logits = logits + self.masks2(fine)
         evidence = torch.stack([box.inside, box.prior.sigmoid() * has_box, bumps[0]], 1)
         iou = self.iou(y4, low, torch.cat([bottom, cond], 1), evidence, colours)
@@ -528,9 +400,9 @@ class Decoder(nn.Module):
         x16 = self.down16(x8) + self.cond16(cond)[:, :, None, None]
         x16 = self.block16(x16 + _take(ready.base16, image_of))  # (P, 64, H/16, W/16)
         x32 = self.block32(self.down32(x16) + self.cond32(cond)[:, :, None, None])
-        y16 = self.merge16(x16 + _up(self.up16(x32), x16))
-        y8 = self.merge8(x8 + _up(self.up8(y16), x8))
-        y4 = self.merge4(x4 + _up(self.up4(y8), x4))
+        y16 = self.merge16(x16 + up(self.up16(x32), x16))
+        y8 = self.merge8(x8 + up(self.up8(y16), x8))
+        y4 = self.merge4(x4 + up(self.up4(y8), x4))
         return y4, x32.mean((2, 3))
 
     def _query_vectors(
@@ -568,7 +440,7 @@ def _take(x: Tensor, image_of: Tensor) -> Tensor:
 
 
 class NanoNetwork(nn.Module):
-    """Encoder and decoder; 2.9 M parameters."""
+    """Encoder and decoder; 4.3 M parameters."""
 
     def __init__(self) -> None:
         super().__init__()

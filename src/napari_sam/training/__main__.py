@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.distributed
 
 from napari_sam.models.nano import Nano, load_nano, write_weights
 from napari_sam.models.nano_network import NanoNetwork
+from napari_sam.training.backbone import load_backbone
 from napari_sam.training.data import CropSampler, read_folder, split
 from napari_sam.training.loop import Trainer, TrainOptions
 from napari_sam.training.procedural import procedural_images
@@ -56,6 +59,9 @@ def main() -> None:
     run.add_argument("--device", default="cpu")
     run.add_argument("--start", type=Path, help="folder whose averaged weights to take")
     run.add_argument(
+        "--backbone", type=Path, help="EfficientNet-Lite0 to begin with, a .pth file"
+    )
+    run.add_argument(
         "--only-ranking",
         action="store_true",
         help="train the predicted IoU alone, on windows as they come",
@@ -85,8 +91,10 @@ def main() -> None:
 
 def _run(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
+    if "WORLD_SIZE" in os.environ:  # torchrun
+        torch.distributed.init_process_group("gloo")
     images = split(read_folder(args.data)).train
-    images += procedural_images(args.procedural)
+    images += procedural_images(args.procedural, real=images)
     logger.info("%d training images in memory", len(images))
     options = TrainOptions(
         steps=args.steps,
@@ -103,14 +111,16 @@ def _run(args: argparse.Namespace) -> None:
             rounds=(0.75, 0.25),
         )
         sampler = CropSampler(images, shares=SHARES, objects_per_crop=6, native=True)
-    start = _averaged(args.start) if args.start else None
+    start = _averaged(args.start) if args.start else NanoNetwork()
+    if args.backbone:
+        start.encoder.backbone = load_backbone(args.backbone)
     trainer = Trainer(sampler, args.folder, options, start=start)
     signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stopped", True))
     sums: dict[str, list[float]] = {}
     for row in trainer.run():
         for key, value in row.items():
             sums.setdefault(key, []).append(value)
-        if trainer.step % 50 == 0:
+        if trainer.step % 50 == 0 and trainer.rank == 0:
             means = {k: sum(v) / len(v) for k, v in sums.items() if k != "step"}
             logger.info(
                 "step %d  %s",

@@ -1,5 +1,9 @@
 """The training loop of `nano`: resumable to the bit, extendable, logged.
 
+Started by ``torchrun`` with several processes, each makes and learns from crops of its
+own and gradients are averaged: on CPUs, n processes of one thread each get more done
+than one of n threads, the more so where others use the machine.
+
 Every step is a function of (seed, step) and the state so far: crops, prompts and their
 order need no saved random state, so a killed run that resumes ends in the same weights.
 The rate is warmed up, held, and lowered only over the last `decay_steps`, so that a run
@@ -20,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
-from napari_sam.models.nano_network import Features, NanoNetwork, PromptBatch
+from napari_sam.models.nano_encoder import Features
+from napari_sam.models.nano_network import NanoNetwork, PromptBatch
 from napari_sam.training.losses import candidate_losses
 from napari_sam.training.prompts import first_prompts, next_clicks
 
@@ -43,6 +48,8 @@ class TrainOptions:
     decay_steps: int = 1200
     warmup_steps: int = 150
     learning_rate: float = 1.5e-3
+    backbone_rate: float = 0.1
+    """Learning rate of the backbone, of the others'."""
     weight_decay: float = 0.02
     ema: float = 0.998
     sides: tuple[tuple[int, int, float], ...] = (
@@ -56,8 +63,8 @@ class TrainOptions:
     Small crops are cheap and teach edges; without large ones the candidates are ranked
     as if objects always filled the window.
     """
-    rounds: tuple[float, ...] = (0.6, 0.28, 0.12)
-    """Shares of steps with one, two, three rounds of prompts."""
+    rounds: tuple[float, ...] = (0.5, 0.25, 0.15, 0.1)
+    """Shares of steps with one, two, three, four rounds of prompts."""
     only_ranking: bool = False
     """Train nothing but the head that ranks the candidates; costs no backward pass."""
     iou_weight: float = 2.0
@@ -106,15 +113,20 @@ class Trainer:
         torch.manual_seed(options.seed)
         self.sampler, self.folder, self.options = sampler, folder, options
         self.step = 0
+        together = distributed.is_initialized()
+        self.rank = distributed.get_rank() if together else 0
+        self.ranks = distributed.get_world_size() if together else 1
         self.stopped = False
         """Set to end `run` after the step under way."""
         self.network = NanoNetwork().to(options.device)
         if start is not None:
             self.network.load_state_dict(start.state_dict())
+        for part in self.network.encoder.backbone.fixed:
+            part.requires_grad_(False)
         self.average = NanoNetwork().to(options.device)
         self.average.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.AdamW(
-            self._groups(), lr=options.learning_rate, betas=(0.9, 0.98)
+            self._groups(), lr=options.learning_rate, betas=(0.9, 0.98), fused=True
         )
         folder.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
@@ -133,9 +145,10 @@ class Trainer:
             row = self._train_step(batch, prompts)
             self.step += 1
             row |= {"step": self.step, "seconds": time.monotonic() - started}
-            self._log(row)
+            if self.rank == 0:
+                self._log(row)
             yield row
-            if self.stopped:
+            if self._all_stop():
                 break
             if time.monotonic() - saved > self.options.checkpoint_every_s:
                 self.save()
@@ -143,7 +156,9 @@ class Trainer:
         self.save()
 
     def save(self) -> None:
-        """Write the whole state, atomically."""
+        """Write the whole state, atomically; the first process does."""
+        if self.rank:
+            return
         state = {
             "step": self.step,
             "network": self.network.state_dict(),
@@ -156,7 +171,11 @@ class Trainer:
         os.replace(part, self.checkpoint)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameters by how they learn; ranking lags, so its head learns faster."""
+        """Parameters by how they learn.
+
+        Ranking lags, so its head learns faster; the backbone comes with what it knows
+        and should not lose it, so it learns slower.
+        """
         options = self.options
         ranker = list(self.network.decoder.iou.parameters())
         heads: dict[str, Any] = {"params": ranker, "weight_decay": 0.0, "faster": 2.0}
@@ -164,16 +183,20 @@ class Trainer:
             self.network.requires_grad_(False)
             self.network.decoder.iou.requires_grad_(True)
             return [heads]
+        backbone = self.network.encoder.backbone.parameters()
+        learns = [p for p in backbone if p.requires_grad]
+        slow: dict[str, Any] = {"params": learns, "weight_decay": 0.0}
         rest = [
             p
             for name, p in self.network.named_parameters()
-            if not name.startswith("decoder.iou.")
+            if not name.startswith(("decoder.iou.", "encoder.backbone."))
         ]
         decayed = [p for p in rest if p.ndim > 1]
         plain = [p for p in rest if p.ndim <= 1]
         return [
             {"params": decayed, "weight_decay": options.weight_decay},
             {"params": plain, "weight_decay": 0.0},
+            {**slow, "faster": options.backbone_rate},
             heads,
         ]
 
@@ -193,7 +216,7 @@ class Trainer:
             4
         )
         stop = threading.Event()
-        first, last, seed = self.step, self.options.steps, self.options.seed
+        first, last, seed = self.step, self.options.steps, self._seed()
 
         def put(item: tuple[CropBatch, PromptBatch] | BaseException) -> None:
             while not stop.is_set():
@@ -208,8 +231,8 @@ class Trainer:
                     if stop.is_set():
                         return
                     side, crops, _ = self.options.shape(step)
-                    batch = self.sampler.batch([seed, step], n_crops=crops, side=side)
-                    rng = np.random.default_rng([seed, step, 1])
+                    batch = self.sampler.batch([*seed, step], n_crops=crops, side=side)
+                    rng = np.random.default_rng([*seed, step, 1])
                     put((batch, first_prompts(batch.masks, batch.image_of, rng)))
             except BaseException as error:  # noqa: BLE001 - raised in the main thread
                 put(error)
@@ -232,7 +255,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("faster", 1.0)
         _, _, rounds = options.shape(self.step)
-        rng = np.random.default_rng([options.seed, self.step, 2])
+        rng = np.random.default_rng([*self._seed(), self.step, 2])
         self.optimiser.zero_grad(set_to_none=True)
 
         images = torch.from_numpy(batch.images).to(device)
@@ -277,19 +300,43 @@ class Trainer:
                 )
         if learns:
             torch.autograd.backward(list(features), [f.grad for f in leaves])
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self._average_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(
+            self.network.parameters(), 1.0, foreach=True
+        )
         self.optimiser.step()
         self._average()
         return row | {"grad_norm": float(norm), "side": float(batch.images.shape[-1])}
 
+    def _seed(self) -> list[int]:
+        """What this process draws its crops and prompts from."""
+        return [self.options.seed, self.rank] if self.rank else [self.options.seed]
+
+    def _all_stop(self) -> bool:
+        """Whether any process was told to stop; all end after the same step."""
+        if self.ranks == 1:
+            return self.stopped
+        told = torch.tensor(int(self.stopped))
+        distributed.all_reduce(told)
+        return bool(told)
+
+    def _average_gradients(self) -> None:
+        if self.ranks == 1:
+            return
+        grads = [p.grad for p in self.network.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in grads])
+        distributed.all_reduce(flat)
+        flat /= self.ranks
+        for grad, new in zip(
+            grads, flat.split([g.numel() for g in grads]), strict=True
+        ):
+            grad.copy_(new.view(grad.shape))
+
     def _average(self) -> None:
         keep = min(self.options.ema, (1 + self.step) / (10 + self.step))
+        mine, new = list(self.average.parameters()), list(self.network.parameters())
         with torch.no_grad():
-            pairs = zip(
-                self.average.parameters(), self.network.parameters(), strict=True
-            )
-            for mine, new in pairs:
-                mine.lerp_(new, 1 - keep)
+            torch._foreach_lerp_(mine, new, 1 - keep)
 
     def _log(self, row: dict[str, float]) -> None:
         path = self.folder / "log.csv"
@@ -311,7 +358,7 @@ LOG_COLUMNS = (
     "grad_norm",
     *(
         f"{what}_{i}"
-        for i in range(3)
+        for i in range(4)
         for what in (
             "loss",
             "iou_error",

@@ -1,28 +1,51 @@
 """Images made from rules: closed regions of shapes that real data has too few of.
 
-Four families: loose shapes with their own textures, cells that touch (Voronoi, with or
-without membranes), nested organs, and regions that differ by texture alone.
+Families: loose shapes with their own textures, cells that touch (Voronoi, with or
+without membranes), nested organs, large grains of which each holds many small dots (as
+a gland holds nuclei), and collages: parts of real images pasted on another one.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 from napari_sam.training.augment import smooth_field
 from napari_sam.training.data import LabelledImage
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 SIDE = 320
 
 
-def procedural_images(n: int, seed: int = 0) -> list[LabelledImage]:
-    """Make n images with instance labels; the same ones for the same seed."""
-    families = (_shapes, _cells, _organs, _shapes)
+def procedural_images(
+    n: int, seed: int = 0, *, real: Sequence[LabelledImage] = ()
+) -> list[LabelledImage]:
+    """Make n images with instance labels; the same ones for the same seed.
+
+    Parameters
+    ----------
+    n : int
+    seed : int
+    real : sequence of LabelledImage
+        Images whose parts every fourth is pasted from; plain shapes without any.
+    """
+    families = (_shapes, _cells, _organs, _grains, _shapes, _cells, _organs, _large)
     out = []
     for i in range(n):
         rng = np.random.default_rng([seed, i])
-        labels = families[i % len(families)](rng)
-        image = _paint(labels, rng)
+        family = families[i % len(families)]
+        labels = family(rng)
+        if family is _grains:
+            image = _paint(_with_dots(labels, rng), rng)
+        elif real and i % 4 == 3:
+            image = _collage(labels, real, rng)
+        else:
+            image = _paint(labels, rng)
         made = LabelledImage("procedural", f"{i:05d}", image, labels)
         if len(made.objects):
             out.append(made)
@@ -54,9 +77,61 @@ def _blob(rng: np.random.Generator, centre: np.ndarray, r: float) -> np.ndarray:
     return np.asarray(radius < r * np.maximum(edge, 0.15))
 
 
-def _shapes(rng: np.random.Generator) -> np.ndarray:
+def _large(rng: np.random.Generator) -> np.ndarray:
+    return _shapes(rng, 25, 100)
+
+
+def _grains(rng: np.random.Generator) -> np.ndarray:
+    return _shapes(rng, 30, 90)
+
+
+def _with_dots(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Regions to paint: dots in and between objects, in other numbers and shades."""
+    ys, xs = _grid()
+    out = labels.copy()
+    n, r = int(labels.max()), rng.uniform(2.0, 6.0)
+    crowded = rng.permutation([rng.uniform(0.25, 0.5), rng.uniform(0.0, 0.12)])
+    for share, of in zip(crowded, (labels > 0, labels == 0), strict=True):
+        for y, x in rng.uniform(0, SIDE, (int(share * SIDE**2 / (np.pi * r**2)), 2)):
+            y0, x0 = max(int(y - r), 0), max(int(x - r), 0)
+            at = np.s_[y0 : int(y + r) + 2, x0 : int(x + r) + 2]
+            dot = (ys[at] - y) ** 2 + (xs[at] - x) ** 2 < r * r * rng.uniform(0.5, 1)
+            out[at][dot & of[at]] = n + 1
+    return out
+
+
+def _collage(
+    labels: np.ndarray, real: Sequence[LabelledImage], rng: np.random.Generator
+) -> np.ndarray:
+    """Fill background and objects from parts of two or three images, edges softened."""
+    parts = [_part(real[rng.integers(len(real))].image, rng) for _ in range(3)]
+    which = rng.integers(1, 3, int(labels.max()) + 1) if rng.random() < 0.3 else None
+    chosen = (labels > 0).astype(int) if which is None else which[labels] * (labels > 0)
+    x = np.zeros_like(parts[0])
+    sigma = rng.uniform(0.4, 1.5)
+    for i, part in enumerate(parts):
+        weight = ndimage.gaussian_filter((chosen == i).astype(np.float32), sigma)
+        x += weight[..., None] * part
+    if rng.random() < 0.3:
+        rim = ndimage.morphological_gradient(labels, size=3) > 0
+        x[rim] = x[rim] * 0.5 + 127 * rng.uniform(0, 1)
+    return np.asarray(np.round(np.clip(x, 0, 255)), np.uint8)
+
+
+def _part(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Any square of an image, enlarged or reduced; (s, s, 3) float32, 0..255."""
+    h, w = image.shape[:2]
+    side = min(int(SIDE * np.exp(rng.uniform(-0.7, 0.5))), h, w)
+    y, x = rng.integers(0, h - side + 1), rng.integers(0, w - side + 1)
+    square = Image.fromarray(image).crop((x, y, x + side, y + side)).convert("RGB")
+    return np.asarray(square.resize((SIDE, SIDE)), np.float32)
+
+
+def _shapes(
+    rng: np.random.Generator, smallest: float = 6, largest: float = 80
+) -> np.ndarray:
     labels = np.zeros((SIDE, SIDE), np.int32)
-    typical = np.exp(rng.uniform(np.log(6), np.log(80)))
+    typical = np.exp(rng.uniform(np.log(smallest), np.log(largest)))
     n = int(np.clip(rng.uniform(0.1, 0.6) * SIDE**2 / (4 * typical**2), 2, 60))
     for i in range(1, n + 1):
         r = typical * np.exp(rng.normal(0, 0.35))

@@ -25,7 +25,8 @@ from napari_sam.models.decoder import SamNetwork
 from napari_sam.models.hq_sam import HqNetwork
 from napari_sam.models.mobile_sam import TinySamNetwork
 from napari_sam.models.nano import Nano, write_weights
-from napari_sam.models.nano_network import ALIGN, FEATURES, Features, PromptBatch
+from napari_sam.models.nano_encoder import FEATURES, Features
+from napari_sam.models.nano_network import ALIGN, PromptBatch
 from napari_sam.models.registry import FAMILIES
 from napari_sam.models.torch_model import TorchModel
 from napari_sam.training import lora

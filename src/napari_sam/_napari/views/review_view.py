@@ -55,7 +55,7 @@ class ReviewView(Section):
         )
         self.suggest.clicked.connect(self._on_suggest)
         self.scope = QComboBox()
-        self.scope.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.scope.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         for key, text in SCOPES.items():
             self.scope.addItem(text, key)
         self.bar = QProgressBar()
@@ -86,6 +86,7 @@ class ReviewView(Section):
         self.below = button("", "Accept all with at most this doubt, as one change")
         self.doubt = QDoubleSpinBox()
         self.doubt.setRange(0, 1)
+        self.doubt.setFixedWidth(92)
         self.doubt.setSingleStep(0.05)
         self.doubt.setValue(0.3)
         self.doubt.valueChanged.connect(self._count)
@@ -104,7 +105,7 @@ class ReviewView(Section):
         self.add("", self.rows)
         self.add("", self.previous, self.next, self.accept, self.reject)
         self.add("", self.correct, self.restore)
-        self.add("Up to", self.doubt, self.below)
+        self.add("Doubt to", self.doubt, self.below)
         self._running = False
         self._rows: tuple[ReviewRow, ...] = ()
         self._icons = [_icon(color) for color in COLORS]
@@ -159,7 +160,7 @@ class ReviewView(Section):
 
     def _count(self) -> None:
         n = sum(row.doubt <= self.doubt.value() for row in self._rows)
-        self.below.setText(f"doubt: accept {n}")
+        self.below.setText(f"Accept {n}")
         self.below.setEnabled(n > 0)
 
     def _on_suggest(self) -> None:

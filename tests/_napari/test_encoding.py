@@ -5,8 +5,13 @@ import pytest
 
 from napari_sam._napari import encoding
 from napari_sam._napari.encoding import describe_workers, duration
+from napari_sam._napari.layer_data import layer_data
 from napari_sam._napari.plane_view import shown_view
 from napari_sam.core.planes import Plane
+from napari_sam.engine import distribute
+from napari_sam.engine.distribute import connect
+from napari_sam.errors import NapariSamError
+from napari_sam.io.volume import open_volume
 from napari_sam.testing import ToyModel, phantom_volume
 
 
@@ -234,6 +239,44 @@ def test_the_view_of_a_pyramid_is_in_pixels_of_its_finest_level(desk, cells):
     assert view.box == (20, 40, 199, 239)
     layer.corner_pixels = np.zeros((2, 2), int)
     assert shown_view(desk.viewer, layer, Plane(()), 2) is None
+
+
+def test_workers_of_a_scheduler_embed_everything_and_are_shown(desk, tmp_path, cache):
+    pytest.importorskip("distributed")
+    np.save(tmp_path / "stack.npy", phantom_volume((6, 64, 90)).image)
+    [(data, options, _)] = layer_data(open_volume(tmp_path / "stack.npy"))
+    desk.open(data, **options)
+    n = desk.model.n_encoded
+    with connect(workers=1) as client:
+        desk.controller.encoding.use_scheduler(client.scheduler.address)
+        desk.main.settle()
+        assert desk.state.encoding.workers.startswith("1 worker, 1 thread on 127.0.0.1")
+        desk.controller.embed()
+        desk.main.settle()
+    store = desk.session.store(0)
+    assert store.count()[0] == store.count()[1] and desk.model.n_encoded == n
+    assert desk.state.encoding.phase == "idle"
+
+
+def test_a_scheduler_that_does_not_answer_pauses_and_says_so(
+    desk, wide, cache, monkeypatch
+):
+    def refuse(address):
+        raise NapariSamError(f"no scheduler answers at {address!r}")
+
+    monkeypatch.setattr(distribute, "connect", refuse)
+    desk.open(wide.image)
+    desk.controller.encoding.use_scheduler("tcp://nobody:8786")
+    desk.main.settle()
+    assert "no scheduler" in desk.state.encoding.workers
+    desk.controller.embed()
+    desk.main.settle()
+    assert desk.state.encoding.phase == "paused" and "nobody" in desk.state.status
+    desk.controller.encoding.use_scheduler("")
+    desk.controller.embed()
+    desk.main.settle()
+    store = desk.session.store(0)
+    assert store.count()[0] == store.count()[1]
 
 
 class Cluster:

@@ -278,7 +278,11 @@ def _ask_workers(address: str) -> str:
 
 def describe_workers(client: Any) -> str:
     """Return how many workers a `distributed.Client` has, and on which machines."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    try:
+        info = client.scheduler_info(n_workers=-1)
+    except TypeError:  # before distributed 2025 it told of all without being asked
+        info = client.scheduler_info()
+    workers = info["workers"].values()
     if not workers:
         return "no workers yet: start some with `dask worker ADDRESS`"
     threads = sum(int(w["nthreads"]) for w in workers)

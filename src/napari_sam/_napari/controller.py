@@ -14,6 +14,7 @@ from napari_sam._napari.plane_view import order_for_axis
 from napari_sam._napari.prompt_layers import TAG, Tool
 from napari_sam._napari.review import Review
 from napari_sam._napari.state import Board, PanelState
+from napari_sam._napari.training import Training
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Controller:
         self.annotation: Annotation | None = None
         self.encoding = Encoding(self.board, jobs)
         self.review = Review(self.board, jobs)
+        self.training = Training(self.board, jobs)
+        self.training.model_wanted.connect(self.use_model)
         self._load_model = load_model
         self._names_of_files: dict[str, str] = {}
         """Checkpoint file -> name to remember it under once it is loaded."""
@@ -118,6 +121,7 @@ class Controller:
         self.arm(self.board.state.tool, self.board.state.polarity)
         self.encoding.use(self.annotation)
         self.review.use(self.annotation)
+        self.training.use(self.annotation)
         self._on_view()
         self._prepare()
 
@@ -242,6 +246,7 @@ class Controller:
         self.jobs.cancel()
         self.encoding.stop()
         self.review.stop()
+        self.training.stop()
         self.board.update(progress=None)
         if self.annotation is not None:
             self.annotation.take_back_clicks()
@@ -462,6 +467,7 @@ class Controller:
             return
         self.encoding.use(None)
         self.review.use(None)
+        self.training.use(None)
         annotation, self.annotation = self.annotation, None
         annotation.image.events.contrast_limits.disconnect(self._on_contrast)
         annotation.session_wanted.disconnect()

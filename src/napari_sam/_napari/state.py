@@ -91,6 +91,24 @@ class ReviewState:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingState:
+    """How far fine-tuning is, and what came of it."""
+
+    running: bool = False
+    stage: str = ""
+    done: float = 0.0
+    """Share of the stage, 0..1."""
+    seconds_left: float | None = None
+    """Of the stage, at most."""
+    name: str = ""
+    table: str = ""
+    """Scores before and after."""
+    message: str = ""
+    offer: Literal["", "use", "keep"] = ""
+    """What the user may do with the result."""
+
+
+@dataclass(frozen=True, slots=True)
 class PanelState:
     """Everything the panel shows."""
 
@@ -127,6 +145,7 @@ class PanelState:
     can_embed: bool = False
     encoding: EncodingState = EncodingState()
     review: ReviewState = ReviewState()
+    training: TrainingState = TrainingState()
     progress: tuple[int, int] | None = None
     """(done, total) of the long work under way; None when there is none."""
     progress_text: str = ""

@@ -118,6 +118,13 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         panel.review.restore_wanted.connect(review.restore)
         panel.review.accept_below_wanted.connect(review.accept_below)
         panel.review.order_chosen.connect(lambda v: review.order(doubtful_first=v))
+        train = do.training
+        panel.training.start_wanted.connect(
+            lambda name, share, n: train.start(name, validation=share, epochs=n)
+        )
+        panel.training.stop_wanted.connect(train.stop)
+        panel.training.use_wanted.connect(train.use_result)
+        panel.training.keep_wanted.connect(train.keep_anyway)
         panel.output.export_wanted.connect(self._export)
         panel.output.save_wanted.connect(self._save)
         panel.output.open_wanted.connect(self._open)

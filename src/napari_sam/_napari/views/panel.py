@@ -15,6 +15,7 @@ from napari_sam._napari.views.output_view import OutputView
 from napari_sam._napari.views.prompt_view import PromptView
 from napari_sam._napari.views.review_view import ReviewView
 from napari_sam._napari.views.status_view import StatusView
+from napari_sam._napari.views.training_view import TrainingView
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import PanelState
@@ -31,11 +32,12 @@ class Panel(QWidget):  # type: ignore[misc]
         self.object = ObjectView()
         self.prompt = PromptView()
         self.review = ReviewView()
+        self.training = TrainingView()
         self.output = OutputView()
         self.status = StatusView()
         self._sections = (
             self.model, self.image, self.object, self.prompt, self.review,
-            self.encoding, self.output, self.status,
+            self.training, self.encoding, self.output, self.status,
         )  # fmt: skip
         inner = QWidget()
         column = QVBoxLayout(inner)

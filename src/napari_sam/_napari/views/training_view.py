@@ -1,0 +1,104 @@
+"""Fine-tuning: a name, a start, how far it is, and whether it helped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QFontDatabase
+from qtpy.QtWidgets import QLineEdit, QProgressBar, QSizePolicy, QSpinBox, QWidget
+
+from napari_sam._napari.encoding import duration
+from napari_sam._napari.views.section import Section, button, note
+
+if TYPE_CHECKING:
+    from napari_sam._napari.state import PanelState
+
+
+class TrainingView(Section):
+    """Name and shares, start and cancel, progress, and the scores before and after."""
+
+    start_wanted = Signal(str, float, int)
+    """Name, share held back, epochs."""
+    stop_wanted = Signal()
+    use_wanted = Signal()
+    keep_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__("Fine-tune", parent)
+        self.name = QLineEdit()
+        self.name.setToolTip("Name of the trained model in the list of models")
+        self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.share = QSpinBox()
+        self.share.setRange(5, 45)
+        self.share.setSuffix(" %")
+        self.share.setValue(20)
+        self.share.setToolTip(
+            "Share held back to know when to stop, and again to compare before and "
+            "after: neither is trained on"
+        )
+        self.epochs = QSpinBox()
+        self.epochs.setRange(1, 500)
+        self.epochs.setSuffix(" epochs")
+        self.epochs.setValue(40)
+        self.epochs.setToolTip("At most: training ends when it helps no more")
+        self.start = button(
+            "Train", "Let the model in use learn from this session's objects"
+        )
+        self.start.clicked.connect(self._on_start)
+        self.bar = QProgressBar()
+        self.stage = note()
+        self.table = note()
+        self.table.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self.table.setStyleSheet("QLabel { font-family: monospace; font-size: 9px; }")
+        self.table.setWordWrap(False)
+        self.message = note()
+        self.use = button("", "Prompts and masks stay as they are")
+        self.use.clicked.connect(self.use_wanted)
+        self.keep = button(
+            "Keep it all the same", "Give it its name although it is no better"
+        )
+        self.keep.clicked.connect(self.keep_wanted)
+        self.add("Name", self.name)
+        self.add("Hold back", self.share, self.epochs)
+        self.add("", self.start)
+        self.add("", self.bar)
+        self.add("", self.stage)
+        self.add("", self.message)
+        self.add("", self.table)
+        self.add("", self.use, self.keep)
+        self._running = False
+
+    def show_state(self, state: PanelState) -> None:
+        """Show how far it is, and what came of it."""
+        training = state.training
+        self._running = training.running
+        model = state.model.replace("\\", "/").rsplit("/", 1)[-1]
+        self.name.setPlaceholderText(f"{model.removesuffix('_tuned')}_tuned")
+        for field in (self.name, self.share, self.epochs):
+            field.setEnabled(not training.running)
+        self.start.setText("Cancel" if training.running else f"Train {model}")
+        self.start.setEnabled(state.can_embed)
+        self.bar.setVisible(training.running)
+        self.stage.setVisible(training.running)
+        if training.running:
+            self.bar.setRange(0, 100)
+            self.bar.setValue(round(100 * training.done))
+            left = training.seconds_left
+            self.bar.setFormat("%p %" if left is None else f"{duration(left)} left")
+            self.stage.setText(training.stage)
+        self.message.setText(training.message)
+        self.message.setVisible(bool(training.message))
+        self.table.setText(training.table)
+        self.table.setVisible(bool(training.table))
+        self.use.setText(f"Use {training.name}")
+        self.use.setVisible(training.offer == "use")
+        self.keep.setVisible(training.offer == "keep")
+
+    def _on_start(self) -> None:
+        if self._running:
+            self.stop_wanted.emit()
+        else:
+            self.start_wanted.emit(
+                self.name.text(), self.share.value() / 100, self.epochs.value()
+            )

@@ -29,6 +29,12 @@ Model = Annotated[
     str, typer.Option("--model", "-m", help="Name (see napari-sam models) or file.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of the encoder: float32; bfloat16 or float16 for GPUs; int8 for CPUs."
+    ),
+]
 Axes = Annotated[
     str | None, typer.Option(help='Axes of the stored array, such as "czyx".')
 ]
@@ -175,6 +181,7 @@ def embed(
     ] = None,
     model: Model = "nano",
     device: Device = "auto",
+    precision: Precision = "float32",
     axes: Axes = None,
     channels: Channels = None,
     series: Series = None,
@@ -210,7 +217,8 @@ def embed(
         shard=shard,
         dry_run=dry_run,
     )
-    run(volume, options, model=model, device=device, as_json=as_json)
+    network = {"model": model, "device": device, "precision": precision}
+    run(volume, options, **network, as_json=as_json)
 
 
 @app.command(
@@ -251,6 +259,7 @@ def segment(
     ] = 0,
     model: Model = "nano",
     device: Device = "auto",
+    precision: Precision = "float32",
     store: Annotated[
         str | None, typer.Option(help="Embedding store; beside the data if left out.")
     ] = None,
@@ -285,7 +294,8 @@ def segment(
         session=session,
         picture=picture,
     )
-    run(volume, options, model=model, device=device, as_json=as_json)
+    network = {"model": model, "device": device, "precision": precision}
+    run(volume, options, **network, as_json=as_json)
 
 
 @app.command(

@@ -41,6 +41,7 @@ def run(
     *,
     model: str,
     device: str,
+    precision: str,
     as_json: bool,
 ) -> None:
     """Encode, or say what it would take."""
@@ -50,7 +51,7 @@ def run(
     report = Report(as_json)
     planes, levels = options.planes, options.levels
     volume = source.open()
-    network = load_with_progress(model, device)
+    network = load_with_progress(model, device, precision)
     where: dict[str, Any] = {
         "planes": None if planes is None else arguments.ranges(planes, "--planes"),
         "levels": None if levels is None else arguments.ranges(levels, "--levels"),

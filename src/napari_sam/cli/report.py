@@ -57,7 +57,9 @@ def progress(steps: Iterable[tuple[int, int]], what: str, unit: str) -> tuple[in
     return last
 
 
-def load_with_progress(name: str, device: str) -> PromptableModel:
+def load_with_progress(
+    name: str, device: str, precision: str = "float32"
+) -> PromptableModel:
     """Load a model; before a download, show what it is and its licence."""
     from napari_sam.models.registry import (
         accept_license,
@@ -71,7 +73,7 @@ def load_with_progress(name: str, device: str) -> PromptableModel:
         print(known.notice, file=sys.stderr)
         accept_license(name)
         progress(download(name), name, "B")
-    return load_model(name, device=device)
+    return load_model(name, device=device, precision=precision)
 
 
 def megabytes(size: float) -> str:

@@ -57,6 +57,7 @@ def run(
     *,
     model: str,
     device: str,
+    precision: str,
     as_json: bool,
 ) -> None:
     """Segment, and write what was asked for."""
@@ -68,7 +69,7 @@ def run(
         volume = source.open()
         step["detail"] = repr(volume)
     with report.timed("model") as step:
-        network = load_with_progress(model, device)
+        network = load_with_progress(model, device, precision)
         step["detail"] = f"{network.spec.name} on {network.device}"
     session = _session(volume, network, options)
     report.data = {"volume": repr(volume), "model": network.spec.name, "objects": []}

@@ -219,13 +219,14 @@ def load_model(
     device : str
         "auto" (CUDA, else Apple's GPU, else the CPU), "cpu", "cuda", "cuda:1", "mps".
     precision : str
-        What the encoder multiplies in: "float32", or "bfloat16" or "float16", which
-        are faster on recent CUDA devices and slower on most CPUs.
+        What the encoder multiplies in: "float32", "bfloat16" or "float16", which are
+        faster on recent CUDA devices and slower on most CPUs, or "int8" for CPUs (extra
+        ``[openvino]``), refused where it changes masks; see `TorchModel.encode_in`.
 
     Raises
     ------
     ModelError
-        If there is no such model, device or precision.
+        If there is no such model, device or precision, or "int8" changes its masks.
     DownloadError
         If the weights are not here and cannot be fetched.
     CheckpointError

@@ -189,10 +189,9 @@ def _trained(
     session: Session, planes: list[Any], train: Train | None, **options: Any
 ) -> TrainingResult:
     """Train on a session's objects; runs in the worker."""
+    from napari_sam.training.finetune import train as tune
     from napari_sam.training.pieces import pieces_of
 
-    if train is None:
-        from napari_sam.training.finetune import train
     images = pieces_of(
         session.volume,
         session.labels,
@@ -200,4 +199,4 @@ def _trained(
         side=session.model.spec.input_side,
         intensity=session.predictor.intensity,
     )
-    return train(session.model, images, **options)
+    return (train or tune)(session.model, images, **options)

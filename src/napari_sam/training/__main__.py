@@ -12,9 +12,11 @@ Examples
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +26,11 @@ import torch.distributed
 from napari_sam.models.nano import Nano, load_nano, write_weights
 from napari_sam.models.nano_network import NanoNetwork
 from napari_sam.training.backbone import load_backbone
-from napari_sam.training.data import CropSampler, read_folder, split
+from napari_sam.training.data import CropSampler, LabelledImage, read_folder, split
+from napari_sam.training.datasets import LabelledVolume, read_labelled
 from napari_sam.training.loop import Trainer, TrainOptions
 from napari_sam.training.procedural import procedural_images
+from napari_sam.training.variants import VARIANTS
 
 SHARES = {
     "dsb2018": 2.2,
@@ -74,7 +78,10 @@ def main() -> None:
     score.add_argument("--images", type=int, default=1000, help="at most, a data set")
     score.add_argument("--objects", type=int, default=8, help="at most, an image")
     score.add_argument("--clicks", type=int, default=3)
-    score.add_argument("--out", type=Path, help="JSON report")
+    score.add_argument(
+        "--variants", nargs="*", default=[], choices=VARIANTS, help="images changed so"
+    )
+    score.add_argument("--out", type=Path, help="JSON of all scores")
     export = verbs.add_parser("export", help="write the averaged weights")
     export.add_argument("--folder", type=Path, required=True)
     export.add_argument("--out", type=Path, required=True)
@@ -139,16 +146,36 @@ def _averaged(folder: Path) -> NanoNetwork:
 
 
 def _score(args: argparse.Namespace) -> None:
-    from napari_sam.training.score import ScoreOptions, score_split
+    from napari_sam.training.evaluate import evaluate
 
     model = Nano(_averaged(args.folder)) if args.folder else load_nano()
-    options = ScoreOptions(
-        max_images=args.images, max_objects=args.objects, clicks=args.clicks
-    )
-    report = score_split(model, split(read_folder(args.data)), options)
-    logger.info("\n%s", report.table())
+    parts = split(read_folder(args.data))
+    out = {}
+    for name, images in (("kept back", parts.kept_back), ("held out", parts.held_out)):
+        found = evaluate(
+            model,
+            _volumes(images, most=args.images),
+            clicks=args.clicks,
+            max_objects=args.objects,
+            variants=args.variants,
+        )
+        logger.info("%s\n%s", name, found.table())
+        out[name] = json.loads(found.to_json())
     if args.out:
-        args.out.write_text(report.to_json())
+        args.out.write_text(json.dumps(out, indent=1))
+
+
+def _volumes(images: list[LabelledImage], most: int) -> list[LabelledVolume]:
+    """The first images of each data set, as `evaluate` takes them."""
+    taken: Counter[str] = Counter()
+    out = []
+    for image in images:
+        taken[image.dataset] += 1
+        if taken[image.dataset] <= most:
+            (one,) = read_labelled(image.image, image.labels)
+            name = f"{image.dataset}/{image.stem}"
+            out.append(replace(one, name=name, group=image.dataset))
+    return out
 
 
 def _rank(args: argparse.Namespace) -> None:

@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_sam.core.prompts import WindowPrompts
-from napari_sam.training.score import ImageAsker, next_click
+from napari_sam.training.asker import ImageAsker
+from napari_sam.training.clicks import next_click
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,6 +14,7 @@ Shapes: B images, P prompts, K masks, g * g image tokens, C channels.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -21,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.models import mobile_sam, sam
-from napari_sam.models.checkpoints import Checkpoint, load_strict
 from napari_sam.models.decoder import (
     UPSCALE,
     DecoderConfig,
@@ -33,15 +33,15 @@ from napari_sam.models.decoder import (
     gelu_,
     to_raster,
 )
-from napari_sam.models.torch_model import TorchModel
+from napari_sam.models.torch_model import TorchModel, build_sam_like
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari_sam.models.base import ModelSpec
+    from napari_sam.models.checkpoints import Checkpoint
     from napari_sam.models.decoder import PromptBatch
 
-    Encoder = sam.ImageEncoder | mobile_sam.TinyViT
 
 _HALF_LIMIT = 65000.0
 """Stores keep features as float16, which ends at 65504."""
@@ -143,10 +143,12 @@ class HqMaskDecoder(MaskDecoder):
 class HqNetwork(SamNetwork):
     """SAM whose encoder also shows its early tokens, and HQ-SAM's mask decoder."""
 
-    image_encoder: Encoder
+    image_encoder: sam.ImageEncoder | mobile_sam.TinyViT
     mask_decoder: HqMaskDecoder
 
-    def __init__(self, encoder: Encoder, config: DecoderConfig, early_dim: int) -> None:
+    def __init__(
+        self, encoder: nn.Module, config: DecoderConfig, early_dim: int
+    ) -> None:
         super().__init__(encoder, config)
         self.mask_decoder = HqMaskDecoder(config, early_dim)
 
@@ -191,39 +193,17 @@ def from_checkpoint(
 ) -> TorchModel:
     """Build the HQ-SAM that a checkpoint holds, on ViT-B, L, H or TinyViT (light).
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        With the official names; its sizes are read off its tensors.
-    spec : ModelSpec
-        Name, licence and citation; sizes and hash are filled in.
-    device : str
-        Where it will run.
-
-    Raises
-    ------
-    CheckpointError
-        If tensors are missing, left over, or of the wrong shape.
+    Else as `build_sam_like` says.
     """
     if mobile_sam.holds_tiny_vit(checkpoint):
         checkpoint = mobile_sam.without_classifier(checkpoint)
-        tiny = mobile_sam.TinyViTConfig.infer(checkpoint)
-        side, grid = mobile_sam.SIDE, mobile_sam.SIDE // mobile_sam.STRIDE
-
-        def encoder() -> Encoder:
-            return mobile_sam.TinyViT(tiny)
+        encoder = mobile_sam.encoder_of(checkpoint)
     else:
-        vit = sam.ViTConfig.infer(checkpoint)
-        side, grid = vit.side, vit.grid
-
-        def encoder() -> Encoder:
-            return sam.ImageEncoder(vit)
-
-    config = DecoderConfig.infer(checkpoint, side, grid)
+        encoder = sam.encoder_of(checkpoint)
     early = checkpoint.shape("mask_decoder.compress_vit_feat.0.weight")[0]
-    network = load_strict(lambda: HqNetwork(encoder(), config, early), checkpoint)
     spec = replace(spec, details={**spec.details, "decoder": "HQ-SAM"})
-    return TorchModel.of(network, spec, checkpoint.sha256, device)
+    network = partial(HqNetwork, early_dim=early)
+    return build_sam_like(checkpoint, spec, device, encoder, network)
 
 
 def _enlarging(dim: int, hidden: int, out: int) -> nn.ModuleDict:

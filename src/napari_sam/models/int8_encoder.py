@@ -230,7 +230,7 @@ def _graph(
     try:
         from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 
-        class Decoder(TorchFXPythonDecoder):
+        class Decoder(TorchFXPythonDecoder):  # type: ignore[misc]
             _decomp_table: ClassVar = _decompositions()
 
         with warnings.catch_warnings(), torch.no_grad():
@@ -263,9 +263,9 @@ def _decompositions() -> Any:
     )
     from torch.export.decomp_utils import CustomDecompTable
 
-    table = CustomDecompTable()
+    table = CustomDecompTable()  # type: ignore[no-untyped-call]
     for operation in ops_to_not_decompose():
-        table.pop(operation, None)
+        table.pop(operation, None)  # type: ignore[no-untyped-call]
     return table
 
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_sam.models.checkpoints import Checkpoint, load_strict
-from napari_sam.models.decoder import DecoderConfig, SamNetwork, gelu_, in_bands
+from napari_sam.models.checkpoints import Checkpoint
+from napari_sam.models.decoder import SamNetwork, gelu_, in_bands
 from napari_sam.models.sam import neck
-from napari_sam.models.torch_model import TorchModel
+from napari_sam.models.torch_model import EncoderPlan, TorchModel, build_sam_like
 
 if TYPE_CHECKING:
     from napari_sam.models.base import ModelSpec
@@ -313,6 +313,12 @@ class TinySamNetwork(SamNetwork):
         return super().decode(image, prompts, multimask_output=True)
 
 
+def encoder_of(checkpoint: Checkpoint) -> EncoderPlan:
+    """Read a checkpoint's image encoder off its tensors."""
+    config = TinyViTConfig.infer(checkpoint)
+    return EncoderPlan(lambda: TinyViT(config), SIDE, SIDE // STRIDE)
+
+
 def from_checkpoint(
     checkpoint: Checkpoint,
     spec: ModelSpec,
@@ -322,27 +328,11 @@ def from_checkpoint(
 ) -> TorchModel:
     """Build the MobileSAM, or `TinySamNetwork`, that a checkpoint holds.
 
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        With the official names; its sizes are read off its tensors.
-    spec : ModelSpec
-        Name, licence and citation; sizes and hash are filled in.
-    device : str
-        Where it will run.
-    network_type : type
-        `SamNetwork`, or `TinySamNetwork`, whose tensors have the same names.
-
-    Raises
-    ------
-    CheckpointError
-        If tensors are missing, left over, or of the wrong shape.
+    Else as `build_sam_like` says; tensors of the two have the same names.
     """
     checkpoint = without_classifier(checkpoint)
-    config = TinyViTConfig.infer(checkpoint)
-    decoder = DecoderConfig.infer(checkpoint, SIDE, SIDE // STRIDE)
-    network = load_strict(lambda: network_type(TinyViT(config), decoder), checkpoint)
-    return TorchModel.of(network, spec, checkpoint.sha256, device)
+    encoder = encoder_of(checkpoint)
+    return build_sam_like(checkpoint, spec, device, encoder, network_type)
 
 
 def holds_tiny_vit(checkpoint: Checkpoint) -> bool:

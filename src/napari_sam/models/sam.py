@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_sam.errors import CheckpointError
-from napari_sam.models.checkpoints import load_strict
-from napari_sam.models.decoder import DecoderConfig, SamNetwork, gelu_, in_bands
-from napari_sam.models.torch_model import TorchModel
+from napari_sam.models.decoder import gelu_, in_bands
+from napari_sam.models.torch_model import EncoderPlan, TorchModel, build_sam_like
 from napari_sam.models.two_way import MlpBlock
 
 if TYPE_CHECKING:
@@ -282,26 +281,14 @@ def neck(layers: nn.ModuleList, x: Tensor) -> Tensor:
     return out
 
 
+def encoder_of(checkpoint: Checkpoint) -> EncoderPlan:
+    """Read a checkpoint's image encoder off its tensors."""
+    config = ViTConfig.infer(checkpoint)
+    return EncoderPlan(lambda: ImageEncoder(config), config.side, config.grid)
+
+
 def from_checkpoint(
     checkpoint: Checkpoint, spec: ModelSpec, device: str = "cpu"
 ) -> TorchModel:
-    """Build the SAM that a checkpoint holds.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        With the official names; its sizes are read off its tensors.
-    spec : ModelSpec
-        Name, licence and citation; sizes and hash are filled in.
-    device : str
-        Where it will run.
-
-    Raises
-    ------
-    CheckpointError
-        If tensors are missing, left over, or of the wrong shape.
-    """
-    config = ViTConfig.infer(checkpoint)
-    decoder = DecoderConfig.infer(checkpoint, config.side, config.grid)
-    network = load_strict(lambda: SamNetwork(ImageEncoder(config), decoder), checkpoint)
-    return TorchModel.of(network, spec, checkpoint.sha256, device)
+    """Build the SAM that a checkpoint holds, as `build_sam_like` says."""
+    return build_sam_like(checkpoint, spec, device, encoder_of(checkpoint))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,18 +13,20 @@ import torch
 from napari_sam.core.embedding import Embedding
 from napari_sam.core.preprocess import ResizeTransform
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.models.decoder import UPSCALE, PromptBatch
+from napari_sam.models.checkpoints import load_strict
+from napari_sam.models.decoder import UPSCALE, DecoderConfig, PromptBatch, SamNetwork
 from napari_sam.models.frame import to_candidate, to_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.prompts import WindowPrompts
     from napari_sam.models.base import ModelSpec
+    from napari_sam.models.checkpoints import Checkpoint
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -345,6 +347,47 @@ class TorchModel:
         self.network.to(self._device)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+class EncoderPlan(NamedTuple):
+    """An image encoder as a checkpoint's tensors describe it."""
+
+    build: Callable[[], nn.Module]
+    side: int
+    """Of its frame, in pixels."""
+    grid: int
+    """Tokens on each axis."""
+
+
+def build_sam_like(
+    checkpoint: Checkpoint,
+    spec: ModelSpec,
+    device: str,
+    encoder: EncoderPlan,
+    network: Callable[[nn.Module, DecoderConfig], SamNetwork] = SamNetwork,
+) -> TorchModel:
+    """Build what a checkpoint with SAM's decoder holds, every tensor in its place.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        With the official names; the decoder's sizes are read off its tensors.
+    spec : ModelSpec
+        Name, licence and citation; sizes and hash are filled in.
+    device : str
+        Where it will run.
+    encoder : EncoderPlan
+    network : callable
+        Joins encoder and decoder, where that is not `SamNetwork`.
+
+    Raises
+    ------
+    CheckpointError
+        If tensors are missing, left over, or of the wrong shape; it names them.
+    """
+    decoder = DecoderConfig.infer(checkpoint, encoder.side, encoder.grid)
+    loaded = load_strict(lambda: network(encoder.build(), decoder), checkpoint)
+    return TorchModel.of(loaded, spec, checkpoint.sha256, device)
 
 
 def resolve_device(name: str) -> torch.device:

@@ -192,3 +192,29 @@ def test_closing_the_dock_ends_the_thread_and_leaves_the_layers(bench):
     bench.viewer.window.remove_dock_widget(widget)
     bench.qtbot.waitUntil(lambda: not jobs.alive, timeout=5_000)
     assert "bar · masks" in bench.viewer.layers
+
+
+def test_the_bar_tells_how_far_embedding_is_and_pauses_it(
+    make_napari_viewer, qtbot, toy
+):
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(phantom_volume((20, 64, 64), seed=8).image)
+    bench = Bench(viewer, qtbot)
+    bench.settle()
+    toy.delay_s = 0.05
+    panel = bench.widget.panel
+    bar = panel.encoding_bar
+    assert not bar.isVisible() and panel.encoding.ahead.isChecked()
+    panel.encoding.start.click()
+    qtbot.waitUntil(lambda: bar.bar.value() > 2, timeout=10_000)
+    assert bar.isVisible() and " of 20 tiles" in bar.bar.format()
+    bar.pause.click()
+    qtbot.waitUntil(lambda: bar.pause.text() == "Resume", timeout=10_000)
+    assert "paused" in bar.bar.format() and bar.bar.value() > 2
+    toy.delay_s = 0
+    bar.pause.click()
+    qtbot.waitUntil(lambda: not bar.isVisible(), timeout=10_000)
+    store = bench.controller.session.store(0)
+    assert store.count() == (20, 20)
+    bench.controller.close()
+    bench.widget.jobs.close(timeout_s=5)

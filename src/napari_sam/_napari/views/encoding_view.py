@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
+    QGridLayout,
     QLineEdit,
     QProgressBar,
     QSizePolicy,
@@ -21,13 +22,11 @@ if TYPE_CHECKING:
 
 
 class EncodingView(Section):
-    """What is embedded without being asked, all of it, and where that is done."""
+    """What is embedded without being asked, the start of all of it, and who does it."""
 
     ahead_chosen = Signal(bool)
     """Whether what the view shows is embedded by itself."""
     start_wanted = Signal()
-    pause_wanted = Signal()
-    stop_wanted = Signal()
     scheduler_chosen = Signal(str)
     """Address of a dask scheduler; "" for this computer."""
 
@@ -40,12 +39,7 @@ class EncodingView(Section):
         )
         self.ahead.toggled.connect(self.ahead_chosen)
         self.start = button("", "Prepare all of it: what you look at first")
-        self.start.clicked.connect(self._on_start)
-        self.stop = button("Cancel", "Stop; what is embedded is kept")
-        self.stop.clicked.connect(self.stop_wanted)
-        self.stop.setMaximumWidth(70)
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(True)
+        self.start.clicked.connect(self.start_wanted)
         self.scheduler = QLineEdit()
         self.scheduler.setPlaceholderText("this computer, or tcp://host:8786")
         self.scheduler.setToolTip(
@@ -57,28 +51,18 @@ class EncodingView(Section):
         self.scheduler.editingFinished.connect(self._on_scheduler)
         self.workers = note()
         self.add("", self.ahead)
-        self.add("", self.start, self.stop)
-        self.add("", self.bar)
+        self.add("", self.start)
         self.add("Workers", self.scheduler)
         self.add("", self.workers)
-        self._pauses = False
         self._address = ""
 
     def show_state(self, state: PanelState) -> None:
-        """Show how far it is and who does it."""
+        """Show what can be started, and who does it."""
         encoding = state.encoding
-        whole = "Embed whole volume" if state.ndim > 2 else "Embed whole image"
-        texts = {"all": "Pause", "paused": "Resume"}
-        self._pauses = encoding.phase == "all"
-        busy = encoding.phase in texts
-        self.start.setText(texts.get(encoding.phase, whole))
-        self.start.setEnabled(state.can_embed)
-        self.stop.setVisible(busy)
-        self.bar.setVisible(busy)
-        if busy:
-            self.bar.setRange(0, encoding.total)
-            self.bar.setValue(encoding.done)
-            self.bar.setFormat(progress_text(encoding))
+        self.start.setText(
+            "Embed whole volume" if state.ndim > 2 else "Embed whole image"
+        )
+        self.start.setEnabled(state.can_embed and encoding.phase == "idle")
         with silent(self.ahead, self.scheduler):
             self.ahead.setChecked(encoding.ahead)
             if encoding.scheduler != self._address:
@@ -87,14 +71,49 @@ class EncodingView(Section):
         self.workers.setText(encoding.workers)
         self.workers.setVisible(bool(encoding.workers))
 
-    def _on_start(self) -> None:
-        (self.pause_wanted if self._pauses else self.start_wanted).emit()
-
     def _on_scheduler(self) -> None:
         address = self.scheduler.text().strip()
         if address != self._address:
             self._address = address
             self.scheduler_chosen.emit(address)
+
+
+class EncodingBar(QWidget):  # type: ignore[misc]
+    """How far the embedding is, with pause and cancel; there only while it goes on."""
+
+    pause_wanted = Signal()
+    resume_wanted = Signal()
+    stop_wanted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.pause = button("Pause", "Stop for now, and go on from here later")
+        self.pause.clicked.connect(self._on_pause)
+        self.stop = button("Cancel", "Stop; what is embedded is kept")
+        self.stop.clicked.connect(self.stop_wanted)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(8, 2, 8, 2)
+        grid.addWidget(self.bar, 0, 0, 1, 2)
+        grid.addWidget(self.pause, 1, 0)
+        grid.addWidget(self.stop, 1, 1)
+        self._paused = False
+
+    def show_state(self, state: PanelState) -> None:
+        """Show how far it is."""
+        encoding = state.encoding
+        self.setVisible(encoding.phase != "idle")
+        if encoding.phase == "idle":
+            return
+        self._paused = encoding.phase == "paused"
+        self.pause.setText("Resume" if self._paused else "Pause")
+        self.bar.setRange(0, encoding.total)
+        self.bar.setValue(encoding.done)
+        self.bar.setFormat(progress_text(encoding))
+
+    def _on_pause(self) -> None:
+        (self.resume_wanted if self._paused else self.pause_wanted).emit()
 
 
 def progress_text(state: EncodingState) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_sam._napari.views.encoding_view import EncodingView
+from napari_sam._napari.views.encoding_view import EncodingBar, EncodingView
 from napari_sam._napari.views.image_view import ImageView
 from napari_sam._napari.views.model_view import ModelView
 from napari_sam._napari.views.object_view import ObjectView
@@ -29,6 +29,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.model = ModelView()
         self.image = ImageView()
         self.encoding = EncodingView()
+        self.encoding_bar = EncodingBar()
         self.object = ObjectView()
         self.prompt = PromptView()
         self.review = ReviewView()
@@ -36,14 +37,14 @@ class Panel(QWidget):  # type: ignore[misc]
         self.output = OutputView()
         self.status = StatusView()
         self._sections = (
-            self.model, self.image, self.object, self.prompt, self.review,
-            self.training, self.encoding, self.output, self.status,
+            self.model, self.image, self.object, self.prompt, self.encoding,
+            self.review, self.training, self.output, self.encoding_bar, self.status,
         )  # fmt: skip
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 2, 8, 2)
         column.setSpacing(6)
-        for section in self._sections[:-1]:
+        for section in self._sections[:-2]:
             column.addWidget(section)
         column.addStretch(1)
         scroll = QScrollArea()
@@ -54,6 +55,7 @@ class Panel(QWidget):  # type: ignore[misc]
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 4)
         whole.addWidget(scroll, 1)
+        whole.addWidget(self.encoding_bar)
         whole.addWidget(self.status)
         self.setMinimumWidth(310)
         policy = QSizePolicy.Policy

@@ -21,6 +21,7 @@ PUBLIC = {
     "list_models",
     "load_model",
     "open_volume",
+    "train",
     "write_coco",
     "write_ome_zarr_labels",
     "write_tiff",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_sam.models.registry import list_models, load_model
     from napari_sam.session import Session
     from napari_sam.training.evaluate import evaluate
+    from napari_sam.training.finetune import train
 
     __version__: str
 
@@ -49,6 +50,7 @@ _HOMES = {
     "list_models": "models.registry",
     "load_model": "models.registry",
     "open_volume": "io.volume",
+    "train": "training.finetune",
     "write_coco": "io.coco",
     "write_ome_zarr_labels": "io.labels",
     "write_tiff": "io.labels",
@@ -70,6 +72,7 @@ __all__ = [
     "list_models",
     "load_model",
     "open_volume",
+    "train",
     "write_coco",
     "write_ome_zarr_labels",
     "write_tiff",

@@ -366,3 +366,75 @@ def evaluate(
         seed=seed,
     )
     run(images, labels, options, model=model, device=device, json_file=json_file)
+
+
+@app.command(
+    epilog=_example(
+        "napari-sam train --images cells/images --labels cells/labels --name my_cells",
+        "napari-sam train -m sam_vit_b --images annotations.json --out runs/liver"
+        " --name liver",
+        "napari-sam train -m my_cells --images work.nsam --name my_cells",
+    )
+)
+def train(
+    images: Annotated[
+        str,
+        typer.Option(
+            help="Folder of images, or one image; without --labels: COCO .json, "
+            "OME-Zarr with labels, session (.nsam), or a folder with images/ and "
+            "labels/."
+        ),
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Folder of label images of the same names, or one; or COCO."),
+    ] = None,
+    model: Model = "nano",
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out", "-o", help="Folder of the result; the user's own if left out."
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name in the list; MODEL_tuned if left out.")
+    ] = None,
+    lora: Annotated[
+        bool, typer.Option("--lora", help="Train the encoder's attention, too: slow.")
+    ] = False,
+    epochs: Annotated[int, typer.Option(help="At most.")] = 40,
+    patience: Annotated[
+        int, typer.Option(help="Epochs without a better score before it ends.")
+    ] = 8,
+    validation: Annotated[
+        float,
+        typer.Option(help="Share of images to stop by, and again to judge by."),
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of the shares and every draw.")] = 0,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Give it the name even if it is worse.")
+    ] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a model on labelled images; the result is a model in the list.
+
+    Stopped at any moment, it goes on where it was when run again. Exit code 1: the
+    result is worse than what there was, and did not get the name.
+    """
+    from napari_sam.cli.train import TrainOptions, run
+
+    options = TrainOptions(
+        images=images,
+        labels=labels,
+        out=out,
+        name=name,
+        lora=lora,
+        epochs=epochs,
+        validation=validation,
+        patience=patience,
+        seed=seed,
+        replace=replace,
+    )
+    code = run(options, model=model, device=device, as_json=as_json)
+    raise typer.Exit(code)

@@ -164,13 +164,14 @@ class TrainableNano:
 class TrainableSam:
     """Prompt encoder and mask decoder of the SAM family."""
 
-    learning_rate = 2e-4
     objects_at_once = 4
     part_of = 0
 
     def __init__(self, model: TorchModel, network: SamNetwork) -> None:
         self.model: TorchModel = model
         self._network = network
+        # Narrow decoders take larger steps; every published SAM is 256 wide.
+        self.learning_rate = 2e-4 * 256 / network.config.dim
         self._always_three = isinstance(network, TinySamNetwork)
         network.requires_grad_(False)
         network.prompt_encoder.requires_grad_(True)

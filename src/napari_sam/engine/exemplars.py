@@ -26,6 +26,8 @@ MOST = 16
 _SPREAD = 20.0, 60.0
 """Grey levels of 255 by which objects of a kind may differ at least: with many known,
 and how much more with only one."""
+_USUAL = 0.5
+"""Squared difference of looks, in units of the spread, that tells nothing."""
 _FOUND = 0.5
 """IoU from which a model counts as having found a known object."""
 
@@ -91,12 +93,13 @@ class Exemplars:
         )
 
     def likeness(self, area: float, look: np.ndarray) -> float:
-        """How well a mask agrees in size and look: 0..1, 1 for the usual object."""
+        """How well a mask agrees in size and look: 0..1, 1 for usual objects."""
         small, usual, large = self.areas
         spread = max(1.0, math.log(large / small))
         size = (math.log(max(area, 1) / usual) / spread) ** 2
         seen = float(np.mean(((look - self.look) / self.look_spread) ** 2))
-        return math.exp(-0.5 * (size + seen))
+        # The known objects themselves are 1 on average in `seen`.
+        return math.exp(-0.5 * (size + max(seen - _USUAL, 0.0)))
 
 
 def look_of(predictor: Predictor, plane: Plane, mask: MaskPrompt) -> np.ndarray:

@@ -208,6 +208,7 @@ def measure_mosaic(model: str, side: int, objects: int) -> dict[str, Any]:
         y, x = float(ys.mean()), float(xs.mean())
         if embedding:
             controller.embed()
+        pause(app, 0.2)
         ticker.take()
         ours.look(y, x)
         session, start = controller.session, time.perf_counter()

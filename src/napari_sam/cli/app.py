@@ -438,3 +438,53 @@ def train(
     )
     code = run(options, model=model, device=device, as_json=as_json)
     raise typer.Exit(code)
+
+
+@app.command(
+    epilog=_example(
+        "napari-sam suggest work.nsam --planes 10-40",
+        "napari-sam suggest work.nsam -m my_cells --accept 0.2 -o labels.zarr",
+    )
+)
+def suggest(
+    session: Annotated[
+        Path, typer.Argument(help="Session (.nsam) with a few objects annotated.")
+    ],
+    image: Annotated[
+        str | None, typer.Option(help="Its image, where that has moved.")
+    ] = None,
+    planes: Annotated[
+        str | None, typer.Option(help="Planes, such as 3 or 10-40,50; all if left out.")
+    ] = None,
+    axis: Axis = "z",
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The session's if left out.")
+    ] = None,
+    device: Device = "auto",
+    max_doubt: Annotated[
+        float, typer.Option(help="Suggest nothing more doubtful than this, 0 to 1.")
+    ] = 0.8,
+    accept: Annotated[
+        float | None, typer.Option(help="Accept what is at most this doubtful.")
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option("--out", "-o", help="Result as of segment; may be repeated."),
+    ] = None,
+    no_store: NoStore = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find further objects like those annotated; they wait in the session."""
+    from napari_sam.cli.suggest import SuggestOptions, run
+
+    options = SuggestOptions(
+        session=session,
+        image=image,
+        planes=planes,
+        axis=axis,
+        accept=accept,
+        max_doubt=max_doubt,
+        out=tuple(out or ()),
+        store=False if no_store else None,
+    )
+    run(options, model=model, device=device, as_json=as_json)

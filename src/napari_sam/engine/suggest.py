@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Taken = Callable[[Bbox, int], np.ndarray]
     """(box, step) -> (h, w) bool: pixels, every `step`-th, that are annotated."""
 
-SURE = 0.15
+SURE = 0.3
 """Doubt below which no further point is tried inside a proposal."""
 _FREE = 0.7
 """Share of a proposal that must not be annotated or proposed yet."""

@@ -12,7 +12,8 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import TileGrid
 from napari_sam.engine.encode import open_store
-from napari_sam.engine.predict import Predictor, choose_window
+from napari_sam.engine.predict import Predictor
+from napari_sam.engine.windows import choose_window
 from napari_sam.errors import Cancelled, StoreError
 from napari_sam.io.volume import open_volume
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
@@ -76,6 +77,43 @@ def test_a_refined_mask_equals_the_object_whatever_its_size_and_place(
     found = predictor.predict(Prompts.of(points=[center]), PLANE)
     *_, found = (found, *predictor.refine(found, PLANE))
     assert mask_iou(found.chosen.full(truth.shape), truth) >= 0.99
+
+
+@pytest.mark.parametrize("radius", [45, 100])
+@pytest.mark.parametrize("center", [(88, 100), (112, 160), (200, 200)])
+def test_a_candidate_that_its_window_cuts_is_whole_once_chosen(center, radius):
+    """A bright core is found first; the halo around it crosses seams."""
+    shape = 400, 420
+    halo = disc(shape, center, radius)
+    image = np.where(halo, 178, 40).astype(np.uint8)
+    image[disc(shape, center, 8)] = 200
+    predictor = Predictor(open_volume(image), ToyModel(input_side=128))
+    prompts = Prompts.of(points=[center])
+    first = predictor.predict(prompts, PLANE)
+    assert first.chosen.area < 300
+    chosen = predictor.choose(first, PLANE, 2)
+    assert chosen.choices == (2,)
+    sharp = [chosen, *predictor.refine(chosen, PLANE)][-1]
+    assert mask_iou(sharp.chosen.full(shape), halo) >= 0.99
+    again = predictor.predict(prompts, PLANE, choices=(2,))
+    assert again.window == chosen.window
+    assert np.array_equal(again.chosen.mask, chosen.chosen.mask)
+    further = Prompts.of(points=[center, (center[0] + 20, center[1])])
+    one = predictor.predict(further, PLANE, previous=chosen)
+    other = predictor.predict(further, PLANE, choices=(2,))
+    assert np.array_equal(one.chosen.mask, other.chosen.mask)
+
+
+def test_a_candidate_in_its_window_is_chosen_without_looking_again():
+    model = ToyModel()
+    predictor = Predictor(open_volume(phantom_image().image), model)
+    first = predictor.predict(Prompts.of(points=[phantom_image().center(1)]), PLANE)
+    decoded = model.n_decoded
+    for k in range(len(first.candidates)):
+        assert predictor.choose(first, PLANE, k).chosen is first.candidates[k]
+    assert model.n_decoded == decoded
+    with pytest.raises(IndexError, match="there are"):
+        predictor.choose(first, PLANE, len(first.candidates))
 
 
 def test_refining_stops_when_asked():

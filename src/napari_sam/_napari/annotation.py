@@ -214,9 +214,10 @@ class Annotation:
                 self._show_candidates(candidates)
                 self.board.say(f"Candidate {which + 1} taken. {HINT}")
 
-        # After an undo or a reload the candidates have to be predicted again.
+        # After an undo or a reload the candidates have to be predicted again, and one
+        # that its window cut is looked for in another.
         def work(_: Any) -> Any:
-            return session.candidates(object_id, plane)
+            return session.candidates(object_id, plane, whole=k)
 
         self.jobs.submit("choose", work, chosen, self.board.fail)
 

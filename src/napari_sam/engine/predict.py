@@ -17,9 +17,10 @@ from napari_sam.core.frames import (
     touches_cut_edge,
     window_prompts,
 )
-from napari_sam.core.tiles import Window, window_around
+from napari_sam.core.masks import mask_iou
 from napari_sam.engine.encode import grid_for
 from napari_sam.engine.refine import refine_mask
+from napari_sam.engine.windows import choose_window, grow_window
 from napari_sam.errors import Cancelled, StoreError
 
 if TYPE_CHECKING:
@@ -30,15 +31,13 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts, WindowPrompts
-    from napari_sam.core.tiles import Box, Tile, TileGrid
+    from napari_sam.core.tiles import Tile, Window
     from napari_sam.io.embeddings import EmbeddingStore
     from napari_sam.io.volume import Volume
     from napari_sam.models.base import PromptableModel
 
 logger = logging.getLogger(__name__)
 
-FILL = 0.75
-"""Share of a tile's side that an object and its prompts may span."""
 CACHE_BYTES = 512 * 2**20
 """Embeddings kept in memory by one `Predictor`, unless it is told otherwise."""
 
@@ -56,6 +55,8 @@ class Prediction:
     """Candidate taken at each step of `Prompts.steps`; the last one is in force."""
     coarse: tuple[MaskCandidate, ...] = ()
     """Candidates in the window's own pixels, when that lies on a coarse level."""
+    refined: tuple[np.ndarray, Window] | None = None
+    """Low-res logits that the last step refined, and their window."""
 
     @property
     def chosen(self) -> MaskCandidate:
@@ -154,6 +155,29 @@ class Predictor:
             current = self._step(prompts, plane, None, choices)
         return current
 
+    def choose(self, prediction: Prediction, plane: Plane, k: int) -> Prediction:
+        """Put candidate `k` in force, and whole.
+
+        Windows are chosen for the best candidate. Where they cut another one, it is
+        looked for again, re-centred or on a coarser level, and all candidates are
+        those of the new window.
+
+        Raises
+        ------
+        IndexError
+            If there is no candidate `k`.
+        """
+        chosen = prediction.choose(k)
+        window, raw = chosen.window, list(chosen.coarse)
+        if not raw:
+            raw = [c.moved(-window.y0, -window.x0) for c in chosen.candidates]
+        found = self._whole(chosen.prompts, plane, window, raw, k, chosen.refined)
+        if found[0] == window:
+            return chosen
+        return self._prediction(
+            chosen.prompts, plane, *found, chosen.choices, chosen.refined
+        )
+
     def refine(
         self,
         prediction: Prediction,
@@ -221,37 +245,76 @@ class Predictor:
     ) -> Prediction:
         grid = grid_for(self.volume, self.model, plane.axis)
         window = choose_window(prompts, grid, before)
-        raw = self._decode(prompts, plane, window, before)
-        for larger in range(2 * grid.n_levels):
-            shape = grid.level_shape(window.level)
-            if not touches_cut_edge(raw[0].bbox, window, shape):
-                break
-            following = _grow(window, raw[0].bbox, grid, may_move=larger % 2 == 0)
-            if following != window:
-                window = following
-                raw = self._decode(prompts, plane, window, before)
-        plane_shape = plane.shape(self.volume.shape)
-        candidates = tuple(to_level_0(c, window, plane_shape) for c in raw)
+        refined = None
+        if before is not None:
+            refined = before.chosen.low_res_logits, before.window
+        raw = self._decode(prompts, plane, window, refined)
+        window, raw = self._whole(prompts, plane, window, raw, 0, refined)
         taken = before.choices if before else ()
         k = choices[len(taken)] if len(taken) < len(choices) else 0
+        k = min(k, len(raw) - 1)
+        if k:
+            window, raw = self._whole(prompts, plane, window, raw, k, refined)
+        return self._prediction(prompts, plane, window, raw, (*taken, k), refined)
+
+    def _prediction(
+        self,
+        prompts: Prompts,
+        plane: Plane,
+        window: Window,
+        raw: list[MaskCandidate],
+        choices: tuple[int, ...],
+        refined: tuple[np.ndarray, Window] | None,
+    ) -> Prediction:
+        shape = plane.shape(self.volume.shape)
         return Prediction(
             prompts,
-            candidates,
+            tuple(to_level_0(c, window, shape) for c in raw),
             window,
-            (*taken, min(k, len(candidates) - 1)),
+            choices,
             tuple(raw) if window.level else (),
+            refined,
         )
 
+    def _whole(
+        self,
+        prompts: Prompts,
+        plane: Plane,
+        window: Window,
+        raw: list[MaskCandidate],
+        k: int,
+        refined: tuple[np.ndarray, Window] | None,
+    ) -> tuple[Window, list[MaskCandidate]]:
+        """Look from other windows while the window cuts candidate `k`."""
+        grid = grid_for(self.volume, self.model, plane.axis)
+        for larger in range(2 * grid.n_levels):
+            cut = raw[k]
+            if not touches_cut_edge(cut.bbox, window, grid.level_shape(window.level)):
+                break
+            following = grow_window(window, cut.bbox, grid, may_move=larger % 2 == 0)
+            if following == window:
+                continue
+            raw = self._decode(prompts, plane, following, refined)
+            if k:
+                now = _most_alike(to_level_0(cut, window, grid.shape), raw, following)
+                raw.insert(k, raw.pop(now))
+            window = following
+        return window, raw
+
     def _decode(
-        self, prompts: Prompts, plane: Plane, window: Window, before: Prediction | None
+        self,
+        prompts: Prompts,
+        plane: Plane,
+        window: Window,
+        refined: tuple[np.ndarray, Window] | None,
     ) -> list[MaskCandidate]:
         frame = self.frame(window)
         previous = None
-        if before is not None:
-            previous = before.chosen.low_res_logits
-            if before.window != window:
-                old = self.frame(before.window)
+        if refined is not None:
+            previous, seen = refined
+            if seen != window:
                 ys, xs = frame.low_res_in_plane()
+                old = self.frame(seen)
                 previous = old.resample(previous, ys, xs, float(previous.min()))
         return self.model.decode(
             self.embedding(plane, window), window_prompts(prompts, frame, previous)
@@ -327,72 +390,17 @@ def _as_stored(embedding: Embedding) -> Embedding:
     return replace(embedding, features=features)
 
 
-def choose_window(
-    prompts: Prompts, grid: TileGrid, before: Prediction | None = None
-) -> Window:
-    """Choose where a model looks first for these prompts.
+def _most_alike(seen: MaskCandidate, raw: list[MaskCandidate], window: Window) -> int:
+    """Which candidate of a new window agrees best where an older one was seen.
 
-    The window of the click before, while the prompts still lie well inside it. Else
-    the finest level at which everything said (and the mask so far) lies inside one
-    tile with a margin of an eighth of a tile on each side; a lone point starts at the
-    level the user's view shows. A grid tile is taken where it holds all that with the
-    margin, so that stored embeddings serve; otherwise a window centred on it.
+    Where the new window shows more of an object, that part counts against no one.
     """
-    extent = prompts.extent()
-    if before is not None and _inside(extent, before.window, grid, grid.side / 16):
-        return before.window
-    if before is not None and before.chosen.mask.size:
-        extent = _around(extent, before.chosen.bbox)
-    drawn = prompts.box or prompts.polygon_box() or prompts.mask
-    level = _level_for(extent, grid, 0 if drawn else prompts.level)
-    scale = 1 << level
-    y0, x0, y1, x1 = (v / scale for v in extent)
-    center = (y0 + y1) / 2 - 0.5, (x0 + x1) / 2 - 0.5
-    tile = grid.owner(level, *center).window
-    if _inside(extent, tile, grid, grid.side / 8 - 1):
-        return tile
-    return window_around(center, level, grid.level_shape(level), grid.side)
-
-
-def _inside(extent: Box, window: Window, grid: TileGrid, margin: float) -> bool:
-    """Whether a level-0 box lies `margin` inside the edges that cut the image."""
-    h, w = grid.level_shape(window.level)
-    y0, x0, y1, x1 = window.box_to_window(extent)
-    return (
-        (y0 >= margin or window.y0 == 0)
-        and (x0 >= margin or window.x0 == 0)
-        and (y1 <= window.h - margin or window.y0 + window.h == h)
-        and (x1 <= window.w - margin or window.x0 + window.w == w)
+    y0, x0, y1, x1 = seen.bbox
+    ys, xs = window.to_window(np.arange(y0, y1), np.arange(x0, x1))
+    rows, cols = np.rint(ys).astype(np.intp), np.rint(xs).astype(np.intp)
+    inside = (rows >= 0) & (rows < window.h), (cols >= 0) & (cols < window.w)
+    old = seen.mask[np.ix_(*inside)]
+    at = np.ix_(rows[inside[0]], cols[inside[1]])
+    return int(
+        np.argmax([mask_iou(c.full((window.h, window.w))[at], old) for c in raw])
     )
-
-
-def _level_for(extent: Box, grid: TileGrid, start: int) -> int:
-    span = max(extent[2] - extent[0], extent[3] - extent[1])
-    level = min(max(start, 0), grid.n_levels - 1)
-    while level < grid.n_levels - 1 and span / (1 << level) > FILL * grid.side:
-        level += 1
-    return level
-
-
-def _grow(
-    window: Window, bbox: tuple[int, int, int, int], grid: TileGrid, *, may_move: bool
-) -> Window:
-    """Return the next window for a mask its window cuts: re-centred, or coarser."""
-    y0, x0, y1, x1 = bbox
-    center = window.y0 + (y0 + y1 - 1) / 2, window.x0 + (x0 + x1 - 1) / 2
-    shape = grid.level_shape(window.level)
-    if may_move and max(y1 - y0, x1 - x0) <= FILL * grid.side:
-        moved = window_around(center, window.level, shape, grid.side)
-        if abs(moved.y0 - window.y0) + abs(moved.x0 - window.x0) > grid.side // 16:
-            return moved
-    level = window.level + 1
-    if level >= grid.n_levels:
-        return window
-    half = (center[0] + 0.5) / 2 - 0.5, (center[1] + 0.5) / 2 - 0.5
-    return window_around(half, level, grid.level_shape(level), grid.side)
-
-
-def _around(extent: Box, bbox: tuple[int, int, int, int]) -> Box:
-    low = np.minimum(extent[:2], bbox[:2])
-    high = np.maximum(extent[2:], bbox[2:])
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])

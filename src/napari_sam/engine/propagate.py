@@ -12,7 +12,7 @@ from napari_sam.core.masks import MaskCandidate, mask_iou, union_bbox
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, Prompts, WindowPrompts
 from napari_sam.engine.encode import grid_for
-from napari_sam.engine.predict import choose_window
+from napari_sam.engine.windows import choose_window
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
 
 if TYPE_CHECKING:

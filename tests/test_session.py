@@ -403,6 +403,38 @@ def test_sigkill_loses_no_accepted_mask(tmp_path):
     again.close()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+@pytest.mark.parametrize("written", [False, True])
+def test_sigkill_while_pixels_are_written_leaves_an_undo_step(tmp_path, written):
+    code = textwrap.dedent(
+        """
+        import os, signal, sys
+        from napari_sam.io import label_arrays
+        from napari_sam.session import Session
+        from napari_sam.testing import ToyModel, phantom_image
+        label_arrays.MEMORY_BYTES = 0  # labels on the disk, as of huge images
+        phantom = phantom_image()
+        session = Session(phantom.image, ToyModel(), path=sys.argv[1])
+        session.segment(1, points=[phantom.center(1)])
+        write = session.writer
+        def kill(patch):
+            if sys.argv[2] == "True":
+                write(patch)
+            os.kill(os.getpid(), signal.SIGKILL)
+        session.writer = kill
+        session.segment(2, points=[phantom.center(2)])
+        """
+    )
+    path = tmp_path / "a.nsam"
+    subprocess.run([sys.executable, "-c", code, str(path), str(written)], check=False)
+    again = Session.load(path, volume=PHANTOM.image, model=ToyModel())
+    for k in (1, 2):
+        assert np.array_equal(np.asarray(again.labels) == k, PHANTOM.labels == k)
+    assert again.undo()
+    assert np.array_equal(np.unique(np.asarray(again.labels)), [0, 1])
+    again.close()
+
+
 def test_history_reaches_the_disk_within_a_second(tmp_path, monkeypatch):
     synced: list[float] = []
     real = os.fsync

@@ -263,7 +263,8 @@ class Session:
                 f"object {key[0]} has {len(prediction.candidates)} candidate(s), "
                 f"numbered from 0; got {k}"
             )
-        return self._apply("choose", key, prediction.choose(k), self.rule)
+        whole = self.predictor.choose(prediction, key[1], k)
+        return self._apply("choose", key, whole, self.rule)
 
     def candidates(
         self,
@@ -271,12 +272,17 @@ class Session:
         plane: int | Sequence[int] | Plane | None = None,
         *,
         axis: int = 0,
+        whole: int = 0,
     ) -> list[MaskCandidate]:
         """Masks proposed for an object on a plane, best first.
 
-        After a reload they are predicted again from its prompts.
+        After a reload they are predicted again from its prompts. Candidate `whole` is
+        cut by no window, as after `choose`, which is quick then.
         """
-        return list(self._prediction(self._key(object_id, plane, axis)).candidates)
+        key = self._key(object_id, plane, axis)
+        prediction = self._prediction(key)
+        k = whole % len(prediction.candidates)
+        return list(self.predictor.choose(prediction, key[1], k).candidates)
 
     # -- objects ---------------------------------------------------------------------
 
@@ -510,9 +516,12 @@ class Session:
     def _commit(self, change: Change, *, write: bool = True) -> None:
         with self._recorder.lock:
             line = self._ledger.commit(change)
-            self._put(change.patches if write else ())
-            self.changed.emit()
-            self._recorder.record(change.kind, line)
+            # First the line: pixels that are on disk already could not be undone else.
+            try:
+                self._recorder.record(change.kind, line)
+            finally:
+                self._put(change.patches if write else ())
+                self.changed.emit()
 
     def _step(self, kind: str) -> bool:
         with self._recorder.lock:

@@ -10,8 +10,12 @@ geopandas = pytest.importorskip("geopandas")
 from rasterio.features import rasterize  # noqa: E402
 from rasterio.transform import Affine  # noqa: E402
 
-from napari_sam.errors import ExportError  # noqa: E402
-from napari_sam.io.vectors import pixel_transform, write_vectors  # noqa: E402
+from napari_sam.errors import ExportError, VolumeError  # noqa: E402
+from napari_sam.io.vectors import (  # noqa: E402
+    pixel_transform,
+    read_vectors,
+    write_vectors,
+)
 from napari_sam.io.volume import open_volume  # noqa: E402
 from napari_sam.session import Session  # noqa: E402
 from napari_sam.testing import ToyModel, phantom_volume  # noqa: E402
@@ -117,3 +121,52 @@ def test_failed_writing_leaves_the_older_file(scene, labels, tmp_path):
 def test_other_suffix_is_refused(scene, labels, tmp_path):
     with pytest.raises(ExportError, match=r"\.gpkg"):
         write_vectors(tmp_path / "fields.shp", session_of(scene, labels))
+
+
+# -- reading -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["fields.gpkg", "fields.fgb", "fields.geojson"])
+def test_polygons_read_back_are_the_labels(scene, labels, tmp_path, name):
+    write_vectors(tmp_path / name, session_of(scene, labels))
+    again = session_of(scene, np.zeros_like(labels))
+    assert sorted(read_vectors(tmp_path / name, again)) == [1, 2, 3, 700]
+    np.testing.assert_array_equal(again.labels, labels)
+    while again.undo():
+        pass
+    assert not np.asarray(again.labels).any()
+
+
+def test_polygons_go_back_to_their_planes(tmp_path):
+    labels = np.zeros((4, 30, 40), np.uint16)
+    labels[1, 5:9, 6:20], labels[3, 20:, 30:] = 2, 9
+    pixels = np.zeros((4, 30, 40), np.uint8)
+    pixels[:, :15] = 9
+    write_vectors(tmp_path / "objects.gpkg", session_of(pixels, labels))
+    again = session_of(pixels, np.zeros_like(labels))
+    assert read_vectors(tmp_path / "objects.gpkg", again) == [2, 9]
+    np.testing.assert_array_equal(again.labels, labels)
+
+
+def test_polygons_of_other_programs_become_new_objects(scene, labels, tmp_path):
+    from shapely.geometry import box
+
+    middle = [TRANSFORM @ (50, 20), TRANSFORM @ (90, 60), TRANSFORM @ (-50, 20)]
+    near = [box(x - 60, y - 60, x + 60, y + 60) for x, y in middle]
+    geopandas.GeoDataFrame(geometry=near, crs="EPSG:32633").to_crs("EPSG:3035").to_file(
+        tmp_path / "other.gpkg", engine="pyogrio"
+    )
+    session = session_of(scene, labels)
+    ids = read_vectors(tmp_path / "other.gpkg", session)
+    assert ids == [701, 702, 703]
+    got = np.asarray(session.labels)
+    assert not (got == 703).any()  # beside the image
+    np.testing.assert_array_equal(got[labels > 0], labels[labels > 0])
+    assert 90 < (got == ids[1]).sum() < 170
+
+
+@pytest.mark.parametrize("content", ["", "{}", "no polygons"])
+def test_file_without_polygons_is_said(scene, labels, tmp_path, content):
+    (tmp_path / "bad.geojson").write_text(content)
+    with pytest.raises(VolumeError, match=r"bad\.geojson"):
+        read_vectors(tmp_path / "bad.geojson", session_of(scene, labels))

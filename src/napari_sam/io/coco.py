@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.masks import LabelPatch, crop_mask
+from napari_sam.core.masks import crop_mask
 from napari_sam.core.planes import Plane
 from napari_sam.errors import VolumeError
-from napari_sam.io.label_objects import iter_objects, iter_planes
+from napari_sam.io.label_objects import iter_objects, iter_planes, paint_object
 from napari_sam.io.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def read_coco(path: str | os.PathLike[str], session: Session) -> list[int]:
         object_id = int(annotation.get("object_id") or session.new_object())
         ids.append(object_id)
         if mask.any():
-            _paint(session, plane, bbox, mask, object_id)
+            paint_object(session, plane, bbox, mask, object_id)
     return ids
 
 
@@ -259,18 +259,6 @@ def _plane(image: dict[str, Any], session: Session) -> Plane:
             "image that the annotations were made on"
         )
     return plane
-
-
-def _paint(
-    session: Session, plane: Plane, bbox: Bbox, mask: np.ndarray, object_id: int
-) -> None:
-    before = np.array(session.labels[plane.window(bbox)])
-    free = mask if session.rule == "overwrite" else mask & (before == 0)
-    after = before.copy()
-    after[free] = object_id
-    patch = LabelPatch(plane, bbox, before, after)
-    session.writer(patch)
-    session.record_paint(patch, object_id)
 
 
 def decode_annotation(

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.masks import Bbox, crop_mask, union_bbox
+from napari_sam.core.masks import Bbox, LabelPatch, crop_mask, union_bbox
 from napari_sam.core.planes import Plane, count_planes, plane_at
 from napari_sam.io.label_arrays import iter_blocks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from napari_sam.session import Session
 
 _BLOCK = 2048
 """Side of the blocks that are read at a time."""
@@ -74,3 +76,19 @@ def iter_planes(shape: tuple[int, ...], axis: int = 0) -> Iterator[Plane]:
     """Yield every plane on an axis of a volume of that spatial shape."""
     for i in range(count_planes(shape, axis)):
         yield plane_at(shape, i, axis)
+
+
+def paint_object(
+    session: Session, plane: Plane, bbox: Bbox, mask: np.ndarray, object_id: int
+) -> None:
+    """Paint a mask read from a file into a session, as one change that can be undone.
+
+    Pixels of other objects are kept or overwritten as `session.rule` says.
+    """
+    before = np.array(session.labels[plane.window(bbox)])
+    free = mask if session.rule == "overwrite" else mask & (before == 0)
+    after = before.copy()
+    after[free] = object_id
+    patch = LabelPatch(plane, bbox, before, after)
+    session.writer(patch)
+    session.record_paint(patch, object_id)

@@ -1,4 +1,4 @@
-"""Write objects as polygons: GeoPackage and GeoJSON, in the image's own coordinates."""
+"""Objects as polygons: GeoPackage and GeoJSON, in the image's own coordinates."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.errors import ExportError
-from napari_sam.io.label_objects import iter_objects, iter_planes
+from napari_sam.core.planes import Plane
+from napari_sam.errors import ExportError, VolumeError
+from napari_sam.io.label_objects import iter_objects, iter_planes, paint_object
 from napari_sam.io.whole_files import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_sam.core.planes import Plane
+    from napari_sam.core.masks import Bbox
     from napari_sam.io.volume import Volume
     from napari_sam.session import Session
 
@@ -72,6 +73,107 @@ def write_vectors(path: str | os.PathLike[str], session: Session) -> None:
             os.replace(folder / target.name, part)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_vectors(path: str | os.PathLike[str], session: Session) -> list[int]:
+    """Paint the polygons of a file into a session; each can be undone.
+
+    A pixel belongs to a polygon that holds its centre. Polygons are brought into the
+    image's coordinate system where both are known, and taken to be in the image's own
+    world otherwise. A feature without ``object_id`` becomes a new object, and one
+    without ``plane`` goes to plane 0. Pixels of other objects are kept or overwritten
+    as `session.rule` says.
+
+    Parameters
+    ----------
+    path : path-like
+        GeoPackage, GeoJSON or another format that GDAL reads, of `write_vectors` or
+        another program.
+    session : Session
+
+    Returns
+    -------
+    list of int
+        Object ids, in the order of the features.
+
+    Raises
+    ------
+    VolumeError
+        If the packages for it are not installed, or the file cannot be read or holds
+        no polygon.
+
+    Examples
+    --------
+    >>> read_vectors("fields.gpkg", session)  # doctest: +SKIP
+    [1, 2, 3]
+    """
+    try:
+        import geopandas
+        import rasterio.features  # noqa: F401
+    except ImportError as error:
+        raise VolumeError(
+            f'polygons need further packages ({error}): pip install "napari-sam[geo]"'
+        ) from error
+    try:
+        frame = geopandas.read_file(path, engine="pyogrio")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise VolumeError(
+            f"{str(path)!r} cannot be read as polygons: {error}"
+        ) from error
+    if "geometry" not in frame or not len(frame):
+        raise VolumeError(f"{str(path)!r} holds no polygon")
+    if frame.crs is not None and session.volume.crs is not None:
+        frame = frame.to_crs(session.volume.crs)
+    ids = []
+    for row in frame.to_dict("records"):
+        if row["geometry"] is None or row["geometry"].is_empty:
+            continue
+        plane = _plane_of(row.get("plane"), session.volume)
+        given = row.get("object_id")
+        known = given is not None and given == given and int(given) > 0  # not NaN
+        object_id = int(given) if known else session.new_object()
+        ids.append(object_id)
+        bbox, mask = fill(row["geometry"], session.volume, plane)
+        if mask.any():
+            paint_object(session, plane, bbox, mask, object_id)
+    return ids
+
+
+def _plane_of(written: Any, volume: Volume) -> Plane:
+    if not isinstance(written, str):
+        return Plane.of(volume.shape, 0)
+    return Plane.of(volume.shape, tuple(int(v) for v in written.split(",")))
+
+
+def fill(geometry: Any, volume: Volume, plane: Plane) -> tuple[Bbox, np.ndarray]:
+    """Pixels of a plane whose centres a polygon in the world of its volume holds.
+
+    Returns
+    -------
+    bbox, mask
+        Where the polygon lies on the plane, and (h, w) bool; empty outside of it.
+    """
+    import shapely
+    from rasterio.features import rasterize
+
+    inverse = ~pixel_transform(volume)
+    x, y = shapely.get_coordinates(geometry).T
+    columns = inverse.a * x + inverse.b * y + inverse.c
+    rows = inverse.d * x + inverse.e * y + inverse.f
+    h, w = plane.shape(volume.shape)
+    y0, y1 = (int(np.clip(v, 0, h)) for v in (np.floor(rows.min()), rows.max() + 1))
+    x0, x1 = (
+        int(np.clip(v, 0, w)) for v in (np.floor(columns.min()), columns.max() + 1)
+    )
+    if y1 <= y0 or x1 <= x0:
+        return (0, 0, 0, 0), np.zeros((0, 0), bool)
+    filled = rasterize(
+        [geometry],
+        out_shape=(y1 - y0, x1 - x0),
+        transform=pixel_transform(volume, (y0, x0)),
+        dtype="uint8",
+    )
+    return (y0, x0, y1, x1), filled.astype(bool)
 
 
 def _frame(session: Session) -> Any:

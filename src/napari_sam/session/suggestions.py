@@ -40,14 +40,14 @@ class Suggestions:
 
     Examples
     --------
+    >>> from napari_sam.session import Session
     >>> from napari_sam.testing import ToyModel, phantom_image
     >>> cells = phantom_image((64, 96), n_objects=4, noise=0)
     >>> session = Session(cells.image, ToyModel(), embeddings=False)
     >>> _ = session.segment(points=[cells.center(1)])
-    >>> for done, total in session.suggestions.find(): pass
-    >>> len(session.suggestions.pending)
+    >>> len(session.suggest())
     3
-    >>> session.suggestions.accept(max_doubt=0.5)
+    >>> session.suggestions.accept()
     3
     >>> session.undo(), len(session.suggestions.pending)
     (True, 3)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Signal
-from qtpy.QtGui import QFontDatabase
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLineEdit, QProgressBar, QSizePolicy, QSpinBox, QWidget
 
 from napari_sam._napari.encoding import duration
@@ -33,6 +34,7 @@ class TrainingView(Section):
         self.share.setRange(5, 45)
         self.share.setSuffix(" %")
         self.share.setValue(20)
+        self.share.setFixedWidth(96)
         self.share.setToolTip(
             "Share held back to know when to stop, and again to compare before and "
             "after: neither is trained on"
@@ -49,9 +51,7 @@ class TrainingView(Section):
         self.bar = QProgressBar()
         self.stage = note()
         self.table = note()
-        self.table.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
-        self.table.setStyleSheet("QLabel { font-family: monospace; font-size: 9px; }")
-        self.table.setWordWrap(False)
+        self.table.setTextFormat(Qt.TextFormat.RichText)
         self.message = note()
         self.use = button("", "Prompts and masks stay as they are")
         self.use.clicked.connect(self.use_wanted)
@@ -89,7 +89,7 @@ class TrainingView(Section):
             self.stage.setText(training.stage)
         self.message.setText(training.message)
         self.message.setVisible(bool(training.message))
-        self.table.setText(training.table)
+        self.table.setText(as_html(training.table))
         self.table.setVisible(bool(training.table))
         self.use.setText(f"Use {training.name}")
         self.use.setVisible(training.offer == "use")
@@ -102,3 +102,23 @@ class TrainingView(Section):
             self.start_wanted.emit(
                 self.name.text(), self.share.value() / 100, self.epochs.value()
             )
+
+
+def as_html(table: str) -> str:
+    """Turn a table in plain text, columns two blanks apart, into one that wraps.
+
+    Examples
+    --------
+    >>> as_html("box      0.91   0.95")
+    '<table width="100%"><tr><td>box</td><td align="right">0.91</td>...</table>'
+    """
+    lines = [re.split(r"\s{2,}", line.strip()) for line in table.splitlines()]
+    rows, notes = [], []
+    for first, *others in lines:
+        if not others:
+            notes.append(escape(first))
+            continue
+        cells = "".join(f'<td align="right">{escape(c)}</td>' for c in others)
+        rows.append(f"<tr><td>{escape(first)}</td>{cells}</tr>")
+    body = f'<table width="100%">{"".join(rows)}</table>' if rows else ""
+    return body + "<br>".join(notes)

@@ -39,6 +39,8 @@ CLICKED = (20_000, 100_000)
 """Sides of the images that are clicked on."""
 EMBEDDED = (10_000, 50_000)
 """Sides of the images whose embedding is watched."""
+SLICES = ("finest", "coarsest")
+"""What is embedded of them: some tiles of level 0, and the one of the last level."""
 COIN = (43, 334)
 """(y, x) of the middle of a coin in scikit-image's picture of coins."""
 CHUNK = 1024
@@ -177,42 +179,50 @@ def memory(model: str, folder: Path, tiles: int) -> dict[str, Any]:
     """Peak memory of embedding a slice of a level, each in a process of its own.
 
     The slice is the first tiles of level 0, and the coarsest level, for which every
-    pixel of the image is read.
+    pixel of the image is read. Growth is that of the peak beyond the loaded model.
     """
     out: dict[str, Any] = {"tiles": tiles}
     for side in EMBEDDED:
         path = image(folder / f"{side}.zarr", side, [(0, 0), (0, 3 * CHUNK)])
-        for what in ("finest", "coarsest"):
+        for what in SLICES:
             command = [
                 sys.executable, __file__, "--model", model, "--tiles", str(tiles),
                 "--embed", str(path), what,
             ]  # fmt: skip
             run = subprocess.run(command, check=True, capture_output=True, text=True)
             out[f"{side} {what}"] = json.loads(run.stdout)
-    grown = [
-        out[f"{EMBEDDED[-1]} {w}"]["added_mb"] / out[f"{EMBEDDED[0]} {w}"]["added_mb"]
-        for w in ("finest", "coarsest")
-    ]
-    out["growth"] = max(grown)
+    small, large = ([out[f"{side} {w}"] for w in SLICES] for side in EMBEDDED)
+    out["growth"] = max(
+        b["beyond_model_mb"] / a["beyond_model_mb"]
+        for a, b in zip(small, large, strict=True)
+    )
     return out
 
 
 def peak_memory(name: str, what: list[str], tiles: int) -> dict[str, float]:
-    """Embed a slice in this process; megabytes at the peak, and beyond the model."""
+    """Embed a slice in this process; megabytes at the peak, and what that adds."""
     from napari_sam import encode_volume, open_volume
     from napari_sam.engine.encode import grid_for
 
     path, level = what
     model = load(name)
-    model.encode(np.zeros((1, 64, 64, 3), np.uint8))
-    before, _ = memory_mb()
+    loaded, _ = memory_mb()
+    # A whole tile: the coarsest level of one image may be larger than of the other.
+    side = model.spec.input_side
+    model.encode(np.zeros((1, side, side, 3), np.uint8))
+    _, one_tile = memory_mb()
     volume = open_volume(path)
     levels = [0 if level == "finest" else grid_for(volume, model).n_levels - 1]
     with tempfile.TemporaryDirectory() as folder:
         steps = encode_volume(volume, model, Path(folder) / "emb", levels=levels)
         done = last(steps, tiles)
     _, peak = memory_mb()
-    return {"tiles": done, "peak_mb": peak, "added_mb": peak - before}
+    return {
+        "tiles": done,
+        "peak_mb": peak,
+        "beyond_model_mb": peak - loaded,
+        "beyond_one_tile_mb": peak - one_tile,
+    }
 
 
 def memory_mb() -> tuple[float, float]:
@@ -233,17 +243,22 @@ def memory_mb() -> tuple[float, float]:
 
 
 def workers(model: PromptableModel, folder: Path, tiles: int) -> dict[str, Any]:
-    """Tiles a second with one and with two worker processes of one thread each."""
+    """Tiles a second with one and with two worker processes of one thread each.
+
+    On busy cores only the processor time of a tile says something: where it is the
+    same for two workers as for one, nothing but the cores keeps them from 2.0.
+    """
     from napari_sam import encode_volume, open_volume
     from napari_sam.engine.distribute import connect
 
-    per_side = max(3, round(tiles**0.5))
+    # A worker that finishes first waits for the other's last task.
+    per_side = max(3, round((4 * tiles) ** 0.5))
     grid = model.spec.input_side, model.spec.input_side * 3 // 4
     side = grid[0] + grid[1] * (per_side - 1)
     corners = [(y, x) for y in range(0, side, 3 * CHUNK) for x in range(0, side, 3072)]
     volume = open_volume(image(folder / f"workers {side}.zarr", side, corners))
     model = plain(model)
-    rates = []
+    rates, spent = [], []
     for n in (1, 2):
         with connect(workers=n) as client:
             client.wait_for_workers(n)
@@ -251,12 +266,19 @@ def workers(model: PromptableModel, folder: Path, tiles: int) -> dict[str, Any]:
             *_, _ = encode_volume(
                 volume, model, folder / f"warm {n}", levels=[1], client=client
             )
-            start = time.perf_counter()
+            start, before = time.perf_counter(), client.run(time.process_time)
             *_, (done, _) = encode_volume(
                 volume, model, folder / f"emb {n}", levels=[0], client=client
             )
             rates.append(done / (time.perf_counter() - start))
-    return {"tiles": done, "tiles_per_s": rates, "second_worker": rates[1] / rates[0]}
+            after = client.run(time.process_time)
+            spent.append(sum(after[k] - before[k] for k in before) / done)
+    return {
+        "tiles": done,
+        "tiles_per_s": rates,
+        "cpu_s_per_tile": spent,
+        "second_worker": rates[1] / rates[0],
+    }
 
 
 def plain(model: Any) -> Any:

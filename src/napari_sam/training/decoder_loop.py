@@ -142,11 +142,12 @@ class DecoderLoop:
         self._visits = np.array(visits)
         self.steps_per_epoch = min(max(len(visits), _STEPS[0]), _STEPS[1])
         values = list(self._parameters.values())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in values if p.ndim > 1]},
+            {"params": [p for p in values if p.ndim <= 1], "weight_decay": 0.0},
+        ]
         self._optimiser = torch.optim.AdamW(
-            [
-                {"params": [p for p in values if p.ndim > 1]},
-                {"params": [p for p in values if p.ndim <= 1], "weight_decay": 0.0},
-            ],
+            groups,
             lr=trainable.learning_rate,
             weight_decay=options.weight_decay,
         )

@@ -173,8 +173,7 @@ def train(
     """
     if epochs < 1 or patience < 1:
         raise ModelError(f"epochs and patience are 1 or more; got {epochs}, {patience}")
-    by_name = isinstance(model, (str, Path))
-    called = Path(model).stem if by_name else model.spec.name
+    called = _called(model)
     name = name or f"{called}_tuned"
     check_own_name(name)
     family = family_of(model)
@@ -182,7 +181,10 @@ def train(
     volumes = read_labelled(images, labels)
     planes, digest = labelled_planes(volumes)
     shares = split_planes(planes, validation, seed)
-    own = load_model(model, device=device) if by_name else private_copy(model, device)
+    if isinstance(model, (str, Path)):
+        own = load_model(model, device=device)
+    else:
+        own = private_copy(model, device)
     options = LoopOptions(epochs=epochs, patience=patience, seed=seed)
     weights = weights_hash(own)[:16]
     trainable = trainable_of(own, with_lora=lora, seed=seed)
@@ -312,6 +314,8 @@ class _Run:
             except ModelError as error:
                 logger.warning("%s is replaced unseen: %s", self.name, error)
                 return True, f"{self.name}: {gain}."
+            if present.spec.sha256[:16] == self.weights:  # what training began with
+                return True, f"{self.name}: {gain}."
             score = overall(self._judged(present, "score present"))
             if new < score:
                 return False, (
@@ -334,6 +338,17 @@ class _Run:
         for entry in (self.folder / "work").iterdir():
             if entry.is_dir() and entry.name not in mine:
                 shutil.rmtree(entry, ignore_errors=True)
+
+
+def _called(model: PromptableModel | str | Path) -> str:
+    """Name of a model, or of its file without folder, family and ending."""
+    if not isinstance(model, (str, Path)):
+        return model.spec.name
+    family, colon, rest = str(model).partition(":")
+    file = Path(rest if colon and family in FAMILIES else model).name
+    for suffix in (".safetensors", ".pth", ".pt"):
+        file = file.removesuffix(suffix)
+    return file
 
 
 def _named(family: str, path: Path) -> str:

@@ -165,7 +165,8 @@ def _tiny_block(block: nn.Module, x: Tensor) -> Tensor:
         out: Tensor = block(x)
         return out
     x = block.local_conv(block.attn(x) + x)
-    return x + block.mlp(x)
+    mixed: Tensor = x + block.mlp(x)
+    return mixed
 
 
 def _attentions(

@@ -64,8 +64,11 @@ class Answer:
 class Trainable(Protocol):
     """A model in training."""
 
-    model: PromptableModel
-    """Encodes as ever; masks are predicted by `decode`."""
+    @property
+    def model(self) -> PromptableModel:
+        """Encodes as ever; masks are predicted by `decode`."""
+        ...
+
     learning_rate: float
     objects_at_once: int
     """Objects of a window that one step prompts."""

@@ -16,7 +16,9 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.engine.job import ModelSource
 from napari_sam.errors import ModelError
+from napari_sam.models import mobile_sam, sam
 from napari_sam.models.registry import load_model
+from napari_sam.models.sam import Attention
 from napari_sam.models.torch_model import TorchModel
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
@@ -58,6 +60,36 @@ def test_masks_stay_those_of_float32(family: str, precision: str, device: str) -
     model.encode_in("float32")
     assert model.spec.encoder_revision == revision
     assert all((a == b).all() for a, b in zip(full, encode(), strict=True))
+
+
+@pytest.mark.parametrize("family", BUILD)
+def test_the_way_gpus_take_gives_the_same_on_a_cpu(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whole tensors and torch's fused attention instead of bands that fit a cache.
+    network = BUILD[family]().network
+    side = network.config.side
+    n = 2 if side < 1024 else 1
+    frames = torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        banded = network.encode(frames)
+        fused = Attention._attend_fused
+        calls: list[int] = []
+        monkeypatch.setattr(
+            Attention, "_attend_fused",
+            lambda *given: (calls.append(1), fused(*given))[1],
+        )  # fmt: skip
+        for module in (sam, mobile_sam):
+            monkeypatch.setattr(module, "in_bands", lambda x: False)
+        whole = network.encode(frames)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network.encode(frames)
+    assert len(calls) == (0 if family == "mobile_sam" else 2)
+    for name, expected in banded.items():
+        torch.testing.assert_close(whole[name], expected, atol=2e-5, rtol=0)
+        assert whole[name].dtype == torch.float32
+        error = (half[name].float() - expected).std() / expected.std()
+        assert 1e-4 < error < 0.03, (name, error)
 
 
 def test_precision_is_chosen_while_loading(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from reference_sam import TINY, VIT_B, reference_sam
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_sam.models import decoder, sam
 from napari_sam.models.base import ModelSpec
@@ -48,6 +50,45 @@ def test_keys_of_the_padding_of_windows_take_part(
     corner = theirs(padded[:, 14:, 14:])[:, :2, :2]
     found = ours.windows(x)[:, 14:, 14:]
     torch.testing.assert_close(found, corner, atol=1e-5, rtol=0)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the most numbers that one result holds."""
+
+    numel = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.numel = max(self.numel, result.untyped_storage().nbytes() // 4)
+        return result
+
+
+@torch.inference_mode()
+def test_scores_of_all_tokens_with_all_are_never_held_at_once(
+    network: SamNetwork,
+) -> None:
+    attention = network.image_encoder.blocks[1].attn
+    with Largest() as largest:
+        attention.everywhere(random(1, 16, 16, 48))
+    # q, k and v are the largest here: 3 x 48 x 256. A head's scores are 256 x 256.
+    assert largest.numel <= 3 * 48 * 256 < 256 * 256
+
+
+@torch.inference_mode()
+def test_the_image_is_not_copied_for_each_prompt(network: SamNetwork) -> None:
+    first = network.mask_decoder.transformer.layers[0]
+    seen: list[tuple[int, int]] = []
+    note = first.register_forward_pre_hook(
+        lambda module, given: seen.append((len(given[0]), len(given[2])))
+    )
+    image = network.prepare({"image_embedding": random(64, 16, 16)})
+    points = PromptBatch(random(9, 1, 2), torch.ones(9, 1))
+    network.decode(image, points, multimask_output=True)
+    note.remove()
+    assert seen == [(9, 1)]
 
 
 @torch.inference_mode()

@@ -73,10 +73,14 @@ def hungry_model(network: Hungry) -> TorchModel:
     return model
 
 
-def test_less_memory_than_a_batch_means_smaller_batches() -> None:
+def test_less_memory_than_a_batch_means_smaller_batches_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     network = Hungry(room=2)
     model = hungry_model(network)
-    assert len(model.encode(np.zeros((5, 32, 32, 3), np.uint8))) == 5
+    with caplog.at_level(logging.WARNING):
+        assert len(model.encode(np.zeros((5, 32, 32, 3), np.uint8))) == 5
+    assert caplog.messages == ["meta is out of memory: batches of 2"]
     assert network.asked == [4, 2, 2, 1]
     assert model.device == "meta"
 
@@ -88,8 +92,13 @@ def test_no_memory_on_the_device_means_the_cpu_and_says_so(
     model = hungry_model(network)
     with caplog.at_level(logging.WARNING):
         assert len(model.encode(np.zeros((2, 32, 32, 3), np.uint8))) == 2
-    assert model.device == "cpu"
-    assert "goes on on the CPU" in caplog.text
+    assert model.device == "cpu" and network.on_cpu
+    assert caplog.messages == [
+        "meta is out of memory: batches of 2",
+        "meta is out of memory: batches of 1",
+        "meta is out of memory: hungry goes on on the CPU, more slowly; "
+        "load it again with device='meta' once memory is free",
+    ]
 
 
 def test_prompts_survive_a_device_that_runs_out_of_memory() -> None:
@@ -136,6 +145,16 @@ def test_a_mask_prompt_of_another_size_is_refused() -> None:
     embedding = model.encode(np.zeros((1, 32, 32, 3), np.uint8))[0]
     prompts = WindowPrompts(mask_input=np.zeros((256, 256), np.float32))
     with pytest.raises(PromptError, match=r"\(8, 8\).*got \(256, 256\)"):
+        model.decode(embedding, prompts)
+
+
+@pytest.mark.parametrize("labels", [[-1], [2], [], [1, 0]])
+def test_a_point_is_of_the_object_or_of_the_background(labels: list[int]) -> None:
+    # SAM marks padding with -1; taken for a label it would be background here.
+    model = hungry_model(Hungry(room=9))
+    embedding = model.encode(np.zeros((1, 32, 32, 3), np.uint8))[0]
+    prompts = WindowPrompts(np.array([[3.0, 4.0]]), np.array(labels, int))
+    with pytest.raises(PromptError, match=r"1 points and the labels \["):
         model.decode(embedding, prompts)
 
 

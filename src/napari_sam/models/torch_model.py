@@ -230,6 +230,13 @@ class TorchModel:
                 f"mask_input holds logits of shape ({m}, {m}), as low_res_logits of "
                 f"{self.spec.name} have; got {mask.shape}"
             )
+        labels = np.asarray(prompts.point_labels)
+        if len(labels) != len(prompts.points) or not np.isin(labels, (0, 1)).all():
+            raise PromptError(
+                "each point has the label 1 (object) or 0 (background); got "
+                f"{len(prompts.points)} points and the labels {labels.tolist()}. The "
+                "padding that SAM marks with -1 is added where it is needed"
+            )
         if len(prompts.points) == 0 and prompts.box is None and mask is None:
             raise PromptError("no prompt given: add a point, a box or a mask")
 

@@ -3,22 +3,26 @@
 Both run the same seeded weights, read from one checkpoint file, each in a process of
 its own, so that peak memory is theirs alone.
 
-    python benchmarks/models.py                   # ViT-B; several minutes on two cores
-    python benchmarks/models.py --size tiny       # seconds, to see that it runs
+    python benchmarks/models.py                   # all: about a quarter of an hour
+    python benchmarks/models.py --size tiny --prompts 1 4   # to see that it runs
     python benchmarks/models.py --threads 0 --prompts 1 64
+    python benchmarks/models.py --mobile-sam ~/MobileSAM   # a checkout of its authors'
 
-Needs segment-anything (in the dev extra); torchvision is stood in for. The row of
-MobileSAM's encoder compares where the package mobile_sam, from its authors' repository,
-can be imported, and gives our time alone elsewhere. The authors' decoder gets 64
-prompts at a time, as their mask generator does it. Times are CPU seconds and, in
-brackets, elapsed ones; the best of some runs. One thread unless asked:
-CPU seconds of one thread hardly depend on what else the machine does, while threads
-that wait for each other burn them. Prints a table, and one JSON line for machines.
+Needs segment-anything (in the dev extra); torchvision and timm are stood in for where
+they are missing. MobileSAM stands beside its authors' code where that can be imported,
+or is given as a checkout of github.com/ChaoningZhang/MobileSAM, and alone elsewhere.
+Prompts are decoded in slices: 64 at a time by the authors' code, as their mask
+generator does it and because its memory grows with each, and one at a time by ours, as
+it does on a CPU. Times are CPU seconds and, in brackets, elapsed ones; the best of some
+runs, of one where that takes minutes. One thread unless asked: CPU seconds of one
+thread hardly depend on what else the machine does, while threads that wait for each
+other burn them. Prints a table, and one JSON line for machines.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -35,23 +39,32 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "models"))
 BUDGETS = {"encoder": 1.7, "decoder": 2.0, "memory": 2.0}
 """Least ratio of theirs to ours."""
 AT_ONCE = 64
+"""Prompts that the authors' code gets at a time."""
+MOBILE = "MobileSAM"
 
 
 def main() -> None:
     args = parse()
+    if args.mobile_sam:
+        sys.path.insert(0, str(args.mobile_sam))
     if args.part is not None:
         print(json.dumps(run_part(args)))
         return
+    both = has_mobile_sam(args.mobile_sam)
+    if args.mobile_sam and not both:
+        sys.exit(f"no package mobile_sam in {args.mobile_sam}: give its checkout")
+    counts = [n for n in args.prompts if n <= AT_ONCE]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         measure(args, work, "weights", "reference")
-        parts = ["encoder", *(f"decoder {n}" for n in args.prompts), "mobile"]
+        parts = ["encoder", *(f"decoder {n}" for n in args.prompts)]
+        parts += [f"{MOBILE} encoder", *(f"{MOBILE} decoder {n}" for n in counts)]
         results = {}
         for part in parts:
-            both = part != "mobile" or has_mobile_sam()
-            whose = ("reference", "ours") if both else ("ours",)
+            alone = part.startswith(MOBILE) and not both
+            whose = ("ours",) if alone else ("reference", "ours")
             results[part] = {who: measure(args, work, part, who) for who in whose}
-            if both:
+            if not alone:
                 results[part]["difference"] = difference(work, part)
         results["click"] = {"ours": measure(args, work, "click", "ours")}
     show(results)
@@ -65,6 +78,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", choices=["vit_b", "tiny"], default="vit_b")
     parser.add_argument("--prompts", type=int, nargs="+", default=[1, 4, 16, 64, 1024])
     parser.add_argument("--threads", type=int, default=1, help="0: torch's choice")
+    parser.add_argument(
+        "--mobile-sam", type=Path, help="a checkout of MobileSAM's repository"
+    )
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--who", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -77,6 +93,8 @@ def measure(args: argparse.Namespace, work: Path, part: str, who: str) -> Any:
         sys.executable, __file__, "--size", args.size, "--threads", str(args.threads),
         "--part", part, "--who", who, "--work", str(work),
     ]  # fmt: skip
+    if args.mobile_sam:
+        command += ["--mobile-sam", str(args.mobile_sam)]
     print(f"{who}: {part} ...", file=sys.stderr, flush=True)
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -93,19 +111,38 @@ def run_part(args: argparse.Namespace) -> dict[str, float]:
         from test_mobile_sam import official_state
 
         torch.save(reference(args.size).state_dict(), weights)
-        small = args.size == "tiny"
-        torch.save(official_state("tiny" if small else "full"), mobile_file(args.work))
+        torch.save(official_state("full"), mobile_file(args.work))
         return {}
-    part, _, count = args.part.partition(" ")
-    build = {"reference": reference_calls, "ours": our_calls}[args.who]
+    part, mobile = args.part.removeprefix(f"{MOBILE} "), args.part.startswith(MOBILE)
+    part, _, count = part.partition(" ")
     n = int(count or 1)
-    call = build(args.size, weights)[part](n)
-    runs = 1 if n > 64 else {"encoder": 2, "click": 5}.get(part, 3)
+    model = model_of(args.who, args.size, args.work, mobile=mobile)
+    call = CALLS[args.who, part](model, n)
+    runs = 1 if n > AT_ONCE else {"encoder": 2, "click": 5}.get(part, 2 + (n < 64))
     with torch.inference_mode():
         result, found = best_of(call, runs)
     if found is not None:
-        np.save(args.work / f"{args.who}_{args.part}.npy", found.numpy())
+        np.save(saved(args.work, args.who, args.part), found.numpy())
     return {**result, "peak_mb": peak_mb()}
+
+
+def model_of(who: str, size: str, work: Path, *, mobile: bool) -> Any:
+    """The network under test, from the file that both read."""
+    import torch
+
+    path = mobile_file(work) if mobile else work / "weights.pth"
+    if who == "ours":
+        from napari_sam.models.registry import load_model
+
+        return load_model(path, device="cpu")
+    state = torch.load(path, weights_only=True)
+    if mobile:
+        from reference_sam import reference_mobile_sam
+
+        return reference_mobile_sam(state)
+    sam = reference(size)
+    sam.load_state_dict(state)
+    return sam
 
 
 def best_of(call: Callable[[], Any], n: int) -> tuple[dict[str, float], Any]:
@@ -142,108 +179,103 @@ def inputs(side: int, channels: int, prompts: int) -> tuple[Any, Any, Any, Any]:
     return frame, embedding, points, torch.ones(prompts, 1)
 
 
-def reference_calls(size: str, weights: Path) -> dict[str, Any]:
+def their_encoder(sam: Any, _: int) -> Callable[[], Any]:
+    side, channels = sam.image_encoder.img_size, sam.prompt_encoder.embed_dim
+    frame = inputs(side, channels, 1)[0]
+    return lambda: sample(sam.image_encoder(frame)[0])
+
+
+def their_decoder(sam: Any, n: int) -> Callable[[], Any]:
     import torch
 
-    sam = reference(size)
-    sam.load_state_dict(torch.load(weights, weights_only=True))
-    side = sam.image_encoder.img_size
-    channels = sam.prompt_encoder.embed_dim
+    side, channels = sam.image_encoder.img_size, sam.prompt_encoder.embed_dim
+    _, embedding, points, labels = inputs(side, channels, n)
 
-    def encoder(_: int) -> Callable[[], Any]:
-        frame = inputs(side, channels, 1)[0]
-        return lambda: sample(sam.image_encoder(frame)[0])
+    def masks(xy: Any, one: Any) -> Any:
+        sparse, dense = sam.prompt_encoder((xy, one), None, None)
+        found, _ = sam.mask_decoder(
+            image_embeddings=embedding[None],
+            image_pe=sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
+        return sample(found.flatten(0, 1))
 
-    def decoder(n: int) -> Callable[[], Any]:
-        _, embedding, points, labels = inputs(side, channels, n)
+    def call() -> Any:
+        some = zip(points.split(AT_ONCE), labels.split(AT_ONCE), strict=True)
+        return torch.cat([masks(xy, one) for xy, one in some])
 
-        def masks(xy: Any, one: Any) -> Any:
-            sparse, dense = sam.prompt_encoder((xy, one), None, None)
-            found, _ = sam.mask_decoder(
-                image_embeddings=embedding[None],
-                image_pe=sam.prompt_encoder.get_dense_pe(),
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=True,
-            )
-            return sample(found.flatten(0, 1))
-
-        def call() -> Any:
-            some = zip(points.split(AT_ONCE), labels.split(AT_ONCE), strict=True)
-            return torch.cat([masks(xy, one) for xy, one in some])
-
-        return call
-
-    def mobile(_: int) -> Callable[[], Any]:
-        from mobile_sam import sam_model_registry
-
-        sam = sam_model_registry["vit_t"](str(mobile_file(weights.parent)))
-        sam.train()
-        encoder = sam.eval().image_encoder  # once more: see docs/models.md
-        frame = inputs(1024, 256, 1)[0]
-        return lambda: sample(encoder(frame)[0])
-
-    return {"encoder": encoder, "decoder": decoder, "mobile": mobile}
+    return call
 
 
-def our_calls(size: str, weights: Path) -> dict[str, Any]:
+def our_encoder(model: Any, _: int) -> Callable[[], Any]:
+    frame = inputs(*sizes(model), 1)[0]
+    return lambda: sample(model.network.encode(frame)["image_embedding"][0])
+
+
+def our_decoder(model: Any, n: int) -> Callable[[], Any]:
+    import torch
+
+    from napari_sam.models.decoder import PromptBatch
+
+    _, embedding, points, labels = inputs(*sizes(model), n)
+    decode = model.network.decode
+
+    def masks(image: Any, xy: Any, one: Any) -> Any:
+        prompt = PromptBatch(xy[None], one[None])
+        return sample(decode(image, prompt, multimask_output=True)[0][0])
+
+    def call() -> Any:
+        image = model.network.prepare({"image_embedding": embedding})
+        some = zip(points, labels, strict=True)
+        return torch.cat([masks(image, xy, one) for xy, one in some])
+
+    return call
+
+
+def our_click(model: Any, _: int) -> Callable[[], Any]:
     import numpy as np
-    import torch
 
     from napari_sam.core.prompts import WindowPrompts
-    from napari_sam.models.decoder import PromptBatch
-    from napari_sam.models.registry import load_model
 
-    model: Any = load_model(weights, device="cpu")
     side = model.spec.input_side
-    channels = model.spec.feature_shapes["image_embedding"][0]
+    window = np.random.RandomState(0).randint(0, 256, (1, side, side, 3))
+    embedding = model.encode(window.astype(np.uint8))[0]
+    prompts = WindowPrompts(np.array([[side / 2, side / 2]]), np.array([1]))
 
-    def encoder(_: int) -> Callable[[], Any]:
-        frame = inputs(side, channels, 1)[0]
-        return lambda: sample(model.network.encode(frame)["image_embedding"][0])
+    def call() -> None:
+        model.decode(embedding, prompts)
 
-    def decoder(n: int) -> Callable[[], Any]:
-        _, embedding, points, labels = inputs(side, channels, n)
+    return call
 
-        def call() -> Any:
-            image = model.network.prepare({"image_embedding": embedding})
-            masks = [
-                sample(
-                    model.network.decode(
-                        image, PromptBatch(xy[None], one[None]), multimask_output=True
-                    )[0][0]
-                )
-                for xy, one in zip(points, labels, strict=True)
-            ]
-            return torch.cat(masks)
 
-        return call
+CALLS = {
+    ("reference", "encoder"): their_encoder,
+    ("reference", "decoder"): their_decoder,
+    ("ours", "encoder"): our_encoder,
+    ("ours", "decoder"): our_decoder,
+    ("ours", "click"): our_click,
+}
 
-    def click(_: int) -> Callable[[], Any]:
-        window = np.random.RandomState(0).randint(0, 256, (1, side, side, 3))
-        embedding = model.encode(window.astype(np.uint8))[0]
-        prompts = WindowPrompts(np.array([[side / 2, side / 2]]), np.array([1]))
 
-        def call() -> None:
-            model.decode(embedding, prompts)
-
-        return call
-
-    def mobile(_: int) -> Callable[[], Any]:
-        small: Any = load_model(mobile_file(weights.parent), device="cpu")
-        frame = inputs(1024, 256, 1)[0]
-        return lambda: sample(small.network.encode(frame)["image_embedding"][0])
-
-    return {"encoder": encoder, "decoder": decoder, "click": click, "mobile": mobile}
+def sizes(model: Any) -> tuple[int, int]:
+    """Side of the frame, channels of the embedding."""
+    return model.spec.input_side, model.spec.feature_shapes["image_embedding"][0]
 
 
 def mobile_file(work: Path) -> Path:
     return work / "mobile.pth"
 
 
-def has_mobile_sam() -> bool:
-    command = [sys.executable, "-c", "import mobile_sam"]
-    return subprocess.run(command, capture_output=True).returncode == 0
+def has_mobile_sam(checkout: Path | None) -> bool:
+    if checkout is not None:
+        return (checkout / "mobile_sam" / "__init__.py").is_file()
+    return importlib.util.find_spec("mobile_sam") is not None
+
+
+def saved(work: Path, who: str, part: str) -> Path:
+    return work / f"{who}_{part.replace(' ', '_')}.npy"
 
 
 def sample(found: Any) -> Any:
@@ -254,7 +286,7 @@ def sample(found: Any) -> Any:
 def difference(work: Path, part: str) -> float:
     import numpy as np
 
-    theirs, ours = (np.load(work / f"{w}_{part}.npy") for w in ("reference", "ours"))
+    theirs, ours = (np.load(saved(work, w, part)) for w in ("reference", "ours"))
     return float(np.abs(theirs - ours).max())
 
 
@@ -272,6 +304,7 @@ def show(results: dict[str, Any]) -> None:
             f"{theirs['peak_mb']:.0f} / {ours['peak_mb']:.0f} | {smaller:.2f} | "
             f"{found['difference']:.1e} |"
         )
+    print(f"Prompts: theirs {AT_ONCE} at a time at most, ours one at a time.")
     wanted = ", ".join(f"{k} >= {v}" for k, v in BUDGETS.items())
     print(f"Budgets (ViT-B): {wanted}; differences <= 1e-4 encoder, 5e-5 decoder.")
 

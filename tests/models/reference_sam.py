@@ -33,13 +33,28 @@ def import_segment_anything() -> Any:
         pytest.skip("segment-anything is not installed (it comes with the dev extra)")
     if "segment_anything" in sys.modules or importlib.util.find_spec("torchvision"):
         return importlib.import_module("segment_anything")
-    stand_ins = _torchvision()
+    return _import_with(_torchvision(), "segment_anything")
+
+
+def reference_mobile_sam(state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """Build MobileSAM from its tensors by its authors' code, if that can be found."""
+    stand_ins = {} if importlib.util.find_spec("torchvision") else _torchvision()
+    if importlib.util.find_spec("timm") is None:
+        stand_ins |= _timm()
+    sam = _import_with(stand_ins, "mobile_sam").sam_model_registry["vit_t"]()
+    sam.load_state_dict(state)
+    sam.train()
+    return sam.eval()  # once more after loading: it keeps a copy of what it loaded
+
+
+def _import_with(stand_ins: dict[str, types.ModuleType], name: str) -> Any:
+    """Import a package that asks for others which are stood in for."""
     sys.modules.update(stand_ins)
     try:
-        return importlib.import_module("segment_anything")
+        return importlib.import_module(name)
     finally:
-        for name in stand_ins:
-            del sys.modules[name]
+        for stand_in in stand_ins:
+            del sys.modules[stand_in]
 
 
 def reference_sam(sizes: dict[str, Any]) -> torch.nn.Module:
@@ -77,6 +92,22 @@ def reference_sam(sizes: dict[str, Any]) -> torch.nn.Module:
         seeded_state({k: tuple(v.shape) for k, v in sam.state_dict().items()})
     )
     return sam.eval()
+
+
+def _timm() -> dict[str, types.ModuleType]:
+    class DropPath(torch.nn.Identity):
+        def __init__(self, drop_prob: float) -> None:
+            super().__init__()
+            self.drop_prob = drop_prob
+
+    names = ["timm", "timm.models", "timm.models.layers", "timm.models.registry"]
+    modules = {name: types.ModuleType(name) for name in names}
+    layers = modules["timm.models.layers"]
+    layers.DropPath = DropPath  # type: ignore[attr-defined]
+    layers.to_2tuple = lambda n: (n, n)  # type: ignore[attr-defined]
+    layers.trunc_normal_ = torch.nn.init.trunc_normal_  # type: ignore[attr-defined]
+    modules["timm.models.registry"].register_model = lambda f: f  # type: ignore[attr-defined]
+    return modules
 
 
 def _torchvision() -> dict[str, types.ModuleType]:

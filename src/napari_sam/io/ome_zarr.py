@@ -30,6 +30,8 @@ def open_zarr(
     """
     node = _open_node(path)
     if hasattr(node, "shape"):
+        if series is not None:
+            raise SeriesError(f"{path!r} holds one array: leave series= out")
         levels, layout = [node], Layout(axes=dimension_names(node))
         extra: dict[str, Any] = {}
     else:

@@ -30,7 +30,7 @@ def commands():
 def toy(monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        "napari_sam.models.registry.load_model", lambda name, *, device: ToyModel()
+        "napari_sam.models.registry.load_model", lambda name, **options: ToyModel()
     )
 
 

@@ -20,7 +20,7 @@ Run = Callable[..., tuple[int, str, str]]
 def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        "napari_sam.models.registry.load_model", lambda name, *, device: ToyModel()
+        "napari_sam.models.registry.load_model", lambda name, **options: ToyModel()
     )
 
 

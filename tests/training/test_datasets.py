@@ -270,9 +270,16 @@ def test_coco_errors_say_what_is_wrong(tmp_path: Path) -> None:
         read_labelled(_coco(tmp_path / "b.json", polygon, iscrowd=1))
 
 
-def _multiscale(group: Any, pixels: np.ndarray) -> None:
+def _zarr_group(path: Path) -> Any:
+    import zarr
+
+    return zarr.create_group(path)
+
+
+def _multiscale(group: Any, pixels: np.ndarray, names: str = "zyx") -> None:
     group.create_array("0", data=pixels)
-    axes = [{"name": n, "type": "space"} for n in "zyx"[-pixels.ndim :]]
+    kinds = {"t": "time", "c": "channel"}
+    axes = [{"name": n, "type": kinds.get(n, "space")} for n in names[-pixels.ndim :]]
     scale = {"type": "scale", "scale": [1.0] * pixels.ndim}
     dataset = {"path": "0", "coordinateTransformations": [scale]}
     multiscale = {"axes": axes, "datasets": [dataset]}
@@ -283,10 +290,8 @@ def _multiscale(group: Any, pixels: np.ndarray) -> None:
 def test_ome_zarr_brings_each_of_its_label_images(
     tmp_path: Path, names: list[str]
 ) -> None:
-    import zarr
-
     phantom = _cells()
-    group = zarr.create_group(tmp_path / "x.zarr")
+    group = _zarr_group(tmp_path / "x.zarr")
     _multiscale(group, phantom.image)
     with pytest.raises(VolumeError, match="holds no labels"):
         read_labelled(tmp_path / "x.zarr")
@@ -300,11 +305,30 @@ def test_ome_zarr_brings_each_of_its_label_images(
     _same(beside[0], phantom)
 
 
-def test_labels_written_into_an_ome_zarr_are_read_from_it(tmp_path: Path) -> None:
+def test_plain_zarr_array_brings_no_labels(tmp_path: Path) -> None:
     import zarr
 
+    zarr.create_array(tmp_path / "x.zarr", data=_cells().image)
+    with pytest.raises(VolumeError, match="holds no labels"):
+        read_labelled(tmp_path / "x.zarr")
+
+
+def test_labels_of_one_channel_fit_an_image_of_several(tmp_path: Path) -> None:
+    labels = np.zeros((2, 1, 3, 8, 9), np.uint16)
+    labels[1, 0, 2, 2:5, 3:6] = 4
+    image = np.zeros((2, 3, 3, 8, 9), np.uint16)
+    for name, pixels in (("image", image), ("labels", labels)):
+        group = _zarr_group(tmp_path / f"{name}.zarr")
+        _multiscale(group, pixels, "tczyx")
+    (found,) = read_labelled(tmp_path / "image.zarr", tmp_path / "labels.zarr")
+    ((plane, pixels),) = found.planes()
+    assert plane.index == (1, 2)
+    assert np.array_equal(pixels, labels[1, 0, 2])
+
+
+def test_labels_written_into_an_ome_zarr_are_read_from_it(tmp_path: Path) -> None:
     phantom = phantom_volume((6, 40, 48), n_objects=2)
-    _multiscale(zarr.create_group(tmp_path / "x.zarr"), phantom.image)
+    _multiscale(_zarr_group(tmp_path / "x.zarr"), phantom.image)
     session = ns.Session(
         tmp_path / "x.zarr", ToyModel(), embeddings=False, labels=phantom.labels
     )

@@ -346,6 +346,7 @@ def evaluate(
     intensity: Intensity = None,
     seed: Annotated[int, typer.Option(help="Of the objects that are drawn.")] = 0,
     device: Device = "auto",
+    precision: Precision = "float32",
     json_file: Annotated[
         str | None,
         typer.Option("--json", help="Write all scores to this file; - prints them."),
@@ -365,7 +366,8 @@ def evaluate(
         intensity=intensity,
         seed=seed,
     )
-    run(images, labels, options, model=model, device=device, json_file=json_file)
+    network = {"model": model, "device": device, "precision": precision}
+    run(images, labels, options, **network, json_file=json_file)
 
 
 @app.command(

@@ -31,6 +31,7 @@ def run(
     *,
     model: str,
     device: str,
+    precision: str,
     json_file: str | None,
 ) -> None:
     """Ask, print the table, and write all scores where asked for."""
@@ -52,7 +53,7 @@ def run(
         volumes = [
             replace(one, volume=one.volume.with_intensity(window)) for one in volumes
         ]
-    network = load_with_progress(model, device)
+    network = load_with_progress(model, device, precision)
     with tqdm(
         desc="evaluate", unit="object", file=sys.stderr, disable=None, leave=False
     ) as bar:

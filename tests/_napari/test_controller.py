@@ -4,8 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_sam._napari import annotation
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam.core.planes import Plane
+from napari_sam.io.label_objects import boxes_of
 from napari_sam.testing import ToyModel
 
 
@@ -331,6 +333,28 @@ def test_other_layers_are_left_alone(desk, cells):
     np.testing.assert_array_equal(labels.data, cells.labels)
     np.testing.assert_array_equal(points.data, [[1, 2]])
     assert {"mine", "my points", "cells"} <= {x.name for x in desk.viewer.layers}
+
+
+def test_deleting_an_object_looks_for_it_in_the_worker_and_can_be_undone(
+    desk, cells, monkeypatch
+):
+    desk.open(cells.image)
+    desk.click(*cells.center(1))
+    before = desk.labels.copy()
+    searched = []
+
+    def look(labels, object_id):
+        searched.append(threading.current_thread() is threading.main_thread())
+        return boxes_of(labels, object_id)
+
+    monkeypatch.setattr(annotation, "boxes_of", look)
+    desk.controller.delete_object()
+    desk.main.settle()
+    assert searched == [False]
+    assert before.any() and not desk.labels.any() and not desk.session.objects
+    desk.controller.undo()
+    np.testing.assert_array_equal(desk.labels, before)
+    assert len(desk.annotation.layers.points.data) == 1
 
 
 def test_a_deleted_masks_layer_comes_back_with_the_next_mask(desk, cells):

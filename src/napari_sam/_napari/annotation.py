@@ -23,6 +23,7 @@ from napari_sam._napari.prompt_layers import PromptLayers
 from napari_sam._napari.state import Thumbnail
 from napari_sam._napari.thumbnails import draw_thumbnails
 from napari_sam.errors import NapariSamError, PromptError
+from napari_sam.io.label_objects import boxes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -195,11 +196,26 @@ class Annotation:
 
     def delete_object(self) -> None:
         """Remove the current object with its pixels and prompts."""
-        if self.session is not None:
+        session, object_id = self.session, self.object_id
+        if session is None:
+            return
+        self._drop_clicks()
+
+        def found(boxes: Any) -> None:
+            if session is not self.session:
+                return
             self._drop_clicks()
-            self._try(self.session.delete_object, self.object_id)
+            self._try(lambda: session.delete_object(object_id, boxes=boxes))
             self.show_object()
-            self.board.say(f"Object {self.object_id} was removed (Ctrl-Z: undo).")
+            self.board.say(f"Object {object_id} was removed (Ctrl-Z: undo).")
+
+        # Labels of huge volumes take seconds to look through.
+        self.jobs.submit(
+            "delete",
+            lambda _: boxes_of(session.labels, object_id),
+            found,
+            self.board.fail,
+        )
 
     def choose(self, k: int) -> None:
         """Take another candidate for the current object."""

@@ -19,7 +19,8 @@ from napari_sam.errors import SessionError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from napari_sam.core.masks import LabelPatch
+    from napari_sam.core.masks import Bbox, LabelPatch
+    from napari_sam.core.planes import Plane
     from napari_sam.engine.predict import Prediction
 
 _NOWHERE = (0, 0, 0, 0)
@@ -86,12 +87,16 @@ def withdraw(labels: Any, state: ObjectState) -> LabelPatch | None:
 
 
 def erase(
-    labels: Any, object_id: int, states: Mapping[Key, ObjectState]
+    labels: Any,
+    object_id: int,
+    states: Mapping[Key, ObjectState],
+    boxes: Mapping[Plane, Bbox] | None = None,
 ) -> Iterator[LabelPatch]:
     """Remove every pixel of an object, a patch for each plane that has some."""
     from napari_sam.io.label_objects import boxes_of
 
-    for plane, found in boxes_of(labels, object_id).items():
+    known = boxes_of(labels, object_id) if boxes is None else boxes
+    for plane, found in known.items():
         state = states.get((object_id, plane))
         old = state.applied if state else None
         bbox = touched(old, found)

@@ -304,16 +304,19 @@ class Session:
 
         return max(highest_label(self.labels), *self._ledger.planes, 0) + 1
 
-    def delete_object(self, object_id: int, plane: Plane | None = None) -> None:
+    def delete_object(
+        self, object_id: int, plane: Plane | None = None, *, boxes: Any = None
+    ) -> None:
         """Remove an object with its pixels and prompts on all planes; undoable.
 
-        With a plane, take back only what its prompts made there.
+        With a plane, take back only what its prompts made there. `boxes`: where the
+        object is, as `boxes_of` found it in another thread.
         """
         if plane is not None:
             self._withdraw((object_id, plane))
             return
         states = {k: s for k, s in self._ledger.states.items() if k[0] == object_id}
-        patches = tuple(laying.erase(self.labels, object_id, states))
+        patches = tuple(laying.erase(self.labels, object_id, states, boxes))
         if patches or states:
             self._commit(Change("delete", patches, states, {}))
 

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 TRUST = 0.7
 """IoU with the coarser mask below which a tile's own answer is not believed."""
+REACH = 32
+"""Part of a tile's side by which an outline may move on one level, at least 4 pixels.
+
+A coarser level shows whatever is larger, so a tile that finds it is wrong.
+"""
 
 
 def refine_mask(
@@ -40,7 +45,7 @@ def refine_mask(
     On each finer level, the tiles that the outline crosses are decoded with the
     coarser mask as mask prompt; where tiles overlap, each counts the more the farther
     a pixel lies from its edge. A tile whose answer departs from the coarser mask
-    altogether is not believed.
+    altogether is not believed, and none moves the outline further than `REACH`.
 
     Parameters
     ----------
@@ -79,7 +84,8 @@ def refine_mask(
                 answer = coarse
             weight = _tent(window.h)[:, None] * _tent(window.w)[None]
             votes[part] += np.where(answer, weight, -weight)[inside]
-        mask = np.where(votes == 0, mask, votes > 0)
+        free = _near_outline(mask, max(grid.side // REACH, 4)) & (votes != 0)
+        mask = np.where(free, votes > 0, mask)
         cropped, mask = crop_mask(mask)
         y0, x0, y1, x1 = cropped
         bbox = (bbox[0] + y0, bbox[1] + x0, bbox[0] + y1, bbox[1] + x1)
@@ -99,6 +105,16 @@ def _crossed(
             whole = seen.size == window.h * window.w
             if seen.any() and not (whole and seen.all()):
                 yield window
+
+
+def _near_outline(mask: np.ndarray, reach: int) -> np.ndarray:
+    """Pixels within `reach` rows and columns of both the mask and what it is not."""
+    from scipy.ndimage import maximum_filter, minimum_filter
+
+    # Beyond the crop lies nothing of the mask, and beyond the image nothing at all.
+    size = 2 * reach + 1
+    inner = minimum_filter(mask, size, mode="nearest")
+    return np.asarray(maximum_filter(mask, size, mode="nearest") & ~inner)
 
 
 def _tile_prompts(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from napari_sam.core.planes import Plane
 from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import PromptError
 from napari_sam.session import Session
+from napari_sam.session.search import Found
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 
 
@@ -201,3 +203,26 @@ def test_a_region_outside_the_plane_is_refused_and_nothing_is_dropped(cells, reg
     with pytest.raises(PromptError, match="region is"):
         session.suggest(region=region)
     assert len(session.suggestions) == 5
+
+
+def test_a_better_suggestion_takes_the_place_of_one_shown_before(cells):
+    """A part, tried first, gives way to the whole that is more like the known."""
+    session = _session(cells)
+    rules = SuggestRules(points_per_batch=1, max_doubt=1, min_area=16)
+    shown, withdrawn = [], 0
+    search = session.suggestions.search(rules=rules)
+    for step in search.run():
+        session.suggestions.add(step)
+        withdrawn += len(step.withdrawn)
+        shown.append(len(session.suggestions))
+    found = session.suggestions.pending
+    for i, a in enumerate(found):
+        assert all(a.overlap(b.bbox, b.mask) < 0.3 for b in found[:i])
+    assert max(shown) >= len(found) >= 5
+    first = found[0]
+    better = replace(first, number=0, doubt=0.0)
+    session.suggestions.add(Found(1, 1, (better,), (first,)))
+    numbers = [s.number for s in session.suggestions.pending]
+    assert first.number not in numbers and len(numbers) == len(found)
+    session.suggestions.add(Found(1, 1, (), (better,)))
+    assert len(session.suggestions.pending) == len(found) - 1

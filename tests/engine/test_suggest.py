@@ -33,7 +33,8 @@ def _search(image, labels, *, side=40, rules=None, **options):
 
 def _all(search):
     for tile in search.tiles:
-        search.tile(tile)
+        for _ in search.tile(tile):
+            pass
     return search.known
 
 

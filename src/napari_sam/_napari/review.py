@@ -9,6 +9,7 @@ from napari_sam._napari.camera import go_to
 from napari_sam._napari.jobs import BACKGROUND
 from napari_sam._napari.preview import Preview
 from napari_sam._napari.state import ReviewRow
+from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
@@ -87,7 +88,14 @@ class Review:
             return
         planes, region = self._where(annotation, plane, scope)
         try:
-            search = session.suggestions.search(planes, axis=plane.axis, region=region)
+            # Clicks wait for a batch at most.
+            batch = 16 if session.model.device == "cpu" else 64
+            search = session.suggestions.search(
+                planes,
+                axis=plane.axis,
+                region=region,
+                rules=SuggestRules(points_per_batch=batch),
+            )
         except NapariSamError as error:
             self.board.fail(error)
             return

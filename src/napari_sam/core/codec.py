@@ -107,7 +107,11 @@ def _state_from_json(value: dict[str, Any]) -> ObjectState:
         Prompts.from_json(value["prompts"]),
         tuple(value["choices"]),
         tuple(value["scores"]),
-        Applied(bbox, unpack_array(value["written"], bbox), unpack_array(value["beneath"], bbox)),
+        Applied(
+            bbox,
+            unpack_array(value["written"], bbox),
+            unpack_array(value["beneath"], bbox),
+        ),
     )
 
 

@@ -100,6 +100,11 @@ def union_bbox(a: Bbox, b: Bbox) -> Bbox:
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
+def boxes_meet(a: Bbox, b: Bbox) -> bool:
+    """Whether two boxes share a pixel."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
 def crops_overlap(a: Bbox, mask_a: np.ndarray, b: Bbox, mask_b: np.ndarray) -> int:
     """Pixels that two masks share, each cropped to its own box on one plane."""
     y0, x0, y1, x1 = max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sam.core.frames import to_level_0, touches_cut_edge, window_prompts
-from napari_sam.core.masks import crops_overlap
+from napari_sam.core.masks import boxes_meet, crops_overlap
 from napari_sam.core.prompts import MaskPrompt, Prompts
 from napari_sam.engine.encode import grid_for
 from napari_sam.engine.exemplars import look_of
@@ -180,6 +180,15 @@ def suggest_along(
         yield object_id, found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """What one batch of points gave."""
+
+    found: list[Suggestion]
+    withdrawn: list[Suggestion]
+    """Earlier proposals whose place better ones took."""
+
+
 @dataclass
 class PlaneSearch:
     """Looks for objects all over one plane, at points on a grid.
@@ -235,6 +244,10 @@ class PlaneSearch:
             self.predictor.volume, self.predictor.model, self.plane.axis
         )
         self.level = self._level()
+        self._near: list[Suggestion] = []
+        """Those of `known` that reach into the tile at hand."""
+        self._seen: Bbox = (0, 0, *self.shape)
+        """Level-0 box of that tile."""
 
     @property
     def tiles(self) -> list[Tile]:
@@ -250,27 +263,28 @@ class PlaneSearch:
             and t.core.x0 + t.core.w > x0
         ]
 
-    def tile(self, tile: Tile) -> list[Suggestion]:
-        """Return what is found at the points of one tile; it is `known` from then on.
+    def tile(self, tile: Tile) -> Iterator[Batch]:
+        """Look at the points of one tile; yields after each batch of them.
 
         Raises
         ------
         Cancelled
         """
-        points = self._points(tile)
-        found: list[Suggestion] = []
-        for points_now in _coarse_to_fine(points):
-            todo = [p for p in points_now if not self._settled(p)]
-            size = self.rules.points_per_batch
-            for start in range(0, len(todo), size):
+        scale = 1 << self.level
+        window = tile.window
+        self._seen = (
+            window.y0 * scale, window.x0 * scale,
+            (window.y0 + window.h) * scale, (window.x0 + window.w) * scale,
+        )  # fmt: skip
+        self._near = [s for s in self.known if boxes_meet(s.bbox, self._seen)]
+        size = self.rules.points_per_batch
+        for points in _coarse_to_fine(self._points(tile)):
+            todo = points
+            while todo := [p for p in todo if not self._settled(p)]:
                 if self.cancel is not None and self.cancel():
                     raise Cancelled("stopped; what was suggested so far is kept")
-                batch = [p for p in todo[start : start + size] if not self._settled(p)]
-                for suggestion in self._select(self._decode(tile.window, batch)):
-                    found.append(suggestion)
-                    self.known.append(suggestion)
-        # A later, better proposal may have taken an earlier one's place.
-        return [s for s in found if s in self.known]
+                yield self._select(self._decode(window, todo[:size]))
+                todo = todo[size:]
 
     def _level(self) -> int:
         """Finest level on which a usual object spans at most half a tile."""
@@ -338,7 +352,7 @@ class PlaneSearch:
     def _settled(self, point: tuple[float, float]) -> bool:
         """Whether a point lies in a proposal that leaves little doubt."""
         y, x = int(point[0]), int(point[1])
-        for s in self.known:
+        for s in self._near:
             y0, x0, y1, x1 = s.bbox
             inside = y0 <= y < y1 and x0 <= x < x1
             if inside and s.doubt < SURE and s.mask[y - y0, x - x0]:
@@ -374,12 +388,10 @@ class PlaneSearch:
         doubt = doubt_of(self.predictor, self.plane, candidates[k], self.like)
         return _suggestion(self.plane, prompts, candidates, k, doubt)
 
-    def _select(
-        self, found: Iterator[tuple[Suggestion, Prediction]]
-    ) -> Iterator[Suggestion]:
+    def _select(self, found: Iterator[tuple[Suggestion, Prediction]]) -> Batch:
         """Keep the best of those that overlap, each made whole and sharp."""
-        ranked = sorted(found, key=lambda pair: pair[0].doubt)
-        for suggestion, seen in ranked:
+        batch = Batch([], [])
+        for suggestion, seen in sorted(found, key=lambda pair: pair[0].doubt):
             rivals = self._rivals(suggestion)
             if rivals is None:
                 continue
@@ -388,8 +400,13 @@ class PlaneSearch:
             if whole is None or rivals is None:
                 continue
             for rival in rivals:
-                self.known.remove(rival)
-            yield whole
+                for held in (self.known, self._near, batch.found):
+                    if rival in held:
+                        held.remove(rival)
+                batch.withdrawn.append(rival)
+            for held in (self.known, self._near, batch.found):
+                held.append(whole)
+        return batch
 
     def _rivals(self, suggestion: Suggestion) -> list[Suggestion] | None:
         """Proposals that this one would replace; None if it is not wanted."""
@@ -402,8 +419,10 @@ class PlaneSearch:
         free = mask & ~self.taken(bbox, 1)
         if np.count_nonzero(free) < _FREE * area:
             return None
+        y0, x0, y1, x1 = self._seen
+        inside = y0 <= bbox[0] and x0 <= bbox[1] and bbox[2] <= y1 and bbox[3] <= x1
         rivals = []
-        for s in self.known:
+        for s in self._near if inside else self.known:
             shared = crops_overlap(s.bbox, s.mask, bbox, mask)
             if shared > (1 - _FREE) * min(area, s.area):
                 if s.object_id or s.doubt <= suggestion.doubt:

@@ -40,6 +40,8 @@ class Found:
     done: int
     total: int
     suggestions: tuple[Suggestion, ...] = ()
+    withdrawn: tuple[Suggestion, ...] = ()
+    """Suggestions of this search, or that waited, which better ones replace."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +61,7 @@ class Search:
     refused: Mapping[Plane, list[Suggestion]] = field(default_factory=dict)
 
     def run(self, cancel: Cancel | None = None) -> Iterator[Found]:
-        """Look; yields after each object followed and each tile searched.
+        """Look; yields after each object followed and each batch of points.
 
         Once `cancel` returns True, it ends.
         """
@@ -96,9 +98,10 @@ class Search:
         for plane, search in searches.items():
             search.known.extend(here[plane])
             for tile in search.tiles:
-                found = search.tile(tile)
+                for batch in search.tile(tile):
+                    yield Found(done, total, tuple(batch.found), tuple(batch.withdrawn))
                 done += 1
-                yield Found(done, total, tuple(found))
+                yield Found(done, total)
         if not total:
             yield Found(0, 0)
 

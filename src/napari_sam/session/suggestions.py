@@ -14,6 +14,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_sam.core.history import Change, ObjectState, differing_patch, lay_mask
+from napari_sam.core.masks import boxes_meet
 from napari_sam.core.planes import Plane
 from napari_sam.engine.encode import planes_of
 from napari_sam.engine.suggest import Suggestion, SuggestRules, regrouped
@@ -65,6 +66,8 @@ class Suggestions:
         self._ids: dict[int, int] = {}
         """Object of each group of which some suggestion was accepted."""
         self._last = 0
+        self._found: dict[int, tuple[Suggestion, int]] = {}
+        """Suggestions as the search at work knows them, by `id`, with their numbers."""
         self._file = SuggestionFile(lambda: session.path)
         for kind, value in self._file.read():
             self._replay(kind, value)
@@ -142,6 +145,7 @@ class Suggestions:
         Suggestions that wait where it looks are dropped: it finds them again. Pass
         each `Found` that ``run`` yields to `add`.
         """
+        self._found.clear()
         session = self._session
         wanted = planes_of(session.volume, planes, axis)
         if region is not None:
@@ -162,6 +166,9 @@ class Suggestions:
 
     def add(self, found: Found) -> list[Suggestion]:
         """Take in what a search found; return what is new."""
+        known = [(s.number, self._found.get(id(s))) for s in found.withdrawn]
+        gone = {number if new is None else new[1] for number, new in known}
+        self.drop(s for s in self.pending if s.number in gone)
         taken = []
         for suggestion in found.suggestions:
             near = [
@@ -173,6 +180,7 @@ class Suggestions:
             self._last += 1
             new = regrouped(suggestion, near, self._last)
             taken.append(replace(new, number=self._last))
+            self._found[id(suggestion)] = suggestion, self._last
             self._take(taken[-1])
         if taken:
             self._note("add", taken)
@@ -344,7 +352,7 @@ class Suggestions:
             n
             for plane in planes
             for n in self._by_plane.get(plane, ())
-            if plane != patch.plane or _meet(self._known[n].bbox, patch.bbox)
+            if plane != patch.plane or boxes_meet(self._known[n].bbox, patch.bbox)
         ]
         news = [self._check(n) for n in near]
         if any(news):
@@ -393,14 +401,10 @@ def _beside(plane: Plane) -> list[Plane]:
     return [Plane((*others, last + d), plane.axis) for d in (-1, 1) if last + d >= 0]
 
 
-def _meet(a: Bbox, b: Bbox) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
-
-
 def _paste(patch: LabelPatch, labels: np.ndarray, bbox: Bbox) -> None:
     """Write the part of a patch that lies in a crop of its plane into that."""
     a = patch.bbox
-    if not _meet(a, bbox):
+    if not boxes_meet(a, bbox):
         return
     y0, x0 = max(a[0], bbox[0]), max(a[1], bbox[1])
     y1, x1 = min(a[2], bbox[2]), min(a[3], bbox[3])

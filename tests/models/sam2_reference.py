@@ -20,9 +20,9 @@ and the low-resolution logits.
 "track_..." are low-resolution logits by plane from `SAM2VideoPredictor` (with
 `binarize_mask_from_pts_for_mem_enc`, as it is built for use) on the six windows of
 `test_sam2_memory`, with mask prompts on key planes, and the bias of
-`pred_obj_score_head.layers.2` set to 3. The key masks are stripes between multiples of
-four pixels: the authors remember a key mask as it is after a way through low
-resolution, transformers remembers it whole, and stripes are the same both ways.
+`pred_obj_score_head.layers.2` set to 3. Key masks are stripes between multiples of four
+pixels, which a way through low resolution leaves as they are, and blobs, which it does
+not: the authors remember key masks after that way, transformers remembers them whole.
 
 "full_..." are samples of what the published tiny model gave at its full size ("t") and
 at MedSAM2's ("t512": image_size 512, feat_sizes [32, 32]) for ``window(0, side, side)``

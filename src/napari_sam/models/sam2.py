@@ -97,6 +97,7 @@ class Sam2Network:
         model._single_frame_forward = partial(
             model._single_frame_forward, multimask_output=False
         )
+        model._use_mask_as_output = partial(_as_remembered, model._use_mask_as_output)
 
     def to(self, device: torch.device) -> Sam2Network:
         """Move all parameters."""
@@ -157,6 +158,22 @@ class Sam2Network:
         if sparse is None:
             sparse = dense.new_zeros(len(dense), 1, 0, dense.shape[1])
         return sparse, dense
+
+
+def _as_remembered(use_mask: Callable[..., Any], *given: Any) -> Any:
+    """Let memory keep a key plane's mask as the authors do: through low resolution.
+
+    transformers remembers it whole; the authors keep its logits at a quarter of the
+    side and enlarge them when the plane goes into memory.
+    """
+    output = use_mask(*given)
+    output.high_res_masks = F.interpolate(
+        output.pred_masks,
+        size=output.high_res_masks.shape[-2:],
+        mode="bilinear",
+        align_corners=False,
+    )
+    return output
 
 
 class _NoPositions(nn.Module):

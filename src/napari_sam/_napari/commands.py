@@ -34,3 +34,8 @@ def redo(viewer: Viewer) -> None:
 def embed(viewer: Viewer) -> None:
     """Encode every plane of the volume."""
     controller_of(viewer).embed()
+
+
+def suggest(viewer: Viewer) -> None:
+    """Look for further objects on the plane shown."""
+    controller_of(viewer).review.suggest("plane")

@@ -1,5 +1,7 @@
 """Embedding ahead of clicks: by itself, paused, resumed, after closing, remote."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -119,6 +121,29 @@ def test_a_click_is_answered_while_everything_is_embedded(desk, wide, cache):
     desk.main.pump(lambda: desk.labels.any())
     assert desk.state.encoding.done < desk.state.encoding.total
     desk.model.delay_s = 0
+    desk.main.settle()
+
+
+def test_a_click_on_what_is_embedded_waits_for_no_tile(desk, cache):
+    volume = phantom_volume((6, 64, 64), n_objects=3, noise=0, seed=3)
+    desk.open(volume.image)
+    plane = int(volume.center(1)[0])
+    desk.viewer.dims.set_current_step(0, plane)
+    desk.main.settle()
+    release = threading.Event()
+    encode = desk.model.encode
+
+    def held(batch):
+        assert release.wait(20)
+        return encode(batch)
+
+    desk.model.encode = held
+    desk.controller.embed()
+    desk.main.pump(lambda: desk.state.encoding.total)
+    desk.annotation.layers.points.add(np.array(volume.center(1), float))
+    desk.main.pump(lambda: desk.labels.any())
+    assert desk.state.encoding.done < desk.state.encoding.total
+    release.set()
     desk.main.settle()
 
 

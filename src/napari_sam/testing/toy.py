@@ -150,8 +150,7 @@ class ToyModel:
             )
         with self._lock:
             self.n_encode_calls += 1
-            out = [self._encode_one(window) for window in batch]
-        return out
+        return [self._encode_one(window) for window in batch]
 
     def decode(
         self, embedding: Embedding, prompts: WindowPrompts
@@ -190,7 +189,8 @@ class ToyModel:
     def _encode_one(self, window: np.ndarray) -> Embedding:
         if self.delay_s:
             time.sleep(self.delay_s)
-        self.n_encoded += 1
+        with self._lock:
+            self.n_encoded += 1
         h, w, s = *window.shape[:2], self._stride
         colors = np.zeros(self.spec.feature_shapes["colors"], self._dtype)  # (3, n, n)
         filled = np.pad(window, ((0, -h % s), (0, -w % s), (0, 0)), mode="edge")

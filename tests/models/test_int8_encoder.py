@@ -13,6 +13,7 @@ import torch
 from reference_sam import TINY, reference_sam
 from test_sam_parity import ours
 
+from napari_sam.cli import main
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.engine.job import ModelSource
@@ -111,6 +112,18 @@ def test_one_matrix_in_integers_is_that_of_rounded_weights() -> None:
     np.testing.assert_allclose(found, x @ (np.round(weight / scale) * scale).T, 0, 1e-4)
     assert (found[:, 3] == 0).all()
     assert np.abs(found - x @ weight.T).max() > 1e-3
+
+
+@pytest.mark.parametrize("command", [["embed"], ["segment", "--point", "9,9"]])
+def test_the_command_line_passes_the_precision_on(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "image.npy", int8_encoder.coins()[:64, :64, 0])
+    given = [command[0], str(tmp_path / "image.npy"), *command[1:]]
+    with pytest.raises(SystemExit) as end:
+        main([*given, "--model", "nano", "--precision", "int8"])
+    assert end.value.code == 2
+    assert "nano encodes in float32 only" in capsys.readouterr().err
 
 
 def test_without_openvino_the_extra_is_named(

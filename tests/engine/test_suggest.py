@@ -5,8 +5,9 @@ from napari_sam.core.masks import crops_overlap
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt
 from napari_sam.engine.exemplars import Exemplars, look_of
+from napari_sam.engine.plane_search import PlaneSearch
 from napari_sam.engine.predict import Predictor
-from napari_sam.engine.suggest import PlaneSearch, SuggestRules
+from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import Cancelled, ModelError, PromptError
 from napari_sam.io.volume import open_volume
 from napari_sam.models.base import ModelSpec

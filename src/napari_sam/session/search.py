@@ -11,12 +11,8 @@ import numpy as np
 from napari_sam.core.masks import crops_overlap
 from napari_sam.core.prompts import MaskPrompt
 from napari_sam.engine.exemplars import Exemplars
-from napari_sam.engine.suggest import (
-    PlaneSearch,
-    Suggestion,
-    SuggestRules,
-    suggest_along,
-)
+from napari_sam.engine.plane_search import PlaneSearch
+from napari_sam.engine.suggest import Suggestion, SuggestRules, suggest_along
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from napari_sam.models import mobile_sam, sam
+from dataclasses import replace
+
+from napari_sam.models import medsam, mobile_sam, sam
 from napari_sam.models.base import ModelSpec
 from napari_sam.models.decoder import DecoderConfig, SamNetwork
 from napari_sam.models.torch_model import TorchModel
@@ -10,7 +12,7 @@ from napari_sam.models.torch_model import TorchModel
 SIDE = 64
 
 
-def small_sam(seed: int = 0, *, prompts: frozenset[str] | None = None) -> TorchModel:
+def small_sam(seed: int = 0) -> TorchModel:
     """SAM with a plain vision transformer of three blocks, one of them global."""
     import torch
 
@@ -24,7 +26,16 @@ def small_sam(seed: int = 0, *, prompts: frozenset[str] | None = None) -> TorchM
         for block in network.image_encoder.blocks:  # zero in a fresh network
             torch.nn.init.normal_(block.attn.rel_pos_h, std=0.1)
             torch.nn.init.normal_(block.attn.rel_pos_w, std=0.1)
-    return _model(network, "small_sam", prompts)
+    return _model(network, "small_sam")
+
+
+def small_medsam() -> TorchModel:
+    """Read the small SAM as MedSAM: for boxes, on stretched windows."""
+    plain = small_sam()
+    spec = replace(
+        plain.spec, stretches=True, prompts=frozenset({"box"}), source="medsam:none.pth"
+    )
+    return medsam.MedSam(plain.network, spec, "cpu")
 
 
 def small_mobile_sam(seed: int = 0) -> TorchModel:
@@ -38,7 +49,7 @@ def small_mobile_sam(seed: int = 0) -> TorchModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = SamNetwork(mobile_sam.TinyViT(config), _decoder())
-    return _model(network, "small_mobile_sam", None)
+    return _model(network, "small_mobile_sam")
 
 
 def _decoder() -> DecoderConfig:
@@ -47,11 +58,6 @@ def _decoder() -> DecoderConfig:
     )
 
 
-def _model(
-    network: SamNetwork, name: str, prompts: frozenset[str] | None
-) -> TorchModel:
+def _model(network: SamNetwork, name: str) -> TorchModel:
     network.eval().requires_grad_(False)
-    spec = ModelSpec(name, 0, {}, 0, "")
-    if prompts is not None:
-        spec = ModelSpec(name, 0, {}, 0, "", prompts=prompts)
-    return TorchModel.of(network, spec, "", "cpu")
+    return TorchModel.of(network, ModelSpec(name, 0, {}, 0, ""), "", "cpu")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_sams import SIDE, small_mobile_sam, small_sam
+from small_sams import SIDE, small_medsam, small_mobile_sam, small_sam
 
 from napari_sam.errors import Cancelled, CheckpointError, ModelError, VolumeError
 from napari_sam.models.checkpoints import file_sha256
@@ -244,12 +244,22 @@ def test_16_bit_volumes_with_channels_train_by_planes(tmp_path: Path) -> None:
     assert all(n >= 1 for n in result.images)
 
 
-def test_a_model_for_boxes_alone_is_prompted_with_boxes(tmp_path: Path) -> None:
-    boxes = small_sam(prompts=frozenset({"box"}))
+def test_medsam_is_prompted_with_boxes_and_stays_a_medsam(tmp_path: Path) -> None:
     result = train(
-        boxes, IMAGES, LABELS, out=tmp_path, name="b", epochs=1, replace=True
+        small_medsam(), IMAGES, LABELS, out=tmp_path, name="b", epochs=1, replace=True
     )
     assert "box" in result.after.mean and "click1" not in result.after.mean
+    assert load_model("b", device="cpu").spec.prompts == {"box"}
+
+
+def test_a_worse_model_gets_the_name_where_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worse_from(monkeypatch, 0.7, 0.6)
+    result = tuned(tmp_path, epochs=1, replace=True)
+    assert result.kept
+    assert "worse" in result.message and "as asked" in result.message
+    assert load_model("cells", device="cpu").spec.sha256 == file_sha256(result.path)
 
 
 @pytest.mark.parametrize(

@@ -251,15 +251,17 @@ class _Run:
         del trained
         kept, why = self._is_better(before, after)
         path = self.folder / f"{self.name}.safetensors"
-        if kept or replace:
+        if not kept and replace:
+            kept, why = True, f"{why} It has the name all the same, as asked."
+        if kept:
             self._keep(new, path, family)
-            kept = True
         else:
             path = self.folder / f"{self.name}.rejected.safetensors"
             os.replace(new, path)
             why += (
-                f" The new weights are in {path}, under no name; train again with "
-                "replace=True to use them all the same, or with more images"
+                f" Nothing was replaced. The new weights are in {path}, under no name; "
+                "train again with replace=True to use them all the same, or with more "
+                "images."
             )
             logger.warning("%s", why)
         shares = self.shares
@@ -306,7 +308,7 @@ class _Run:
         old, new = overall(before), overall(after)
         gain = f"{old:.3f} -> {new:.3f} mean IoU on images held back"
         if new < old:
-            return False, f"Training made the model worse ({gain}): nothing was kept."
+            return False, f"Training made the model worse ({gain})."
         noted = remembered.models().get(self.name)
         if noted is not None:
             try:
@@ -321,7 +323,7 @@ class _Run:
                 return False, (
                     f"The model that is called {self.name!r} now is better than the "
                     f"new one ({score:.3f} against {new:.3f} mean IoU on images "
-                    "held back): it was kept."
+                    "held back)."
                 )
         return True, f"{self.name}: {gain}."
 

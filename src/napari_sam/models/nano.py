@@ -41,6 +41,7 @@ _LONE_CLICK_BONUS = 0.03
 Chosen on training images, five-fold over whole data sets: IoU of the first-ranked mask
 0.35 -> 0.38 on data sets that the ranking had not seen, 0.41 -> 0.43 on those it had.
 """
+_LARGEST_HALF = 65504.0
 _PROMPTS_AT_ONCE = 4
 """More of them fall out of a CPU's cache."""
 
@@ -169,12 +170,9 @@ class Nano:
             hp, wp = (_aligned(n) for n in embedding.original_size)
             features = Features(
                 *(
-                    torch.from_numpy(
-                        np.ascontiguousarray(
-                            embedding.features[k][None, :, : hp // s, : wp // s],
-                            np.float32,
-                        )
-                    ).to(self._device)
+                    torch.from_numpy(embedding.features[k])[
+                        None, :, : hp // s, : wp // s
+                    ].to(self._device, torch.float32)
                     for k, (_, s) in FEATURES.items()
                 )
             )
@@ -182,12 +180,15 @@ class Nano:
         return self._prepared[1]
 
     def _framed(self, x: Tensor, stride: int) -> np.ndarray:
-        """Pad a map to the frame's size; (B, C, h, w) -> (B, C, 512 / s, 512 / s)."""
+        """Pad a map to the frame's size; (B, C, h, w) -> (B, C, 512 / s, 512 / s).
+
+        Half precision, as a store keeps it: torch rounds many times faster than numpy.
+        """
         side = INPUT_SIDE // stride
         b, c, h, w = x.shape
-        out = np.zeros((b, c, side, side), np.float32)
-        out[:, :, :h, :w] = x.cpu().numpy()
-        return out
+        out = torch.zeros((b, c, side, side), dtype=torch.float16)
+        out[:, :, :h, :w] = x.clamp(-_LARGEST_HALF, _LARGEST_HALF)
+        return out.numpy()
 
     def _batch(self, prompts: Sequence[WindowPrompts], hp: int, wp: int) -> PromptBatch:
         n = len(prompts)

@@ -199,7 +199,11 @@ def measure_mosaic(model: str, side: int, objects: int) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     coins = rng.permutation(np.unique(truth)[1:])[: 2 * objects]
     ticker = Ticker()
-    late: dict[str, list[tuple[float, float]]] = {"ours": [], "napari": [], "embedding": []}
+    late: dict[str, list[tuple[float, float]]] = {
+        "ours": [],
+        "napari": [],
+        "embedding": [],
+    }
     late["napari_between"] = []
     ious, took = [], []
     for n, coin in enumerate(coins):

@@ -128,7 +128,7 @@ class MBConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C', h / stride, w / stride)."""
-        y = x
+        y: Tensor = x
         if self.expand is not None:
             y = F.relu6(self.expand(y), inplace=True)
         y = F.relu6(self.depthwise(y), inplace=True)
@@ -154,7 +154,7 @@ class Backbone(nn.Module):
                 blocks.append(MBConv(c_in, c, k, stride if i == 0 else 1, grow))
                 c_in = c
             self.stages.append(nn.Sequential(*blocks))
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def fixed(self) -> tuple[nn.Module, ...]:

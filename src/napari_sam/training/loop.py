@@ -327,14 +327,14 @@ class Trainer:
         flat = torch.cat([g.flatten() for g in grads])
         distributed.all_reduce(flat)
         flat /= self.ranks
-        for grad, new in zip(
-            grads, flat.split([g.numel() for g in grads]), strict=True
-        ):
+        parts = torch.split(flat, [g.numel() for g in grads])
+        for grad, new in zip(grads, parts, strict=True):
             grad.copy_(new.view(grad.shape))
 
     def _average(self) -> None:
         keep = min(self.options.ema, (1 + self.step) / (10 + self.step))
-        mine, new = list(self.average.parameters()), list(self.network.parameters())
+        mine: list[torch.Tensor] = list(self.average.parameters())
+        new: list[torch.Tensor] = list(self.network.parameters())
         with torch.no_grad():
             torch._foreach_lerp_(mine, new, 1 - keep)
 

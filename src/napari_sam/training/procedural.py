@@ -104,7 +104,7 @@ def _collage(
     labels: np.ndarray, real: Sequence[LabelledImage], rng: np.random.Generator
 ) -> np.ndarray:
     """Fill background and objects from parts of two or three images, edges softened."""
-    parts = [_part(real[rng.integers(len(real))].image, rng) for _ in range(3)]
+    parts = [_part(real[int(rng.integers(len(real)))].image, rng) for _ in range(3)]
     which = rng.integers(1, 3, int(labels.max()) + 1) if rng.random() < 0.3 else None
     chosen = (labels > 0).astype(int) if which is None else which[labels] * (labels > 0)
     x = np.zeros_like(parts[0])

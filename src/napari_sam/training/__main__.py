@@ -26,6 +26,7 @@ import torch.distributed
 from napari_sam.models.nano import Nano, load_nano, write_weights
 from napari_sam.models.nano_network import NanoNetwork
 from napari_sam.training.backbone import load_backbone
+from napari_sam.training.composites import composite_images
 from napari_sam.training.data import CropSampler, LabelledImage, read_folder, split
 from napari_sam.training.datasets import LabelledVolume, read_labelled
 from napari_sam.training.loop import Trainer, TrainOptions
@@ -41,6 +42,7 @@ SHARES = {
     "car_parts": 0.6,
     "amazon_forest": 0.7,
     "procedural": 2.6,
+    "composite": 1.2,
 }
 """How often data sets are drawn beyond the square root of their size."""
 
@@ -59,9 +61,12 @@ def main() -> None:
     run.add_argument("--decay-steps", type=int, default=usual.decay_steps)
     run.add_argument("--learning-rate", type=float, default=usual.learning_rate)
     run.add_argument("--procedural", type=int, default=600)
+    run.add_argument("--composites", type=int, default=300)
     run.add_argument("--threads", type=int, default=2)
     run.add_argument("--device", default="cpu")
-    run.add_argument("--start", type=Path, help="folder whose averaged weights to take")
+    run.add_argument(
+        "--weights-of", type=Path, help="folder of the run whose average to begin with"
+    )
     run.add_argument(
         "--backbone", type=Path, help="EfficientNet-Lite0 to begin with, a .pth file"
     )
@@ -101,7 +106,8 @@ def _run(args: argparse.Namespace) -> None:
     if "WORLD_SIZE" in os.environ:  # torchrun
         torch.distributed.init_process_group("gloo")
     images = split(read_folder(args.data)).train
-    images += procedural_images(args.procedural, real=images)
+    composites = composite_images(args.composites, images)
+    images += procedural_images(args.procedural, real=images) + composites
     logger.info("%d training images in memory", len(images))
     options = TrainOptions(
         steps=args.steps,
@@ -115,10 +121,10 @@ def _run(args: argparse.Namespace) -> None:
             options,
             only_ranking=True,
             sides=((256, 3, 0.25), (384, 2, 0.5), (480, 1, 0.25)),
-            rounds=(0.75, 0.25),
+            rounds=((0, 1, 0.75), (0, 2, 0.25)),
         )
         sampler = CropSampler(images, shares=SHARES, objects_per_crop=6, native=True)
-    start = _averaged(args.start) if args.start else NanoNetwork()
+    start = _averaged(args.weights_of) if args.weights_of else NanoNetwork()
     if args.backbone:
         start.encoder.backbone = load_backbone(args.backbone)
     trainer = Trainer(sampler, args.folder, options, start=start)

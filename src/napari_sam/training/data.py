@@ -23,6 +23,8 @@ HELD_OUT = ("ccaus", "glomeruli", "msd_spleen")
 """Data sets never trained on: ultrasound, kidney histology and abdominal CT."""
 KEPT_BACK = 0.12
 """Share of every other data set that is kept back for validation."""
+COMPOSITE = "composite"
+"""Label kind of objects that a lone click cannot mean."""
 MIN_OBJECT_AREA = 20
 """Smaller objects, in pixels, are neither trained on nor scored."""
 
@@ -38,7 +40,7 @@ class LabelledImage:
     labels: np.ndarray
     """(h, w), unsigned; 0 is background."""
     label_kind: str = "instance"
-    """"instance", or "class-cc", "binary-cc", "region": less certain outlines."""
+    """"instance"; "class-cc", "binary-cc", "region", "composite": less certain."""
 
     @cached_property
     def objects(self) -> np.ndarray:
@@ -139,6 +141,8 @@ class CropBatch:
     """(P,) int64: the crop of each object."""
     weights: np.ndarray
     """(P,) float32: how far the outline is trusted."""
+    composite: np.ndarray
+    """(P,) bool: a lone click cannot mean the object."""
 
 
 class CropSampler:
@@ -183,6 +187,7 @@ class CropSampler:
         masks: list[np.ndarray] = []
         image_of: list[int] = []
         weights: list[float] = []
+        composite: list[bool] = []
         while len(images) < n_crops:
             name = self._names[rng.choice(len(self._names), p=self._p)]
             members = self._by_set[name]
@@ -195,12 +200,14 @@ class CropSampler:
                 masks.append(cells.sum((1, 3), dtype=np.uint8) >= 2)
                 image_of.append(len(images))
                 weights.append(1.0 if source.label_kind == "instance" else 0.8)
+                composite.append(source.label_kind == COMPOSITE)
             images.append(image)
         return CropBatch(
             np.ascontiguousarray(np.stack(images).transpose(0, 3, 1, 2), np.float32),
             np.stack(masks),
             np.array(image_of, np.int64),
             np.array(weights, np.float32),
+            np.array(composite, bool),
         )
 
     def _crop(

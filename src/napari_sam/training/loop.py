@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, distributed
 
 from napari_sam.models.nano_encoder import Features
-from napari_sam.models.nano_network import NanoNetwork, PromptBatch
-from napari_sam.training.losses import candidate_losses
+from napari_sam.models.nano_network import Decoded, NanoNetwork, PromptBatch
+from napari_sam.training.losses import Losses, candidate_losses
 from napari_sam.training.prompts import first_prompts, next_clicks
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_sam.training.data import CropBatch, CropSampler
+
+UNKNOWABLE = 0.05
+"""Weight of an object that a lone click cannot mean, while there is but one."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +66,18 @@ class TrainOptions:
     Small crops are cheap and teach edges; without large ones the candidates are ranked
     as if objects always filled the window.
     """
-    rounds: tuple[float, ...] = (0.5, 0.25, 0.15, 0.1)
-    """Shares of steps with one, two, three, four rounds of prompts."""
+    rounds: tuple[tuple[int, int, float], ...] = (
+        (0, 1, 0.4),
+        (0, 2, 0.25),
+        (0, 3, 0.1),
+        (1, 2, 0.1),
+        (3, 1, 0.1),
+        (6, 1, 0.05),
+    )
+    """(rounds of prompts only answered, rounds then learnt from, share of the steps).
+
+    Answering costs a third of learning, so late clicks are met at little cost.
+    """
     only_ranking: bool = False
     """Train nothing but the head that ranks the candidates; costs no backward pass."""
     iou_weight: float = 2.0
@@ -80,13 +93,16 @@ class TrainOptions:
         down = 1.0 if left >= 1 else 0.5 - 0.5 * float(np.cos(np.pi * max(left, 0.0)))
         return self.learning_rate * up * (0.01 + 0.99 * down)
 
-    def shape(self, step: int) -> tuple[int, int, int]:
-        """Return (side, crops, rounds) of a step."""
+    def shape(self, step: int) -> tuple[int, int, int, int]:
+        """Return (side, crops, rounds only answered, rounds learnt from) of a step."""
         rng = np.random.default_rng([self.seed, step, 7])
         shares = np.array([s[2] for s in self.sides])
         side, crops, _ = self.sides[rng.choice(len(shares), p=shares / shares.sum())]
-        rounds = np.array(self.rounds)
-        return side, crops, 1 + int(rng.choice(len(rounds), p=rounds / rounds.sum()))
+        shares = np.array([r[2] for r in self.rounds])
+        before, rounds, _ = self.rounds[
+            rng.choice(len(shares), p=shares / shares.sum())
+        ]
+        return side, crops, before, rounds
 
 
 class Trainer:
@@ -230,7 +246,7 @@ class Trainer:
                 for step in range(first, last):
                     if stop.is_set():
                         return
-                    side, crops, _ = self.options.shape(step)
+                    side, crops, *_ = self.options.shape(step)
                     batch = self.sampler.batch([*seed, step], n_crops=crops, side=side)
                     rng = np.random.default_rng([*seed, step, 1])
                     put((batch, first_prompts(batch.masks, batch.image_of, rng)))
@@ -254,7 +270,7 @@ class Trainer:
         rate = options.rate(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group.get("faster", 1.0)
-        _, _, rounds = options.shape(self.step)
+        _, _, before, rounds = options.shape(self.step)
         rng = np.random.default_rng([*self._seed(), self.step, 2])
         self.optimiser.zero_grad(set_to_none=True)
 
@@ -263,41 +279,26 @@ class Trainer:
         # Each round is taken back only to the embedding; the encoder learns once.
         learns = not options.only_ranking
         leaves = Features(*(f.detach().requires_grad_(learns) for f in features))
-        truth = torch.from_numpy(batch.masks).to(device)
         row: dict[str, float] = {"rate": rate}
-        for i in range(rounds):
+        for i in range(before + rounds):
             prompts = _to(prompts, device)
-            decoded = self.network.decoder(
-                self.network.decoder.prepare(leaves), prompts
-            )
-            lone = (prompts.labels == 1).sum(1) == 1
-            ambiguous = lone.float() * (1 - prompts.has_box) * (1 - prompts.has_prev)
-            losses = candidate_losses(
-                decoded.logits,
-                decoded.iou,
-                truth,
-                torch.from_numpy(batch.weights).to(device),
-                ambiguous,
-            )
-            loss = (
-                losses.mask
-                + options.iou_weight * losses.iou
-                + options.rank_weight * losses.rank
-            )
-            torch.autograd.backward([loss / rounds])
-            best = decoded.iou.detach().argmax(1)  # (P,)
-            row |= _summary(i, losses.reached, best, prompts)
-            row[f"loss_{i}"] = float(losses.mask.detach())
-            row[f"iou_error_{i}"] = float(losses.iou.detach()) ** 0.5
-            if i + 1 < rounds:
-                pick = torch.arange(len(best), device=device)
-                prompts = next_clicks(
-                    _to(prompts, "cpu"),
-                    batch.masks,
-                    (decoded.logits.detach()[pick, best] > 0).cpu().numpy(),
-                    decoded.low_res.detach()[pick, best].cpu(),
-                    rng,
+            with torch.set_grad_enabled(i >= before):
+                ready = self.network.decoder.prepare(leaves)
+                decoded = self.network.decoder(ready, prompts)
+            if i >= before:
+                losses = self._losses(decoded, prompts, batch)
+                loss = (
+                    losses.mask
+                    + options.iou_weight * losses.iou
+                    + options.rank_weight * losses.rank
                 )
+                torch.autograd.backward([loss / rounds])
+                best = decoded.iou.detach().argmax(1)
+                row |= _summary(i, losses.reached, best, prompts)
+                row[f"loss_{i}"] = float(losses.mask.detach())
+                row[f"iou_error_{i}"] = float(losses.iou.detach()) ** 0.5
+            if i + 1 < before + rounds:
+                prompts = _corrected(prompts, decoded, batch, rng)
         if learns:
             torch.autograd.backward(list(features), [f.grad for f in leaves])
         self._average_gradients()
@@ -307,6 +308,22 @@ class Trainer:
         self.optimiser.step()
         self._average()
         return row | {"grad_norm": float(norm), "side": float(batch.images.shape[-1])}
+
+    def _losses(
+        self, decoded: Decoded, prompts: PromptBatch, batch: CropBatch
+    ) -> Losses:
+        device = self.options.device
+        lone = (prompts.labels == 1).sum(1) == 1
+        ambiguous = lone.float() * (1 - prompts.has_box) * (1 - prompts.has_prev)
+        composite = torch.from_numpy(batch.composite).to(device)
+        trust = torch.from_numpy(batch.weights).to(device)
+        return candidate_losses(
+            decoded.logits,
+            decoded.iou,
+            torch.from_numpy(batch.masks).to(device),
+            trust * torch.where(composite & (ambiguous > 0), UNKNOWABLE, 1.0),
+            ambiguous,
+        )
 
     def _seed(self) -> list[int]:
         """What this process draws its crops and prompts from."""
@@ -358,7 +375,7 @@ LOG_COLUMNS = (
     "grad_norm",
     *(
         f"{what}_{i}"
-        for i in range(4)
+        for i in range(7)
         for what in (
             "loss",
             "iou_error",
@@ -383,6 +400,24 @@ def _summary(
             out[f"{name}_top_{i}"] = float(top[of].mean())
             out[f"{name}_best_{i}"] = float(reached.amax(1)[of].mean())
     return out
+
+
+def _corrected(
+    prompts: PromptBatch,
+    decoded: Decoded,
+    batch: CropBatch,
+    rng: np.random.Generator,
+) -> PromptBatch:
+    """Click into the errors of the candidates ranked first."""
+    best = decoded.iou.detach().argmax(1)  # (P,)
+    pick = torch.arange(len(best), device=best.device)
+    return next_clicks(
+        _to(prompts, "cpu"),
+        batch.masks,
+        (decoded.logits.detach()[pick, best] > 0).cpu().numpy(),
+        decoded.low_res.detach()[pick, best].cpu(),
+        rng,
+    )
 
 
 def _to(prompts: PromptBatch, device: str) -> PromptBatch:

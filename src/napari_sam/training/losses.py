@@ -71,7 +71,7 @@ def candidate_losses(
     iou = F.mse_loss(predicted_iou, reached, reduction="none").mean(1)
     rank = -(soft * F.log_softmax(predicted_iou * 20, 1)).sum(1)
     rank = rank + (soft * soft.clamp_min(1e-6).log()).sum(1)  # 0 when they agree
-    n = weight.sum()
+    n = weight.sum().clamp_min(1.0)
     return Losses(
         (mask * weight).sum() / n,
         (iou * weight).sum() / n,

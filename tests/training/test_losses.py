@@ -43,3 +43,15 @@ def test_right_ranking_costs_less_than_wrong_ranking() -> None:
     b = candidate_losses(logits, wrong, TRUTH, ones, ones)
     assert a.rank < 0.1 < b.rank
     assert a.iou < b.iou
+
+
+def test_of_objects_no_click_can_mean_only_the_nearest_candidate_learns() -> None:
+    logits = torch.cat([_perfect(-1), _perfect(-1) / 9, _perfect() / 9], 1)
+    logits.requires_grad_()
+    ones = torch.ones(2)
+    iou = torch.full((2, 3), 0.5)
+    losses = candidate_losses(logits, iou, TRUTH, ones, ones, ones.bool())
+    (gradient,) = torch.autograd.grad(losses.mask, logits)
+    assert gradient[:, :2].abs().max() == 0 < gradient[:, 2].abs().min()
+    known = candidate_losses(logits, iou, TRUTH, ones, ones)
+    assert losses.iou < 0.1 * known.iou

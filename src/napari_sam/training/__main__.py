@@ -42,7 +42,7 @@ SHARES = {
     "car_parts": 0.6,
     "amazon_forest": 0.7,
     "procedural": 2.6,
-    "composite": 1.2,
+    "composite": 2.0,
 }
 """How often data sets are drawn beyond the square root of their size."""
 

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
     from napari_sam.training.data import CropBatch, CropSampler
 
-UNKNOWABLE = 0.05
-"""Weight of an object that a lone click cannot mean, while there is but one."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -68,11 +65,11 @@ class TrainOptions:
     """
     rounds: tuple[tuple[int, int, float], ...] = (
         (0, 1, 0.4),
-        (0, 2, 0.25),
+        (0, 2, 0.2),
         (0, 3, 0.1),
         (1, 2, 0.1),
-        (3, 1, 0.1),
-        (6, 1, 0.05),
+        (4, 1, 0.12),
+        (7, 1, 0.08),
     )
     """(rounds of prompts only answered, rounds then learnt from, share of the steps).
 
@@ -316,13 +313,13 @@ class Trainer:
         lone = (prompts.labels == 1).sum(1) == 1
         ambiguous = lone.float() * (1 - prompts.has_box) * (1 - prompts.has_prev)
         composite = torch.from_numpy(batch.composite).to(device)
-        trust = torch.from_numpy(batch.weights).to(device)
         return candidate_losses(
             decoded.logits,
             decoded.iou,
             torch.from_numpy(batch.masks).to(device),
-            trust * torch.where(composite & (ambiguous > 0), UNKNOWABLE, 1.0),
+            torch.from_numpy(batch.weights).to(device),
             ambiguous,
+            composite & (ambiguous > 0),
         )
 
     def _seed(self) -> list[int]:
@@ -375,7 +372,7 @@ LOG_COLUMNS = (
     "grad_norm",
     *(
         f"{what}_{i}"
-        for i in range(7)
+        for i in range(8)
         for what in (
             "loss",
             "iou_error",

@@ -44,11 +44,14 @@ def candidate_losses(
     truth: Tensor,
     weight: Tensor,
     ambiguous: Tensor,
+    unknowable: Tensor | None = None,
 ) -> Losses:
     """Losses of P objects with M candidates each.
 
     For a lone click, half of the loss is that of the best guess and most of the rest
     that of the nearest candidate. For clear prompts the nearest and the mean share.
+    Of objects that the prompt cannot tell from others only the nearest candidate
+    learns, so that one comes to try them and none is expected to.
 
     Parameters
     ----------
@@ -57,12 +60,17 @@ def candidate_losses(
     truth : (P, h, w) bool
     weight : (P,) trust in each outline
     ambiguous : (P,) float, 1 for a lone click
+    unknowable : (P,) bool, optional
     """
     target = truth[:, None].to(logits.dtype).expand_as(logits)
     each = normalised_focal(logits, target) + dice(logits, target)  # (P, M)
     nearest, mean = each.amin(1), each.mean(1)  # (P,)
     lone = 0.5 * each[:, BEST_GUESS] + 0.4 * nearest + 0.1 * mean
     mask = ambiguous * lone + (1 - ambiguous) * 0.5 * (nearest + mean)
+    ranked = weight
+    if unknowable is not None:
+        mask = torch.where(unknowable, 0.4 * nearest, mask)
+        ranked = torch.where(unknowable, 0.05 * weight, weight)
     with torch.no_grad():
         found, true = logits > 0, truth[:, None]
         both = (found & true).sum((2, 3)).to(logits.dtype)
@@ -71,10 +79,10 @@ def candidate_losses(
     iou = F.mse_loss(predicted_iou, reached, reduction="none").mean(1)
     rank = -(soft * F.log_softmax(predicted_iou * 20, 1)).sum(1)
     rank = rank + (soft * soft.clamp_min(1e-6).log()).sum(1)  # 0 when they agree
-    n = weight.sum().clamp_min(1.0)
+    n = weight.sum()
     return Losses(
         (mask * weight).sum() / n,
-        (iou * weight).sum() / n,
-        (rank * weight).sum() / n,
+        (iou * ranked).sum() / n,
+        (rank * ranked).sum() / n,
         reached,
     )

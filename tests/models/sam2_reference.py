@@ -23,6 +23,10 @@ and the low-resolution logits.
 `pred_obj_score_head.layers.2` set to 3. Key masks are stripes between multiples of four
 pixels, which a way through low resolution leaves as they are, and blobs, which it does
 not: the authors remember key masks after that way, transformers remembers them whole.
+"two_objects_1" and "..._2" are two objects of one run; in "corrected" a mask came late
+to plane 3, after all planes had been followed, and those from 4 on were followed again.
+"from_..." are bits of the masks on planes 3 to 5 that followed from clicks or a box on
+plane 2 (`add_new_points_or_box`).
 
 "full_..." are samples of what the published tiny model gave at its full size ("t") and
 at MedSAM2's ("t512": image_size 512, feat_sizes [32, 32]) for ``window(0, side, side)``

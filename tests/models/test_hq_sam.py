@@ -29,7 +29,7 @@ from napari_sam.core.prompts import WindowPrompts
 from napari_sam.engine.encode import encode_volume
 from napari_sam.errors import CheckpointError
 from napari_sam.io.volume import open_volume
-from napari_sam.models import hq_sam
+from napari_sam.models import hq_sam, sam
 from napari_sam.models.base import ModelSpec, PromptableModel
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.models.decoder import PromptBatch
@@ -81,6 +81,24 @@ def test_features_equal_the_reference(
     assert np.abs(hq - GOLDEN[f"{size}_hq"]).max() <= 1e-4 / 2
     shapes = {k: tuple(v.shape) for k, v in features.items()}
     assert shapes == network.feature_shapes
+
+
+@torch.inference_mode()
+def test_early_tokens_are_those_behind_the_first_global_block() -> None:
+    config = sam.ViTConfig(
+        side=64, dim=16, heads=2, window=2, windowed=(True, False, True, False, True),
+        mlp_dim=32, out_dim=8,
+    )  # fmt: skip
+    encoder = sam.ImageEncoder(config)
+    shapes = {k: tuple(v.shape) for k, v in encoder.state_dict().items()}
+    encoder.load_state_dict(seeded_state(shapes))
+    behind: list[torch.Tensor] = []
+    for block in encoder.blocks:
+        block.register_forward_hook(lambda _, __, out: behind.append(out.clone()))
+    embedding, early = encoder.with_early_tokens(torch.ones(1, 3, 64, 64))
+    assert torch.equal(early, behind[1])
+    assert not any(torch.equal(early, behind[i]) for i in (0, 2, 3, 4))
+    assert torch.equal(embedding, encoder(torch.ones(1, 3, 64, 64)))
 
 
 def prompt_batch(name: str, side: int) -> PromptBatch:

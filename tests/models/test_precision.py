@@ -92,6 +92,19 @@ def test_the_way_gpus_take_gives_the_same_on_a_cpu(
         assert 1e-4 < error < 0.03, (name, error)
 
 
+def test_models_multiply_in_float32_unless_asked(tmp_path: Path) -> None:
+    torch.save(reference_sam(TINY).state_dict(), tmp_path / "mine.pth")
+    model = load_model(tmp_path / "mine.pth", device="cpu")
+    asked = []
+    model.network.encode = lambda frames: (  # type: ignore[attr-defined]
+        asked.append(torch.is_autocast_enabled("cpu")),
+        {"image_embedding": torch.zeros(1, 64, 16, 16)},
+    )[1]
+    model.encode(np.zeros((1, 9, 9, 3), np.uint8))
+    assert asked == [False]
+    assert "-" not in model.spec.encoder_revision
+
+
 def test_precision_is_chosen_while_loading(tmp_path: Path) -> None:
     torch.save(reference_sam(TINY).state_dict(), tmp_path / "mine.pth")
     model = load_model(tmp_path / "mine.pth", device="cpu", precision="bfloat16")

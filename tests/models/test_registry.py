@@ -114,6 +114,33 @@ def test_another_architecture_is_refused_with_its_names(tmp_path: Path) -> None:
         load_model(tmp_path / "resnet.pth")
 
 
+@pytest.mark.parametrize(
+    ("family", "says"),
+    [
+        ("efficient_sam", r"lacks the tensor .*rel_pos_h"),
+        ("edge_sam", "no known architecture"),
+        ("fast_sam", "no known architecture"),
+    ],
+)
+def test_families_that_are_not_supported_are_refused(
+    tmp_path: Path, family: str, says: str
+) -> None:
+    # EfficientSAM has SAM's names on a ViT without relative positions.
+    own = {
+        "efficient_sam": {
+            "image_encoder.patch_embed.proj.weight": (192, 3, 16, 16),
+            "image_encoder.pos_embed": (1, 197, 192),
+            "image_encoder.blocks.0.attn.qkv.weight": (576, 192),
+        },
+        "edge_sam": {"image_encoder.features.0.0.c.weight": (48, 3, 3, 3)},
+        "fast_sam": {"model.0.conv.weight": (80, 3, 3, 3)},
+    }[family]
+    state = {name: torch.zeros(shape) for name, shape in own.items()}
+    torch.save({"model": state}, tmp_path / f"{family}.pt")
+    with pytest.raises(CheckpointError, match=says):
+        load_model(tmp_path / f"{family}.pt", device="cpu")
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "xla"])
 def test_an_unknown_or_absent_device_is_refused(sam_file: Path, device: str) -> None:
     with pytest.raises(ModelError, match="device"):

@@ -56,6 +56,18 @@ def test_frame_is_stretched_and_filtered_as_the_authors_do() -> None:
     np.testing.assert_allclose(frame[:, ::8, ::8], GOLDEN["frame"], atol=2e-6)
 
 
+def test_a_window_larger_than_the_frame_is_averaged() -> None:
+    from PIL import Image
+
+    image = window(1, 300, 410)
+    bands = [Image.fromarray(image[..., c].astype(np.float32)) for c in range(3)]
+    small = [b.resize((64, 64), Image.Resampling.BILINEAR) for b in bands]
+    pixels = np.stack([np.asarray(b) for b in small], -1) / 255
+    expected = (pixels - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    frame = sam2.stretched_frame(image, 64)
+    np.testing.assert_allclose(frame.permute(1, 2, 0), expected, atol=1e-5)
+
+
 def test_medsam2_frame_is_filtered_by_pillow_s_bicubic() -> None:
     from PIL import Image
 
@@ -90,6 +102,19 @@ def test_masks_equal_the_authors(
         assert abs(candidate.predicted_iou - iou[k]) <= 1e-5
         assert np.abs(candidate.low_res_logits - low[k]).max() <= 5e-5
         assert (candidate.full((90, 70)) != masks[k]).sum() <= 2
+
+
+def test_norms_have_the_epsilons_of_the_authors_code(model: sam2.Sam2) -> None:
+    # Hiera's, and the two-dimensional ones of prompts, masks and memory, have 1e-6.
+    fine = ("vision_encoder.", "prompt_encoder.", "memory_encoder.")
+    found = {"1e-05": 0, "1e-06": 0}
+    for name, module in model.network.model.named_modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            upscaling = name == "mask_decoder.upscale_layer_norm"
+            expected = 1e-6 if name.startswith(fine) or upscaling else 1e-5
+            assert module.eps == expected, name
+            found[str(module.eps)] += 1
+    assert min(found.values()) > 5
 
 
 @pytest.mark.full_size

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +257,32 @@ def test_vit_b_at_full_size_equals_the_reference() -> None:
     assert (found - expected).abs().max() <= 5e-5
     assert (iou - expected_iou).abs().max() <= 5e-5
     assert np.isfinite(found.numpy()).all()
+
+
+def test_neither_references_nor_what_they_need_are_required() -> None:
+    # torchvision and timm ask for each other's torch; ultralytics is AGPL-3.0; sam2
+    # and samv2 on the package index are forks.
+    unwanted = {
+        "segment_anything", "segment_anything_hq", "mobile_sam", "sam2", "samv2",
+        "torchvision", "timm", "ultralytics", "fastsam", "iopath", "hydra",
+    }  # fmt: skip
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"]]
+    for name in extras.keys() - {"dev"}:
+        needed += extras[name]
+    names = {re.split(r"[^\w-]", n)[0].lower().replace("-", "_") for n in needed}
+    assert "torch" in names and not names & unwanted
+    for path in (root / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                imported = [node.module or ""]
+            elif isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            else:
+                continue
+            assert not {n.split(".")[0] for n in imported} & unwanted, path
 
 
 def test_gelu_in_place_is_the_exact_one() -> None:

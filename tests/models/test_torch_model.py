@@ -109,6 +109,15 @@ def test_prompts_survive_a_device_that_runs_out_of_memory() -> None:
     assert model.network.asked[1:] == [32, 16, 8, 8, 8, 8, 8]
 
 
+def test_a_cpu_decodes_no_more_prompts_than_its_caches_hold() -> None:
+    network = Hungry(room=99)
+    model = TorchModel.of(network, ModelSpec("hungry", 0, {}, 0, ""), "", "cpu")
+    embedding = model.encode(np.zeros((1, 32, 32, 3), np.uint8))[0]
+    clicks = [WindowPrompts(np.full((1, 2), i), np.array([1])) for i in range(9)]
+    assert len(model.decode_many(embedding, clicks)) == 9
+    assert max(network.asked) <= 4 and sum(network.asked[1:]) == 9
+
+
 def test_no_memory_at_all_is_a_model_error() -> None:
     model = hungry_model(Hungry(room=0, cpu_room=0))
     with pytest.raises(ModelError, match="does not fit this machine's memory"):

@@ -15,6 +15,7 @@ shapes, samples of embedding, HQ features (``embedding_encoder`` plus
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from seeded_weights import seeded_state
 
 from napari_sam.core.embedding import Embedding
 from napari_sam.core.masks import mask_iou
-from napari_sam.core.prompts import WindowPrompts
+from napari_sam.core.planes import Plane
+from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.engine.encode import encode_volume
+from napari_sam.engine.predict import Predictor
 from napari_sam.errors import CheckpointError
 from napari_sam.io.volume import open_volume
 from napari_sam.models import hq_sam, sam
@@ -170,11 +173,20 @@ def test_both_features_go_through_the_store(
 ) -> None:
     model = build("vit")
     volume = open_volume(np.random.RandomState(0).randint(0, 255, (90, 120)))
+    box, plane = (10, 20, 70, 100), Plane(())
+    direct = Predictor(volume, model).predict(Prompts.of(box=box), plane).candidates
     *_, (done, total) = encode_volume(volume, model, str(tmp_path / "emb.zarr"))
     assert done == total == 1
+    features = {"image_embedding", "hq_features"}
+    on_disk = {p for p in (tmp_path / "emb.zarr").rglob("*") if p.name in features}
+    kinds = {p.name: json.loads((p / "zarr.json").read_text()) for p in on_disk}
+    assert {k: v["data_type"] for k, v in kinds.items()} == (
+        dict.fromkeys(features, "float16")
+    )
     monkeypatch.setattr(model, "encode", None)  # from here on it comes from the store
     session = Session(volume, model, embeddings=str(tmp_path / "emb.zarr"))
-    assert session.segment(box=(10, 20, 70, 100))[0].area > 0
+    stored = session.segment(box=box)[0]
+    assert mask_iou(stored.full((90, 120)), direct[0].full((90, 120))) >= 0.99
     session.close()
 
 

@@ -583,7 +583,7 @@ _FILES = (
 _DEVICES = (
     _trap(
         "memory running out is told by CUDA's exception alone",
-        "models/torch_model.py",
+        "models/devices.py",
         'return "out of memory" in text or "can\'t allocate memory" in text',
         "return False",
         "test_torch_model.py::test_lack_of_memory_is_told_on_every_device",

@@ -175,6 +175,7 @@ class PromptEncoder(nn.Module):
         return x.flatten(1, 2)
 
     def _points(self, prompts: PromptBatch, *, pad: bool) -> Tensor:
+        """Tokens of points, (P, n, C), and with `pad` one more for no point."""
         points, labels = prompts.points_xy, prompts.point_labels
         assert points is not None and labels is not None
         tokens = self._encode(points)
@@ -187,12 +188,13 @@ class PromptEncoder(nn.Module):
         return torch.cat([tokens, nothing], dim=1)
 
     def _kind(self, i: int) -> Tensor:
-        """What a background point, a point, a box's first and second corner add."""
+        """What a background point, a point, a box's two corners add, (C,)."""
         embedding = self.point_embeddings[i]
         assert isinstance(embedding, nn.Embedding)
         return embedding.weight[0]
 
     def _encode(self, xy: Tensor) -> Tensor:
+        """(..., 2) in the frame's pixels, centres at integers -> (..., C)."""
         encoded: Tensor = self.pe_layer((xy + 0.5) / self.side)
         return encoded
 

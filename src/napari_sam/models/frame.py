@@ -113,7 +113,10 @@ class _Axis:
         self.reach = int(self.last[-1])
 
     def part(self, start: int, stop: int) -> tuple[int, slice, Tensor]:
-        """Pixels that logits start..stop reach: the first, what to take, the matrix."""
+        """Pixels that logits start..stop reach: the first, what to take, the matrix.
+
+        The matrix is (pixels, logits taken).
+        """
         p0 = int(np.searchsorted(self.last, start, side="right"))
         p1 = int(np.searchsorted(self.first, stop, side="left"))
         if p0 >= p1:  # between two pixels of a small window: keep the nearest one

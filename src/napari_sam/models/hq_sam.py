@@ -33,7 +33,7 @@ from napari_sam.models.decoder import (
     gelu_,
     to_raster,
 )
-from napari_sam.models.torch_model import TorchModel, build_sam_like
+from napari_sam.models.sam_like import build_sam_like
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from napari_sam.models.base import ModelSpec
     from napari_sam.models.checkpoints import Checkpoint
     from napari_sam.models.decoder import PromptBatch
+    from napari_sam.models.torch_model import TorchModel
 
 
 _HALF_LIMIT = 65000.0

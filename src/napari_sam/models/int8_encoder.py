@@ -270,7 +270,10 @@ def _decompositions() -> Any:
 
 
 def _compare(model: TorchModel, encoder: Int8Encoder, image: np.ndarray) -> float:
-    """Mean IoU of masks from both encoders, for boxes and points all over the image."""
+    """Mean IoU of masks from both encoders on an image (h, w, 3) uint8.
+
+    For boxes and points all over it.
+    """
     prompts = _all_over(image.shape[:2], model.spec.prompts)
     took, masks = [], []
     for encode in (model.network.encode, encoder):
@@ -295,7 +298,7 @@ def _compare(model: TorchModel, encoder: Int8Encoder, image: np.ndarray) -> floa
 def _masks(
     model: TorchModel, embedding: Embedding, prompts: list[WindowPrompts]
 ) -> list[list[np.ndarray]]:
-    """Masks of each prompt's candidates, best first, of the image's size."""
+    """Masks (h, w) bool, as large as the image, of each prompt's candidates."""
 
     def full(candidate: MaskCandidate) -> np.ndarray:
         return candidate.full(embedding.original_size)

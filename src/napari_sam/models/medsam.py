@@ -63,7 +63,7 @@ class MedSam(TorchModel):
     def _candidate(
         self, logits: Tensor, predicted_iou: float, resize: ResizeTransform
     ) -> MaskCandidate:
-        """Enlarge probabilities instead of logits, as the authors do."""
+        """Enlarge probabilities instead of logits (m, m), as the authors do."""
         found = to_candidate(torch.sigmoid(logits) - 0.5, predicted_iou, resize)
         values = logits.numpy().copy()
         stability = stability_score(values, 1.0) if found.mask.size else 0.0

@@ -23,11 +23,12 @@ from torch.nn import functional as F
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.models.decoder import SamNetwork, gelu_, in_bands
 from napari_sam.models.sam import neck
-from napari_sam.models.torch_model import EncoderPlan, TorchModel, build_sam_like
+from napari_sam.models.sam_like import EncoderPlan, build_sam_like
 
 if TYPE_CHECKING:
     from napari_sam.models.base import ModelSpec
     from napari_sam.models.decoder import ImageTokens, PromptBatch
+    from napari_sam.models.torch_model import TorchModel
 
 SIDE, STRIDE = 1024, 16
 """Of the frame, and from pixels to tokens."""
@@ -89,7 +90,10 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor, *, rows_padded: bool = False) -> Tensor:
-        """Apply both; `rows_padded` says that x brings its rows of padding along."""
+        """(B, H, W, C) -> (B, H', W', C').
+
+        `rows_padded` says that x brings its rows of padding along.
+        """
         weight, bias = self.folded()
         if weight.shape[-1] == 1:
             return F.linear(x, weight.flatten(1), bias)
@@ -101,7 +105,7 @@ class ConvNorm(nn.Module):
         return x.permute(0, 2, 3, 1)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the convolution that does both."""
+        """Weight (C', C / groups, k, k) and bias (C',) of what does both."""
         bn = self.bn
         assert bn.running_mean is not None and bn.running_var is not None
         scale = bn.weight * (bn.running_var + bn.eps).rsqrt()

@@ -300,7 +300,7 @@ def _load(
     path: Path, known: KnownModel | None, device: str, family: str, name: str = ""
 ) -> PromptableModel:
     """Read, verify and build; a file with a known hash gets that model's name."""
-    from napari_sam.models.torch_model import resolve_device
+    from napari_sam.models.devices import resolve_device
 
     device = str(resolve_device(device))
     checkpoint = checkpoints.read(path, sha256=_verify(path, known))

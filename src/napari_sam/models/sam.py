@@ -25,12 +25,13 @@ from torch.nn import functional as F
 
 from napari_sam.errors import CheckpointError
 from napari_sam.models.decoder import gelu_, in_bands
-from napari_sam.models.torch_model import EncoderPlan, TorchModel, build_sam_like
+from napari_sam.models.sam_like import EncoderPlan, build_sam_like
 from napari_sam.models.two_way import MlpBlock
 
 if TYPE_CHECKING:
     from napari_sam.models.base import ModelSpec
     from napari_sam.models.checkpoints import Checkpoint
+    from napari_sam.models.torch_model import TorchModel
 
 _ROWS_AT_ONCE = 4
 """Rows of queries that attend together in a global block on a CPU (4 MB of scores)."""
@@ -156,7 +157,7 @@ class Attention(nn.Module):
     def _attend_by_rows(
         self, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor
     ) -> Tensor:
-        """`_attend`, a head and a few rows of queries at a time."""
+        """`_attend` (its shapes, too), a head and a few rows of queries at a time."""
         m, height, width, _ = rel_h.shape
         out = torch.empty_like(q)
         buffer = q.new_empty(_ROWS_AT_ONCE * width, height * width)
@@ -179,7 +180,7 @@ class Attention(nn.Module):
     def _attend_fused(
         self, q: Tensor, k: Tensor, v: Tensor, rel_h: Tensor, rel_w: Tensor
     ) -> Tensor:
-        """`_attend` by torch's fused kernels, a quarter of the queries at a time."""
+        """`_attend` (its shapes, too) by torch's fused kernels, in four parts."""
         m, height, width, _ = rel_h.shape
         rows = -(-height // 4)
         out = []
@@ -268,6 +269,7 @@ class ImageEncoder(nn.Module):
         return neck(self.neck, x), early
 
     def _patches(self, frames: Tensor) -> Tensor:
+        """(B, 3, side, side) -> (B, H, W, C) with the place of each token added."""
         patches: Tensor = self.patch_embed["proj"](frames)
         return patches.permute(0, 2, 3, 1).contiguous() + self.pos_embed
 

@@ -115,7 +115,7 @@ class Sam2Network:
         }
 
     def prepare(self, features: Mapping[str, Tensor]) -> Sam2Image:
-        """Bring the features of one image, without leading axis, to the decoder."""
+        """Bring the features (C, h, w) of one image to the decoder."""
         no_memory = self.model.no_memory_embedding.view(-1, 1, 1)
         return Sam2Image(
             (features["image_embedding"] + no_memory)[None],

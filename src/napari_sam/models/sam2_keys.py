@@ -147,7 +147,7 @@ def _renamed(name: str) -> str:
 
 
 def _join_points(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Make one table of the four embeddings of points, where all are there."""
+    """Make one table (4, C) of the embeddings (1, C) of points, if all are there."""
     import torch
 
     parts = [f"prompt_encoder.point_embeddings.{i}.weight" for i in range(4)]

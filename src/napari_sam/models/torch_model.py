@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,20 +13,19 @@ import torch
 from napari_sam.core.embedding import Embedding
 from napari_sam.core.preprocess import ResizeTransform
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.models.checkpoints import load_strict
-from napari_sam.models.decoder import UPSCALE, DecoderConfig, PromptBatch, SamNetwork
+from napari_sam.models.decoder import UPSCALE, PromptBatch
+from napari_sam.models.devices import is_out_of_memory, resolve_device
 from napari_sam.models.frame import to_candidate, to_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.prompts import WindowPrompts
     from napari_sam.models.base import ModelSpec
-    from napari_sam.models.checkpoints import Checkpoint
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
@@ -208,7 +207,10 @@ class TorchModel:
         return ResizeTransform((h, w), spec.input_side, spec.enlarges, spec.stretches)
 
     def _frame(self, image: np.ndarray, resize: ResizeTransform) -> Tensor:
-        """Window -> normalised frame; for models whose pixels differ from SAM's."""
+        """RGB window (h, w, 3) uint8 -> normalised frame (3, side, side) float32.
+
+        Another for models whose pixels differ from SAM's.
+        """
         return to_frame(image, resize)
 
     def _in_precision(self) -> AbstractContextManager[Any]:
@@ -219,7 +221,7 @@ class TorchModel:
     def _candidate(
         self, logits: Tensor, predicted_iou: float, resize: ResizeTransform
     ) -> MaskCandidate:
-        """Logits over the frame -> mask of the window."""
+        """Logits over the frame, (m, m) float32 on the CPU -> mask of the window."""
         return to_candidate(logits, predicted_iou, resize)
 
     def _check(self, prompts: WindowPrompts) -> None:
@@ -247,6 +249,7 @@ class TorchModel:
         resize: ResizeTransform,
         encode: Callable[[Tensor], Mapping[str, Tensor]] | None = None,
     ) -> list[Embedding]:
+        """Encode windows of one size, each (h, w, 3) uint8, in one batch."""
         frames = torch.stack([self._frame(image, resize) for image in images])
         encode = encode or self._int8 or self.network.encode
         with self._in_precision():
@@ -264,6 +267,7 @@ class TorchModel:
         prompts: Sequence[WindowPrompts],
         resize: ResizeTransform,
     ) -> list[list[MaskCandidate]]:
+        """Decode prompts of one form in one batch; each one's best candidate first."""
         batch = self._batch(prompts, resize)
         logits, iou = self.network.decode(
             self._prepare(embedding),
@@ -292,6 +296,7 @@ class TorchModel:
     def _batch(
         self, prompts: Sequence[WindowPrompts], resize: ResizeTransform
     ) -> PromptBatch:
+        """Prompts of one form, in the window's pixels -> P prompts in the frame's."""
         first = prompts[0]
         points = labels = boxes = masks = None
         if len(first.points):
@@ -311,6 +316,7 @@ class TorchModel:
         )
 
     def _tensor(self, values: np.ndarray | None) -> Tensor | None:
+        """Any array -> float32 on the model's device."""
         if values is None:
             return None
         return torch.from_numpy(values.astype(np.float32)).to(self._device)
@@ -354,81 +360,6 @@ class TorchModel:
         self.network.to(self._device)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-class EncoderPlan(NamedTuple):
-    """An image encoder as a checkpoint's tensors describe it."""
-
-    build: Callable[[], nn.Module]
-    side: int
-    """Of its frame, in pixels."""
-    grid: int
-    """Tokens on each axis."""
-
-
-def build_sam_like(
-    checkpoint: Checkpoint,
-    spec: ModelSpec,
-    device: str,
-    encoder: EncoderPlan,
-    network: Callable[[nn.Module, DecoderConfig], SamNetwork] = SamNetwork,
-) -> TorchModel:
-    """Build what a checkpoint with SAM's decoder holds, every tensor in its place.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        With the official names; the decoder's sizes are read off its tensors.
-    spec : ModelSpec
-        Name, licence and citation; sizes and hash are filled in.
-    device : str
-        Where it will run.
-    encoder : EncoderPlan
-    network : callable
-        Joins encoder and decoder, where that is not `SamNetwork`.
-
-    Raises
-    ------
-    CheckpointError
-        If tensors are missing, left over, or of the wrong shape; it names them.
-    """
-    decoder = DecoderConfig.infer(checkpoint, encoder.side, encoder.grid)
-    loaded = load_strict(lambda: network(encoder.build(), decoder), checkpoint)
-    return TorchModel.of(loaded, spec, checkpoint.sha256, device)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Choose for "auto": CUDA, else Apple's GPU, else the CPU; other names are checked.
-
-    Raises
-    ------
-    ModelError
-        If torch does not know the device or does not see one here.
-    """
-    mps = torch.backends.mps.is_available()
-    if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-        )
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(
-            f"unknown device {name!r}; expected 'auto', 'cpu', 'cuda', 'cuda:1', 'mps'"
-        ) from error
-    seen = {"cpu": True, "mps": mps, "cuda": torch.cuda.is_available()}
-    if not seen.get(device.type, False):
-        have = [k for k, there in seen.items() if there]
-        raise ModelError(f"torch sees no device {name!r} here; it sees {have}")
-    return device
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of torch says that a device or the host has no memory left."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text
 
 
 def _alike(prompts: Sequence[WindowPrompts]) -> list[list[int]]:

@@ -66,10 +66,12 @@ class Attention(nn.Module):
         return torch.baddbmm(self.out_proj.bias, weights.flatten(1, 2).mT, v)
 
     def _split(self, x: Tensor) -> Tensor:
+        """(..., h * d) -> (..., h, d)."""
         return x.view(*x.shape[:-1], self.heads, -1)
 
     def _by_head(self, weight: Tensor) -> Tensor:
-        return weight.view(self.heads, -1, weight.shape[-1])  # (h, d, C)
+        """(h * d, C) -> (h, d, C)."""
+        return weight.view(self.heads, -1, weight.shape[-1])
 
 
 class MlpBlock(nn.Module):

@@ -1,9 +1,11 @@
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
-from napari_sam._napari.jobs import BACKGROUND, CLICK, Jobs
+from napari_sam._napari.jobs import BACKGROUND, CLICK, TRAINING, Jobs
 from napari_sam.errors import Cancelled
 
 
@@ -205,3 +207,49 @@ def test_an_answer_that_waits_for_the_main_thread_can_still_be_replaced(held):
     main.jobs.submit("key", lambda _: "new", answers.append)
     main.settle()
     assert answers == ["new"] and main.jobs.keys == set()
+
+
+def test_background_work_goes_on_while_a_training_runs(held):
+    main, go = held
+    go.set()
+    main.settle()
+    started, finish, answers = threading.Event(), threading.Event(), []
+
+    def train(_):
+        started.set()
+        assert finish.wait(10)
+
+    main.jobs.submit("train", train, answers.append, priority=TRAINING)
+    assert started.wait(10)
+    main.jobs.submit("suggest", lambda _: "found", answers.append, priority=BACKGROUND)
+    main.pump(lambda: answers)
+    assert answers == ["found"]
+    finish.set()
+    main.settle()
+
+
+EXIT_IN_THE_MIDDLE = """
+import threading, time
+from napari_sam._napari.jobs import TRAINING, Jobs
+
+started = threading.Event()
+
+def train(cancelled):
+    started.set()
+    while not cancelled():
+        time.sleep(0.01)
+    time.sleep(0.1)
+    print("stopped in good order", flush=True)
+
+jobs = Jobs(lambda call: None)
+jobs.submit("train", train, print, priority=TRAINING)
+started.wait(10)
+"""
+
+
+def test_a_process_that_ends_waits_for_the_step_under_way():
+    done = subprocess.run(
+        [sys.executable, "-c", EXIT_IN_THE_MIDDLE],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == "stopped in good order\n" and not done.stderr

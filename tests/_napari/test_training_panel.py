@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from napari_sam._napari.state import as_sentence
 from napari_sam.core.planes import Plane
 from napari_sam.errors import Cancelled, ModelError
 
@@ -14,6 +15,7 @@ class Trainer:
     def __init__(self, *, kept=True, error=None):
         self.kept, self.error, self.calls = kept, error, []
         self.wait_for = None
+        self.held_back = 12
 
     def __call__(self, model, images, **options):
         self.calls.append((model, images, options))
@@ -30,6 +32,7 @@ class Trainer:
             name=options["name"], kept=kept, path=Path("x"),
             message="better" if kept else "Training made the model worse.",
             table=lambda: "mean IoU   before   after",
+            before=SimpleNamespace(mean={"objects": float(self.held_back)}),
         )  # fmt: skip
 
 
@@ -136,3 +139,28 @@ def test_too_few_objects_are_refused_with_what_to_do(desk, cells):
     desk.controller.training.start("")
     desk.main.settle()
     assert "at least 3 objects" in desk.state.status
+
+
+@pytest.mark.parametrize("held_back", [1, 4])
+def test_scores_of_few_objects_come_with_a_warning(trained, held_back):
+    trained.trainer.held_back = held_back
+    trained.controller.training.start("my_cells")
+    trained.main.settle()
+    message = trained.state.training.message
+    assert message.startswith("better Only") and f"{held_back} object" in message
+
+
+def test_suggestions_are_looked_for_while_a_model_trains(trained):
+    trained.trainer.wait_for = lambda: False
+    trained.controller.training.start("")
+    trained.main.pump(lambda: trained.trainer.calls)
+    trained.controller.review.suggest()
+    trained.main.pump(lambda: not trained.state.review.running)
+    assert trained.state.training.running
+    trained.controller.training.stop()
+    trained.main.settle()
+
+
+def test_errors_begin_with_a_capital_but_names_of_files_stay_as_they_are():
+    assert as_sentence("an image is too small") == "An image is too small"
+    assert as_sentence("cells.pth cannot be read") == "cells.pth cannot be read"

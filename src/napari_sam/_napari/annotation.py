@@ -20,7 +20,7 @@ from napari_sam._napari.plane_view import (
     shown_view,
 )
 from napari_sam._napari.prompt_layers import PromptLayers
-from napari_sam._napari.state import Thumbnail
+from napari_sam._napari.state import Thumbnail, as_sentence
 from napari_sam._napari.thumbnails import draw_thumbnails
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.io.label_objects import boxes_of
@@ -302,7 +302,7 @@ class Annotation:
             axis = shown_axis(self.viewer.dims, self.volume.ndim)
             shown_plane(self.viewer.dims, self.image, self.volume.shape)
         except NapariSamError as error:
-            self.board.say(str(error)[:1].upper() + str(error)[1:], "error")
+            self.board.say(as_sentence(str(error)), "error")
             return
         if self.board.state.status_kind == "error":
             self.board.say(HINT)

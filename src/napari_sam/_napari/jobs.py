@@ -1,10 +1,12 @@
-"""Two worker threads: one answers, the newest click first; one does what takes long."""
+"""Worker threads: one answers, the newest click first; the others take long."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,12 +15,17 @@ from napari_sam.errors import Cancelled
 
 logger = logging.getLogger(__name__)
 
-CLICK, PREPARE, BACKGROUND = 0, 1, 2
-"""Priorities, most urgent first: an answer to a click, opening things, long work."""
+CLICK, PREPARE, BACKGROUND, TRAINING = 0, 1, 2, 3
+"""Priorities, most urgent first: an answer to a click, opening things, work in steps,
+and work that gives way to nothing until it ends."""
 PROGRESS_EVERY_S = 0.2
 """Progress is posted at most this often: each time the whole window is drawn anew."""
 
-Lane = Literal["answers", "background"]
+EXIT_S = 20.0
+"""How long the end of the process waits for a step that is under way: torch aborts
+a process that ends while it computes."""
+
+Lane = Literal["answers", "background", "training"]
 Cancel = Callable[[], bool]
 """What work asks between steps; True means: stop."""
 Work = Callable[[Cancel], Any]
@@ -45,6 +52,8 @@ class Job:
     @property
     def lane(self) -> Lane:
         """Which thread runs it."""
+        if self.priority >= TRAINING:
+            return "training"
         return "background" if self.priority >= BACKGROUND else "answers"
 
     @property
@@ -58,14 +67,14 @@ class Job:
 
 
 class Jobs:
-    """Runs jobs in two threads: `BACKGROUND` work in one, everything else in the other.
+    """Runs jobs in threads: for `BACKGROUND` work, for `TRAINING`, and for the rest.
 
     In each, the most urgent priority runs first and, within it, the newest job. An
     iterator gives way between its steps to anything as urgent in its thread, and
-    background work waits between its steps while the other thread has anything to do:
-    a click never waits for a step of background work that takes long, and shares the
-    processor with one such step at most. Callbacks are handed to `post`, which calls
-    them on the main thread.
+    background work waits between its steps while there is anything to answer: a click
+    never waits for a step of background work that takes long, and shares the
+    processor with one such step, and with a training, at most. Callbacks are handed
+    to `post`, which calls them on the main thread.
 
     Parameters
     ----------
@@ -92,6 +101,7 @@ class Jobs:
         self._closed = False
         self._wake = threading.Condition()
         self._threads: dict[Lane, threading.Thread] = {}
+        atexit.register(_end, weakref.ref(self))
 
     def submit(
         self,
@@ -118,7 +128,7 @@ class Jobs:
             Called on the main thread with values that the work yields: with `every`
             one of them, else with the latest every `PROGRESS_EVERY_S`.
         priority : int
-            `CLICK`, `PREPARE` or `BACKGROUND`.
+            `CLICK`, `PREPARE`, `BACKGROUND` or `TRAINING`.
         """
         job = Job(key, priority, work, done, failed or _log_error, progress, every)
         with self._wake:
@@ -274,6 +284,13 @@ class Jobs:
             if last:
                 self._unheard.add(job)
         self.post(call)
+
+
+def _end(jobs: weakref.ref[Jobs]) -> None:
+    """Wait at the end of the process until no thread computes any more."""
+    left = jobs()
+    if left is not None:
+        left.close(timeout_s=EXIT_S)
 
 
 def _close_iterator(steps: Iterator[Any]) -> None:

@@ -178,6 +178,18 @@ class Board:
         if not isinstance(error, NapariSamError):
             logger.error("unexpected error", exc_info=error)
             text = f"{type(error).__name__}: {error}"
-        text = text[:1].upper() + text[1:]
+        text = as_sentence(text)
         self.say(text, "error")
         self.failed(text)
+
+
+def as_sentence(text: str) -> str:
+    """Begin with a capital, unless the text begins with a name.
+
+    Examples
+    --------
+    >>> as_sentence("only negative points"), as_sentence("cells.pth cannot be read")
+    ('Only negative points', 'cells.pth cannot be read')
+    """
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.isalpha() else text

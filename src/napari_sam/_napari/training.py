@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_sam._napari import opening
-from napari_sam._napari.jobs import BACKGROUND, PROGRESS_EVERY_S
+from napari_sam._napari.jobs import PROGRESS_EVERY_S, TRAINING
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ STAGES = {
     "score present": "scoring the model of that name",
 }
 """What a run does, in words."""
+FEW = 5
+"""Objects held back, below which the scores before and after say little."""
 
 
 class Training:
@@ -124,7 +126,7 @@ class Training:
                 epochs=epochs, replace=replace_worse, progress=tell, cancel=cancelled,
             )  # fmt: skip
 
-        self.jobs.submit(KEY, work, self._on_done, self._on_failed, priority=BACKGROUND)
+        self.jobs.submit(KEY, work, self._on_done, self._on_failed, priority=TRAINING)
 
     def stop(self) -> None:
         """Stop; the same training goes on where it was when it is started again."""
@@ -159,8 +161,9 @@ class Training:
 
     def _on_done(self, result: TrainingResult) -> None:
         offer = "use" if result.kept else "keep"
+        message = f"{result.message} {_doubts(result)}".rstrip()
         self._show(
-            running=False, table=result.table(), message=result.message, offer=offer,
+            running=False, table=result.table(), message=message, offer=offer,
             name=result.name,
         )  # fmt: skip
         if result.kept:
@@ -177,6 +180,18 @@ class Training:
         new = replace(self.state, **fields)
         if new != self.state:  # drawing the panel takes milliseconds
             self.board.update(training=new)
+
+
+def _doubts(result: TrainingResult) -> str:
+    """What to think of scores that few objects gave; "" where there are enough."""
+    judged = round(result.before.mean["objects"])
+    if judged >= FEW:
+        return ""
+    some = "1 object was" if judged == 1 else f"{judged} objects were"
+    return (
+        f"Only {some} held back to judge by, so the scores say little: look at what "
+        "it does, and annotate more."
+    )
 
 
 def _check_name(name: str) -> None:

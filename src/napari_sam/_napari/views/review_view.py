@@ -105,7 +105,7 @@ class ReviewView(Section):
         self.add("", self.rows)
         self.add("", self.previous, self.next, self.accept, self.reject)
         self.add("", self.correct, self.restore)
-        self.add("Doubt to", self.doubt, self.below)
+        self.up_to = self.add("Doubt to", self.doubt, self.below)
         self._running = False
         self._rows: tuple[ReviewRow, ...] = ()
         self._icons = [_icon(color) for color in COLORS]
@@ -131,7 +131,7 @@ class ReviewView(Section):
         some = bool(review.rows)
         for made in (
             self.order, self.rows, self.previous, self.next, self.accept, self.reject,
-            self.correct, self.doubt, self.below,
+            self.correct, self.up_to, self.doubt, self.below,
         ):  # fmt: skip
             made.setVisible(some)
         chosen = any(row.number == review.current for row in review.rows)

@@ -38,19 +38,21 @@ class Section(QWidget):  # type: ignore[misc]
         self._grid.addWidget(_heading(title), 0, 0, 1, 2)
         self._row = 1
 
-    def add(self, label: str, *fields: QWidget) -> None:
-        """Add a row; without a label the fields take its whole width."""
+    def add(self, label: str, *fields: QWidget) -> QLabel:
+        """Add a row, give its label; without one the fields take its whole width."""
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(SPACING)
         for field in fields:
             row.addWidget(field)
+        said = QLabel(label)
         if label:
-            self._grid.addWidget(QLabel(label), self._row, 0)
+            self._grid.addWidget(said, self._row, 0)
             self._grid.addLayout(row, self._row, 1)
         else:
             self._grid.addLayout(row, self._row, 0, 1, 2)
         self._row += 1
+        return said
 
 
 def button(text: str, tip: str, *, checkable: bool = False) -> QPushButton:

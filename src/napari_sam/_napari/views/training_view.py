@@ -7,7 +7,14 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QLineEdit, QProgressBar, QSizePolicy, QSpinBox, QWidget
+from qtpy.QtWidgets import (
+    QLabel,
+    QLineEdit,
+    QProgressBar,
+    QSizePolicy,
+    QSpinBox,
+    QWidget,
+)
 
 from napari_sam._napari.encoding import duration
 from napari_sam._napari.views.section import Section, button, note
@@ -34,14 +41,12 @@ class TrainingView(Section):
         self.share.setRange(5, 45)
         self.share.setSuffix(" %")
         self.share.setValue(20)
-        self.share.setFixedWidth(96)
         self.share.setToolTip(
             "Share held back to know when to stop, and again to compare before and "
             "after: neither is trained on"
         )
         self.epochs = QSpinBox()
         self.epochs.setRange(1, 500)
-        self.epochs.setSuffix(" epochs")
         self.epochs.setValue(40)
         self.epochs.setToolTip("At most: training ends when it helps no more")
         self.start = button(
@@ -60,7 +65,7 @@ class TrainingView(Section):
         )
         self.keep.clicked.connect(self.keep_wanted)
         self.add("Name", self.name)
-        self.add("Hold back", self.share, self.epochs)
+        self.add("Hold back", self.share, QLabel("Epochs"), self.epochs)
         self.add("", self.start)
         self.add("", self.bar)
         self.add("", self.stage)

@@ -455,3 +455,100 @@ def test_view_shows_the_image_its_labels_and_the_widget(
     assert {"cells", "work"} <= {layer.name for layer in viewer.layers}
     assert viewer.layers["work"].data.max() == 1
     assert len(viewer.window.dock_widgets) == 1
+
+
+def never(*_, **__):
+    raise AssertionError("the model was loaded before this was checked")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        pytest.param(["-o", "no/a.json"], "there is no folder", id="folder"),
+        pytest.param(["-o", "a.json", "-o", "no/b.png"], "no folder", id="second"),
+        pytest.param(["-o", "here.json"], "is a folder", id="in the way"),
+        pytest.param(["-o", "here.zarr"], "no OME-Zarr 0.5 image", id="zarr"),
+        pytest.param(["--picture", "no/a.png"], "there is no folder", id="picture"),
+        pytest.param(["--picture", "a.jpg"], "takes .png", id="picture suffix"),
+        pytest.param(["--point", "1,900"], "outside the plane", id="point"),
+        pytest.param(["--plane", "3"], "one plane", id="plane"),
+        pytest.param(["--plane", "0.5"], "whole numbers", id="half a plane"),
+        pytest.param(["--channels", "0.5"], "whole numbers", id="half a channel"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_model_is_loaded(
+    options, message, run, cells, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("napari_sam.models.registry.load_model", never)
+    (tmp_path / "here.json").mkdir()
+    (tmp_path / "here.zarr").mkdir()
+    code, _, err = run("segment", cells[0], "--point", "5,5", *options)
+    assert code == 2 and message in err
+    assert err.startswith("napari-sam: ") and err.count("\n") == 1
+
+
+def test_labels_that_are_there_already_stop_segment_before_it_begins(
+    run, cells, tmp_path, monkeypatch
+):
+    path, phantom = cells
+    out = tmp_path / "labels.zarr"
+    prompt = ["segment", path, "--point", yx(phantom.center(1)), "-o", out]
+    assert run(*prompt)[0] == 0
+    monkeypatch.setattr("napari_sam.models.registry.load_model", never)
+    code, _, err = run(*prompt)
+    assert code == 2 and "choose another name" in err
+
+
+def test_segment_says_that_nothing_was_written(run, cells):
+    path, phantom = cells
+    code, out, _ = run("segment", path, "--point", yx(phantom.center(1)))
+    assert code == 0 and "nothing was written" in out
+
+
+def test_view_and_demo_say_that_there_is_no_screen(run, cells, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    for command in (["view", cells[0]], ["demo", "--view", "-o", tmp_path / "demo"]):
+        code, out, err = run(*command)
+        assert code == 2 and "needs a screen" in err and not out
+
+
+@pytest.mark.parametrize(
+    "labels", [np.ones((5, 6), np.uint8), np.full((96, 128), 0.5, np.float32)],
+    ids=["size", "type"],
+)  # fmt: skip
+def test_view_refuses_labels_that_do_not_fit(labels, run, cells, tmp_path):
+    path = tmp_path / "labels.npy"
+    np.save(path, labels)
+    code, _, err = run("view", cells[0], "--labels", path)
+    assert code == 2 and "as large as their image (96 x 128)" in err
+
+
+def test_demo_into_a_file_is_one_message(run, cells):
+    code, _, err = run("demo", "--out", cells[0])
+    assert code == 2 and "takes a folder" in err
+
+
+def test_a_folder_that_cannot_be_made_is_one_message_not_a_traceback(run, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = run("demo", "--out", tmp_path / "file" / "demo")
+    assert code == 2 and err.startswith("napari-sam: ") and err.count("\n") == 1
+    assert str(tmp_path / "file") in err
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--shard", "9/8"], "--shard takes i/n"),
+        (["--workers", "0"], "--workers must be 1 or more"),
+        (["--planes", "99"], "99"),
+    ],
+)
+def test_embed_is_refused_before_the_model_is_loaded(
+    options, message, run, stack, monkeypatch
+):
+    monkeypatch.setattr("napari_sam.models.registry.load_model", never)
+    code, _, err = run("embed", stack[0], *options)
+    assert code == 2 and message in err and err.count("\n") == 1

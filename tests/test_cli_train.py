@@ -59,3 +59,18 @@ def test_what_cannot_be_trained_ends_with_exit_code_2(
     empty.mkdir()
     assert run("--images", str(empty)) == 2
     assert str(empty) in capsys.readouterr().err
+
+
+def test_an_output_folder_that_cannot_be_made_is_told_before_the_model_is_loaded(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded before this was checked")
+
+    monkeypatch.setattr("napari_sam.cli.train.load_with_progress", never)
+    (tmp_path / "file").write_text("in the way")
+    code = run("--images", str(tmp_path), "--out", str(tmp_path / "file"))
+    said = capsys.readouterr().err
+    assert code == 2 and said.startswith("napari-sam: ") and said.count("\n") == 1

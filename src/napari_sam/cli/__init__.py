@@ -19,3 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except NapariSamError as error:
         print(f"napari-sam: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(
+            f"napari-sam: {what}. Check that it exists, may be read or written, and "
+            "has space left; what was finished before is safe",
+            file=sys.stderr,
+        )
+        raise SystemExit(2) from None

@@ -36,7 +36,7 @@ class VolumeOptions:
 
         channels = None
         if self.channels is not None:
-            channels = [int(v) for v in numbers(self.channels, what="--channels")]
+            channels = list(whole_numbers(self.channels, "--channels", "0 or 0,2"))
         volume = open_volume(
             self.source, axes=self.axes, channels=channels, series=self.series
         )
@@ -62,6 +62,14 @@ def numbers(
     if not values or (count is not None and len(values) != count):
         raise ArgumentError(f"{what} takes numbers as {form}; got {text!r}")
     return values
+
+
+def whole_numbers(text: str, what: str, form: str) -> tuple[int, ...]:
+    """Read whole numbers between commas."""
+    values = numbers(text, what=what, form=form)
+    if not all(v.is_integer() for v in values):
+        raise ArgumentError(f"{what} takes whole numbers as {form}; got {text!r}")
+    return tuple(int(v) for v in values)
 
 
 def point(text: str, what: str = "--point") -> tuple[float, float]:
@@ -96,7 +104,7 @@ def axis(text: str) -> int:
 
 def plane(text: str) -> int | tuple[int, ...]:
     """Read "30" or "2,30"."""
-    values = tuple(int(v) for v in numbers(text, what="--plane", form="z or t,z"))
+    values = whole_numbers(text, "--plane", "z or t,z")
     return values[0] if len(values) == 1 else values
 
 

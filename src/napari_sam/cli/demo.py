@@ -27,6 +27,10 @@ def run(out: Path, *, model: str, device: str, view: bool, as_json: bool) -> Non
     """Run the demo and say where everything is."""
     from napari_sam.core.picture import below
 
+    if view:  # rather than after all the work
+        from napari_sam.cli.view import import_napari
+
+        import_napari()
     report = Report(as_json)
     _prepare(out)
     report.say(f"model {model}")
@@ -56,6 +60,8 @@ def run(out: Path, *, model: str, device: str, view: bool, as_json: bool) -> Non
 
 
 def _prepare(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ArgumentError(f"{str(out)!r} is a file: --out takes a folder")
     if out.exists() and not (out / _MARK).exists() and any(out.iterdir()):
         raise ArgumentError(
             f"{str(out)!r} holds other files: give the demo a folder of its own "
@@ -158,9 +164,11 @@ def _spacing(volume: Volume) -> str:
 
 def _view(sessions: list[tuple[Sample, Any]]) -> None:
     """Show each plane with its labels, in napari's grid."""
-    import napari
     import numpy as np
 
+    from napari_sam.cli.view import import_napari
+
+    napari = import_napari()
     viewer = napari.Viewer(title="napari-sam demo")
     for sample, session in sessions:
         plane = Plane.of(session.volume.shape, sample.plane)

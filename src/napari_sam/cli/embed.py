@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.cli import arguments
+from napari_sam.cli.arguments import ArgumentError
 from napari_sam.cli.report import (
     Report,
     duration,
@@ -14,6 +15,7 @@ from napari_sam.cli.report import (
     megabytes,
     progress,
 )
+from napari_sam.core.planes import Plane
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -50,13 +52,19 @@ def run(
 
     report = Report(as_json)
     planes, levels = options.planes, options.levels
-    volume = source.open()
-    network = load_with_progress(model, device, precision)
+    # What is written wrongly is told before anything is read or loaded.
+    shard = None if options.shard is None else arguments.share(options.shard)
+    if options.workers is not None and options.workers < 1:
+        raise ArgumentError(f"--workers must be 1 or more; got {options.workers}")
     where: dict[str, Any] = {
         "planes": None if planes is None else arguments.ranges(planes, "--planes"),
         "levels": None if levels is None else arguments.ranges(levels, "--levels"),
         "axis": arguments.axis(options.axis),
     }
+    volume = source.open()
+    for plane in where["planes"] or ():
+        Plane.of(volume.shape, plane, axis=where["axis"])
+    network = load_with_progress(model, device, precision)
     plan = plan_encoding(volume, network, **where)
     store = options.store or str(default_store_path(volume))
     report.data = {
@@ -82,7 +90,6 @@ def run(
             f"about {duration(each * plan.tiles)}, {each:.2f} s each in one process"
         )
     if not options.dry_run:
-        shard = None if options.shard is None else arguments.share(options.shard)
         with _workers(options) as client, report.timed("encode") as step:
             done, total = progress(
                 encode_volume(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from napari_sam.cli import arguments
 from napari_sam.cli.report import load_with_progress
+from napari_sam.cli.results import check_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ def run(
     # What is written wrongly is told before anything is read or loaded.
     axis = arguments.axis(options.axis)
     prompts, variants = _words(options.prompts), _words(options.variants or "")
+    if json_file not in (None, "-"):
+        check_target(Path(str(json_file)))
     Protocol(prompts, options.clicks, options.max_objects, options.min_area)
     check_variants(variants)
     volumes = those_named(read_labelled(images, labels), options.only)

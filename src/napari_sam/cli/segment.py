@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari_sam.cli import arguments
 from napari_sam.cli.arguments import ArgumentError
 from napari_sam.cli.report import Report, load_with_progress
+from napari_sam.cli.results import check_results, check_target, write
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 
@@ -16,10 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_sam.cli.arguments import VolumeOptions
+    from napari_sam.io.volume import Volume
     from napari_sam.session import Session
-
-SUFFIXES = (".zarr", ".tif", ".tiff", ".png", ".json", ".gpkg", ".geojson", ".fgb")
-"""What results can be written as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,10 @@ class Task:
     prompts: Prompts
     candidate: int = 0
 
+    def where(self, volume: Volume) -> Plane:
+        """Plane of a volume."""
+        return Plane.of(volume.shape, self.plane, axis=self.axis)
+
 
 def run(
     source: VolumeOptions,
@@ -61,13 +64,18 @@ def run(
     as_json: bool,
 ) -> None:
     """Segment, and write what was asked for."""
-    for path in options.out:
-        arguments.one_of(path.suffix.lower(), SUFFIXES, "a result's suffix (--out)")
+    check_results(options.out)
+    if options.picture is not None:
+        suffix = options.picture.suffix.lower()
+        arguments.one_of(suffix, (".png",), "the suffix of --picture")
+        check_target(options.picture)
     tasks = _tasks(options)
     report = Report(as_json)
     with report.timed("open") as step:
         volume = source.open()
         step["detail"] = repr(volume)
+    for task in tasks:  # loading a model takes longer than finding out
+        task.prompts.check(task.where(volume).shape(volume.shape))
     with report.timed("model") as step:
         network = load_with_progress(model, device, precision)
         step["detail"] = f"{network.spec.name} on {network.device}"
@@ -75,7 +83,7 @@ def run(
     report.data = {"volume": repr(volume), "model": network.spec.name, "objects": []}
     for task in tasks:
         _segment(session, task, report)
-    where = Plane.of(volume.shape, tasks[-1].plane, axis=tasks[-1].axis)
+    where = tasks[-1].where(volume)
     for path in options.out:
         with report.timed("write") as step:
             write(path, session, where)
@@ -84,27 +92,10 @@ def run(
         _draw(options.picture, session, where)
         report.say(f"  picture            {options.picture}")
     session.close()
+    if not (options.out or options.picture or options.session):
+        report.say("  nothing was written: -o cells.json, .tif, .zarr ... keeps it")
     report.data["written"] = [str(p) for p in (*options.out, options.picture) if p]
     report.finish()
-
-
-def write(path: Path, session: Session, plane: Plane) -> None:
-    """Write a session's labels in the format that the suffix names."""
-    from napari_sam.io.coco import write_coco
-    from napari_sam.io.labels import write_ome_zarr_labels, write_png, write_tiff
-    from napari_sam.io.vectors import write_vectors
-
-    suffix = path.suffix.lower()
-    if suffix == ".zarr":
-        write_ome_zarr_labels(path, session)
-    elif suffix == ".json":
-        write_coco(path, session)
-    elif suffix == ".png":
-        write_png(path, session, plane=plane)
-    elif suffix in (".gpkg", ".geojson", ".fgb"):
-        write_vectors(path, session)
-    else:
-        write_tiff(path, session)
 
 
 def read_prompts(path: Path) -> list[Task]:
@@ -192,7 +183,7 @@ def _session(volume: Any, network: Any, options: SegmentOptions) -> Session:
 
 
 def _segment(session: Session, task: Task, report: Report) -> None:
-    where = Plane.of(session.volume.shape, task.plane, axis=task.axis)
+    where = task.where(session.volume)
     with report.timed("segment") as step:
         request = session.set_prompts(task.object_id, where, task.prompts)
         session.accept(session.run(request))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_sam.cli import arguments
 from napari_sam.cli.arguments import ArgumentError
 from napari_sam.cli.report import Report, load_with_progress, progress
-from napari_sam.cli.segment import SUFFIXES, write
+from napari_sam.cli.results import check_results, write
 from napari_sam.core.planes import Plane
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def run(
     from napari_sam.engine.suggest import SuggestRules
     from napari_sam.session import Session
 
-    for path in options.out:
-        arguments.one_of(path.suffix.lower(), SUFFIXES, "a result's suffix (--out)")
+    check_results(options.out)
     for what, value in (
         ("--accept", options.accept), ("--max-doubt", options.max_doubt)
     ):  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.cli.report import Report, duration, load_with_progress
@@ -35,6 +36,8 @@ def run(options: TrainOptions, *, model: str, device: str, as_json: bool) -> int
 
     report = Report(as_json)
     check_family(model, family_of(model))
+    if options.out is not None:  # rather than after an hour
+        Path(options.out).expanduser().mkdir(parents=True, exist_ok=True)
     network = load_with_progress(model, device)
     with _Bar() as bar:
         result = train(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,8 +15,9 @@ if TYPE_CHECKING:
 def run(source: VolumeOptions, *, session: Path | None, labels: str | None) -> None:
     """Open the window and stay until it is closed."""
     volume = source.open()
+    shown = _labels(volume, session, labels)  # before a window opens
     viewer = open_viewer(volume)
-    for name, data in _labels(volume, session, labels):
+    for name, data in shown:
         viewer.add_labels(data, name=name, scale=volume.spacing)
     import napari
 
@@ -23,14 +26,7 @@ def run(source: VolumeOptions, *, session: Path | None, labels: str | None) -> N
 
 def open_viewer(volume: Any) -> Any:
     """Return a viewer that shows a volume, with the Segment Anything widget."""
-    try:
-        import napari
-    except ImportError as error:
-        from napari_sam.errors import NapariSamError
-
-        raise NapariSamError(
-            'this needs napari, which is not installed: pip install "napari-sam[gui]"'
-        ) from error
+    napari = import_napari()
     from napari_sam._napari.layer_data import layer_data
 
     viewer = napari.Viewer(title=f"napari-sam: {volume.name}")
@@ -38,6 +34,30 @@ def open_viewer(volume: Any) -> Any:
         viewer.add_image(data, **options)
     viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
     return viewer
+
+
+def import_napari() -> Any:
+    """Import napari, where it is installed and there is a screen to draw on.
+
+    Raises
+    ------
+    NapariSamError
+    """
+    from napari_sam.errors import NapariSamError
+
+    screens = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    if sys.platform.startswith("linux") and not any(map(os.environ.get, screens)):
+        raise NapariSamError(
+            "napari needs a screen, and there is none here (DISPLAY is not set): run "
+            "this on a desktop, or connect with ssh -X"
+        )
+    try:
+        import napari
+    except ImportError as error:
+        raise NapariSamError(
+            'this needs napari, which is not installed: pip install "napari-sam[gui]"'
+        ) from error
+    return napari
 
 
 def _labels(
@@ -52,8 +72,19 @@ def _labels(
         saved = Session.load(session, volume=volume, model=ToyModel(), read_only=True)
         out.append((session.stem, saved.labels))
     if labels is not None:
+        from napari_sam.errors import VolumeError
         from napari_sam.io.volume import open_volume
 
         opened = open_volume(labels)
+        if opened.shape != volume.shape or opened.dtype.kind not in "ui":
+            raise VolumeError(
+                "labels are whole numbers, 0 or more, and as large as their image "
+                f"({_size(volume.shape)}); {labels!r} is {opened.dtype} of "
+                f"{_size(opened.shape)}"
+            )
         out.append((opened.name, opened.levels[0]))
     return out
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -57,7 +57,7 @@ def write_ome_zarr_labels(
         with whole(target) as part:
             _write_label_image(part, session, source=None)
         return
-    _check_image(target)
+    check_label_target(target, name)
     (target / "labels").mkdir(exist_ok=True)
     with whole(target / "labels" / name) as part:
         _write_label_image(part, session, source="../../")
@@ -238,7 +238,14 @@ def _image_label(session: Session, source: str | None) -> dict[str, Any]:
     return out
 
 
-def _check_image(target: Path) -> None:
+def check_label_target(target: Path, name: str = "segmentation") -> None:
+    """Check that a folder is an OME-Zarr image that labels can go into.
+
+    Raises
+    ------
+    ExportError
+        If it is something else, or has labels of that name already.
+    """
     import zarr
 
     try:
@@ -249,6 +256,11 @@ def _check_image(target: Path) -> None:
         raise ExportError(
             f"{str(target)!r} exists and is no OME-Zarr 0.5 image that labels could go "
             "into: choose another name, or remove it first"
+        )
+    if (target / "labels" / name).exists():
+        raise ExportError(
+            f"{str(target)!r} has labels called {name!r} already: choose another name "
+            "for the result, or remove them first"
         )
 
 

@@ -203,7 +203,10 @@ def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         head: dict[str, Any] = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise SessionError(f"{path} holds no readable session ({error})") from error
+        raise SessionError(
+            f"{path} holds no readable session ({error}): choose a folder that a "
+            "session was saved in, such as work.nsam"
+        ) from error
     if head.get("format", 0) > FORMAT:
         raise SessionError(
             f"{path} was written by a newer napari-sam (format {head['format']}, this "

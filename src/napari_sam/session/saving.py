@@ -166,6 +166,6 @@ def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
     if want["shape"] != json.loads(json.dumps(got["shape"])):
         raise SessionError(
             f"this session belongs to an image of shape {want['shape']}; got one of "
-            f"{got['shape']}"
+            f"{got['shape']}. Give the image it was made with, or another session"
         )
     return volume

@@ -168,7 +168,7 @@ _DECODER = (
         "models/decoder.py",
         "self.iou_token = nn.Embedding(1, dim)",
         "self.iou_token = self.iou = nn.Embedding(1, dim)",
-        "test_sam_traps.py::test_parameter_names_are_the_official_ones",
+        "test_sam_traps.py::test_official_sizes_are_read_off_the_tensors",
     ),
     _trap(
         "a CPU decodes many prompts at a time, more than its caches hold",
@@ -383,18 +383,13 @@ _SAM2 = (
         "        return torch.zeros(n, 1, 1, 2), -torch.ones(n, 1, 1).long()\n",
         "test_sam2.py::test_masks_equal_the_authors",
     ),
-    Trap(
-        "a box's corners are no points, and come without the one that pads",
+    _trap(
+        "a box comes without the empty point that pads it in SAM 2",
         "models/sam2.py",
-        (
-            (
-                "coordinates, labels = _as_points(prompts)",
-                "coordinates, labels = _as_points(prompts._replace(boxes_xyxy=None))\n"
-                "        boxes = prompts.boxes_xyxy\n"
-                "        boxes = None if boxes is None else boxes[:, None]",
-            ),
-            ("input_boxes=None", "input_boxes=boxes"),
-        ),
+        "        if sparse is None:\n",
+        "        if prompts.boxes_xyxy is not None:\n"
+        "            sparse = sparse[:, :, :-1]\n"
+        "        if sparse is None:\n",
         "test_sam2.py::test_masks_equal_the_authors",
     ),
     _trap(
@@ -454,7 +449,7 @@ _SAM2 = (
         "the lowest planes are forgotten first, not the farthest",
         "models/sam2_memory.py",
         "[n for n in passed if abs(n - plane) > reach]",
-        "sorted(passed)[: max(0, len(passed) - reach)]",
+        "sorted(passed)[: max(0, len(passed) - reach - 1)]",
         "test_sam2_memory.py::test_memory_of_a_long_walk_keeps_the_nearest_planes",
     ),
 )
@@ -539,16 +534,21 @@ _FILES = (
     _trap(
         "a file whose hash nobody publishes may change",
         "models/download.py",
-        "        sha256 = file_sha256(path)\n        _note_verified(path, sha256)\n",
-        "        sha256 = file_sha256(path)\n",
+        'return str(json.loads(_note(path).read_text())["sha256"])',
+        "raise LookupError",
         "test_registry.py"
         "::test_the_hash_of_an_unpublished_file_is_recorded_at_first_use",
     ),
-    _trap(
+    Trap(
         "a truncated answer is taken for the whole",
         "models/download.py",
-        "    if done < total:\n",
-        "    if done < 0:\n",
+        (
+            ("    if done < total:\n", "    if done < 0:\n"),
+            (
+                "raise _broken_off(url, done, total, type(error).__name__) from error",
+                "del error",
+            ),
+        ),
         "test_download.py::test_a_cut_off_download_goes_on_where_it_stopped",
     ),
     _trap(
@@ -575,8 +575,8 @@ _FILES = (
     _trap(
         "a reference is imported, and with it torchvision",
         "models/sam.py",
-        "import torch\n",
-        "import torch\nimport segment_anything\n",
+        "    config = ViTConfig.infer(checkpoint)\n",
+        "    import segment_anything\n\n    config = ViTConfig.infer(checkpoint)\n",
         "test_sam_traps.py::test_neither_references_nor_what_they_need_are_required",
     ),
 )

@@ -1,11 +1,20 @@
 """The widget in a real window: clicks with a mouse on a canvas that draws."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QScrollArea
 
 from napari_sam._napari.controller import Controller
+from napari_sam._napari.state import (
+    EncodingState,
+    ReviewRow,
+    ReviewState,
+    TrainingState,
+)
 from napari_sam.testing import ToyModel, phantom_volume
 
 pytestmark = pytest.mark.canvas
@@ -218,3 +227,24 @@ def test_the_bar_tells_how_far_embedding_is_and_pauses_it(
     assert store.count() == (20, 20)
     bench.controller.close()
     bench.widget.jobs.close(timeout_s=5)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_nothing_in_the_panel_is_cut_off_on_the_right(bench, theme):
+    bench.viewer.theme = theme
+    bench.click(30, 20)
+    panel = bench.widget.panel
+    panel.show_state(
+        replace(
+            bench.state,
+            is_ct=True,
+            review=ReviewState((ReviewRow(1, 0.2, "100 px"),), 1, 1),
+            training=TrainingState(running=True, stage="embedding", name="x"),
+            encoding=EncodingState("all", 1, 10_000, 9_000.0),
+        )
+    )
+    panel.resize(panel.minimumWidth(), 700)
+    bench.qtbot.wait(50)
+    inner = panel.findChild(QScrollArea)
+    widest = inner.widget().minimumSizeHint().width()
+    assert widest <= inner.viewport().width()

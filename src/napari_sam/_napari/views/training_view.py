@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QLabel,
     QLineEdit,
     QProgressBar,
     QSizePolicy,
@@ -49,6 +48,8 @@ class TrainingView(Section):
         self.epochs.setRange(1, 500)
         self.epochs.setValue(40)
         self.epochs.setToolTip("At most: training ends when it helps no more")
+        for field in (self.share, self.epochs):  # napari's buttons make them wide
+            field.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.start = button(
             "Train", "Let the model in use learn from this session's objects"
         )
@@ -65,7 +66,8 @@ class TrainingView(Section):
         )
         self.keep.clicked.connect(self.keep_wanted)
         self.add("Name", self.name)
-        self.add("Hold back", self.share, QLabel("Epochs"), self.epochs)
+        self.add("Hold back", self.share)
+        self.add("Epochs", self.epochs)
         self.add("", self.start)
         self.add("", self.bar)
         self.add("", self.stage)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.models.decoder import SamNetwork, gelu_, in_bands
-from napari_sam.models.sam import neck
+from napari_sam.models.sam import neck, neck_layers
 from napari_sam.models.sam_like import EncoderPlan, build_sam_like
 
 if TYPE_CHECKING:
@@ -280,15 +280,7 @@ class TinyViT(nn.Module):
         super().__init__()
         self.patch_embed = PatchEmbed(config.dims[0])
         self.layers = nn.ModuleList(Stage(config, i) for i in range(len(config.dims)))
-        out = config.out_dim
-        self.neck = nn.ModuleList(
-            [
-                nn.Conv2d(config.dims[-1], out, 1, bias=False),
-                nn.LayerNorm(out, eps=1e-6),
-                nn.Conv2d(out, out, 3, padding=1, bias=False),
-                nn.LayerNorm(out, eps=1e-6),
-            ]
-        )
+        self.neck = neck_layers(config.dims[-1], config.out_dim)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, C', S / 16, S / 16)."""

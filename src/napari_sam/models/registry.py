@@ -14,6 +14,7 @@ from napari_sam.models import download as _download
 from napari_sam.models.base import ModelSpec
 from napari_sam.models.catalogue import KNOWN as _KNOWN
 from napari_sam.models.catalogue import KnownModel
+from napari_sam.models.sam2_keys import CONVERTED, OFFICIAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SAM2_MARKS = {
-    "image_encoder.trunk.patch_embed.proj.weight",
-    "vision_encoder.backbone.patch_embed.projection.weight",
-}
-"""Names that only SAM 2 has: the authors', and that of files saved by transformers."""
 FAMILIES = {
     "nano": "nano",
     "sam": "sam",
@@ -367,7 +363,7 @@ def _architecture(checkpoint: Checkpoint) -> str:
         return "mobile_sam"
     if "image_encoder.patch_embed.proj.weight" in checkpoint.state:
         return "sam"
-    if not _SAM2_MARKS.isdisjoint(checkpoint.state):
+    if OFFICIAL in checkpoint.state or CONVERTED in checkpoint.state:
         return "sam2"
     raise CheckpointError(
         f"{checkpoint.path.name} is of no known architecture: expected tensors named "

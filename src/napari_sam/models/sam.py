@@ -235,20 +235,13 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
-        dim, out, patch = config.dim, config.out_dim, config.patch
+        dim, patch = config.dim, config.patch
         self.patch_embed = nn.ModuleDict(
             {"proj": nn.Conv2d(3, dim, patch, stride=patch)}
         )
         self.pos_embed = nn.Parameter(torch.zeros(1, config.grid, config.grid, dim))
         self.blocks = nn.ModuleList(Block(config, windowed=w) for w in config.windowed)
-        self.neck = nn.ModuleList(
-            [
-                nn.Conv2d(dim, out, 1, bias=False),
-                nn.LayerNorm(out, eps=1e-6),
-                nn.Conv2d(out, out, 3, padding=1, bias=False),
-                nn.LayerNorm(out, eps=1e-6),
-            ]
-        )
+        self.neck = neck_layers(dim, config.out_dim)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, 3, side, side) -> (B, C', H, W)."""
@@ -272,6 +265,18 @@ class ImageEncoder(nn.Module):
         """(B, 3, side, side) -> (B, H, W, C) with the place of each token added."""
         patches: Tensor = self.patch_embed["proj"](frames)
         return patches.permute(0, 2, 3, 1).contiguous() + self.pos_embed
+
+
+def neck_layers(dim: int, out: int) -> nn.ModuleList:
+    """Layers that `neck` runs, from `dim` channels to `out`."""
+    return nn.ModuleList(
+        [
+            nn.Conv2d(dim, out, 1, bias=False),
+            nn.LayerNorm(out, eps=1e-6),
+            nn.Conv2d(out, out, 3, padding=1, bias=False),
+            nn.LayerNorm(out, eps=1e-6),
+        ]
+    )
 
 
 def neck(layers: nn.ModuleList, x: Tensor) -> Tensor:

@@ -142,8 +142,8 @@ class Sam2Network:
     def _prompts(self, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
         """Embed prompts: (P, 1, T, C) of points and boxes, (P, C, g, g) of masks.
 
-        As the authors' image predictor does it, which differs from transformers': a
-        box's corners are points before the others, and a mask alone has no points.
+        As the authors' image predictor does it: a box's corners are points before the
+        others; a mask alone has no points, where transformers gives it an empty one.
         """
         coordinates, labels = _as_points(prompts)
         masks = prompts.masks

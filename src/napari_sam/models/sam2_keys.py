@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 OFFICIAL = "image_encoder.trunk.patch_embed.proj.weight"
 """A name that only the authors' files of SAM 2 have."""
 CONVERTED = "vision_encoder.backbone.patch_embed.projection.weight"
-"""The same tensor in a file saved by transformers."""
+"""The same tensor in a file saved by transformers; no other family has it either."""
 
 _PE = "positional_embedding"
 _FREQUENCIES = f"shared_image_embedding.{_PE}", f"prompt_encoder.shared_embedding.{_PE}"

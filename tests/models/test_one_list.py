@@ -51,8 +51,10 @@ def test_command_line_and_python_list_the_same_models(
     assert {m["name"] for m in listed if m["here"]} == {
         "nano", "mobile_sam", "my_cells",
     }  # fmt: skip
-    table = said(capsys).splitlines()[1:]
-    assert [line.split()[0] for line in table if line.strip()] == names
+    table, citations = said(capsys).split("please cite")
+    rows = table.splitlines()[1:]
+    assert [line.split()[0] for line in rows if line.strip()] == names
+    assert all(m.citation in citations for m in known)
 
 
 def test_the_widget_lists_the_same_models(qtbot: Any) -> None:

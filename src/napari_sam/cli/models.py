@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_sam.cli.report import Report, megabytes, progress
 from napari_sam.models.registry import (
@@ -47,7 +47,19 @@ def show(*, as_json: bool) -> None:
             f"{m['name']:<17}{size:>10}{m['input_side']:>6}  {prompts:<18}"
             f"{m['license'] or '-':<13}{m['where']:<15}{m['summary']}"
         )
+    report.say("\nplease cite")
+    for citation, names in _citations(report.data["models"]).items():
+        report.say(f"{', '.join(names)}:\n    {citation}")
     report.finish()
+
+
+def _citations(models: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Names by what to cite for them, in the order of the list."""
+    out: dict[str, list[str]] = {}
+    for m in models:
+        if m["citation"]:
+            out.setdefault(m["citation"], []).append(m["name"])
+    return out
 
 
 def fetch(name: str) -> None:

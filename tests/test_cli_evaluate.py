@@ -111,3 +111,12 @@ def test_sizes_that_differ_are_named(run: Run, data: Path) -> None:
     assert code == 2
     assert "64 (y) x 96 (x)" in error
     assert "64 (y) x 95 (x)" in error
+
+
+def test_images_alone_are_told_that_labels_are_missing(
+    run: Run, tmp_path: Path
+) -> None:
+    for i in range(2):
+        Image.fromarray(phantom_image((48, 48)).image).save(tmp_path / f"{i}.png")
+    code, _, err = run("--images", tmp_path)
+    assert code == 2 and "there are no labels in" in err and "labels=" in err

@@ -282,7 +282,7 @@ def _pair_folders(images: Path, labels: Path) -> list[LabelledVolume]:
             continue
         found = replace(_pair(open_volume(path), match), name=stem_of(path))
         out.append(found)
-    if not out and images == labels:
+    if alone and not out and images == labels:
         raise VolumeError(
             f"there are no labels in {str(images)!r}: say where they are with labels=, "
             f"or give images a_masks beside them; there are {_examples(alone)}"

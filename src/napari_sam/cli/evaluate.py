@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from napari_sam.cli import arguments
-from napari_sam.cli.report import load_with_progress
+from napari_sam.cli.report import bar, load_with_progress
 from napari_sam.cli.results import check_target
 
 
@@ -37,8 +36,6 @@ def run(
     json_file: str | None,
 ) -> None:
     """Ask, print the table, and write all scores where asked for."""
-    from tqdm.auto import tqdm
-
     from napari_sam.io.whole_files import write_whole
     from napari_sam.training.datasets import read_labelled, those_named
     from napari_sam.training.evaluate import Protocol, evaluate
@@ -58,13 +55,11 @@ def run(
             replace(one, volume=one.volume.with_intensity(window)) for one in volumes
         ]
     network = load_with_progress(model, device, precision)
-    with tqdm(
-        desc="evaluate", unit="object", file=sys.stderr, disable=None, leave=False
-    ) as bar:
+    with bar("evaluate", unit="object") as shown:
 
         def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+            shown.total = total
+            shown.update(done - shown.n)
 
         found = evaluate(
             network,

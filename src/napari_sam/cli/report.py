@@ -43,16 +43,44 @@ class Report:
             print(json.dumps(self.data, indent=2))
 
 
+LINE_EVERY_S = 30.0
+"""How often a log is told how far a command is."""
+
+
+def bar(what: str, **options: Any) -> Any:
+    """Give a tqdm bar on stderr; where that is no terminal, a line now and then.
+
+    Logs of jobs and of CI get nothing in the first half minute, then a line every half
+    minute, without a bar.
+    """
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        return tqdm(desc=what, file=sys.stderr, leave=False, **options)
+
+    class Lines(tqdm):  # type: ignore[misc]
+        """Writes whole lines, where a bar would return to the line's start."""
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            line = str(self) if msg is None else msg
+            if line:
+                print(line, file=self.fp, flush=True)
+
+    if "bar_format" in options:
+        options["bar_format"] = options["bar_format"].replace("|{bar}|", "")
+    return Lines(
+        desc=what, file=sys.stderr, leave=False, ncols=0, delay=LINE_EVERY_S,
+        mininterval=LINE_EVERY_S, maxinterval=LINE_EVERY_S, miniters=1, **options,
+    )  # fmt: skip
+
+
 def progress(steps: Iterable[tuple[int, int]], what: str, unit: str) -> tuple[int, int]:
     """Show ``(done, total)`` as a bar on stderr; return the last."""
-    from tqdm.auto import tqdm
-
     last = (0, 0)
-    size = {"unit": unit, "unit_scale": unit == "B"}
-    with tqdm(desc=what, file=sys.stderr, disable=None, leave=False, **size) as bar:
+    with bar(what, unit=unit, unit_scale=unit == "B") as shown:
         for done, total in steps:
-            bar.total = total or None
-            bar.update(done - bar.n)
+            shown.total = total or None
+            shown.update(done - shown.n)
             last = (done, total)
     return last
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.cli.report import Report, duration, load_with_progress
+from napari_sam.cli.report import Report, bar, duration, load_with_progress
 
 if TYPE_CHECKING:
     from napari_sam.training.decoder_loop import Progress
@@ -72,22 +72,22 @@ class _Bar:
 
     def show(self, progress: Progress) -> None:
         """Move the bar, and print a line an epoch."""
-        from tqdm.auto import tqdm
-
         if progress.stage != self._stage or self._bar is None:
             self._close()
             self._stage = progress.stage
-            self._bar = tqdm(
-                desc=progress.stage, total=100, file=sys.stderr, disable=None,
-                leave=False, bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}",
-            )  # fmt: skip
-        bar = self._bar
-        bar.update(100 * progress.done - bar.n)
+            self._bar = bar(
+                progress.stage,
+                total=100,
+                bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix}",
+            )
+        shown = self._bar
         if progress.seconds_left is not None:
-            bar.set_postfix_str(f"at most {duration(progress.seconds_left)} left")
+            left = f"at most {duration(progress.seconds_left)} left"
+            shown.set_postfix_str(left, refresh=False)
+        shown.update(100 * progress.done - shown.n)
         if progress.stage == "train" and progress.epoch > max(self._epoch, 1):
             loss = "" if progress.loss is None else f"loss {progress.loss:.3f}, "
-            bar.write(
+            shown.write(
                 f"epoch {progress.epoch - 1} of {progress.of}: {loss}"
                 f"IoU {progress.score:.3f}, best {progress.best:.3f}",
                 file=sys.stderr,

@@ -19,7 +19,7 @@ from napari.components import ViewerModel
 from napari_sam._napari.controller import Controller
 from napari_sam._napari.jobs import Jobs
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Main:

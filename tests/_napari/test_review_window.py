@@ -28,7 +28,7 @@ def opened(make_napari_viewer, qtbot, monkeypatch):
             assert not widget.jobs.keys and not widget._showing
             assert not widget.controller.review._drawing
 
-        qtbot.waitUntil(quiet, timeout=30_000)
+        qtbot.waitUntil(quiet, timeout=60_000)
 
     settle()
     widget.controller.annotation.layers.points.add(np.array(cells.center(1), float))

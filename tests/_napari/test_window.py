@@ -47,7 +47,7 @@ class Bench:
             assert self.controller.session is not None
             assert not self.widget.jobs.keys and not self.widget._showing
 
-        self.qtbot.waitUntil(quiet, timeout=20_000)
+        self.qtbot.waitUntil(quiet, timeout=60_000)
 
     def where(self, *data):
         layer = self.controller.annotation.image
@@ -189,17 +189,17 @@ def test_closing_the_window_while_a_volume_is_embedded_ends_the_thread(
     bench.settle()
     toy.delay_s = 0.05
     bench.controller.embed()
-    qtbot.waitUntil(lambda: bench.state.encoding.done > 0, timeout=10_000)
+    qtbot.waitUntil(lambda: bench.state.encoding.done > 0, timeout=60_000)
     jobs = bench.widget.jobs
     viewer.close()
-    qtbot.waitUntil(lambda: not jobs.alive, timeout=5_000)
+    qtbot.waitUntil(lambda: not jobs.alive, timeout=60_000)
 
 
 def test_closing_the_dock_ends_the_thread_and_leaves_the_layers(bench):
     bench.click(30, 20)
     jobs, widget = bench.widget.jobs, bench.widget
     bench.viewer.window.remove_dock_widget(widget)
-    bench.qtbot.waitUntil(lambda: not jobs.alive, timeout=5_000)
+    bench.qtbot.waitUntil(lambda: not jobs.alive, timeout=60_000)
     assert "bar · masks" in bench.viewer.layers
 
 
@@ -215,14 +215,14 @@ def test_the_bar_tells_how_far_embedding_is_and_pauses_it(
     bar = panel.encoding_bar
     assert not bar.isVisible() and panel.encoding.ahead.isChecked()
     panel.encoding.start.click()
-    qtbot.waitUntil(lambda: bar.bar.value() > 2, timeout=10_000)
+    qtbot.waitUntil(lambda: bar.bar.value() > 2, timeout=60_000)
     assert bar.isVisible() and " of 20 tiles" in bar.bar.format()
     bar.pause.click()
-    qtbot.waitUntil(lambda: bar.pause.text() == "Resume", timeout=10_000)
+    qtbot.waitUntil(lambda: bar.pause.text() == "Resume", timeout=60_000)
     assert "paused" in bar.bar.format() and bar.bar.value() > 2
     toy.delay_s = 0
     bar.pause.click()
-    qtbot.waitUntil(lambda: not bar.isVisible(), timeout=10_000)
+    qtbot.waitUntil(lambda: not bar.isVisible(), timeout=60_000)
     store = bench.controller.session.store(0)
     assert store.count() == (20, 20)
     bench.controller.close()

@@ -14,7 +14,12 @@ from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import CheckpointError, ModelError, PromptError
 from napari_sam.models.nano import MASK_SIDE, Nano, load_nano, write_weights
 from napari_sam.models.nano_encoder import standardise
-from napari_sam.models.nano_network import NanoNetwork
+from napari_sam.models.nano_network import (
+    Decoded,
+    NanoNetwork,
+    Prepared,
+    PromptBatch,
+)
 from napari_sam.testing import ModelContract
 from napari_sam.testing.phantoms import phantom_image
 
@@ -36,15 +41,55 @@ class TestShippedNanoContract(ModelContract):
         return load_nano()
 
 
-def test_shipped_weights_find_the_phantom_in_its_boxes() -> None:
-    """A box clearly beats its inscribed ellipse; a lone click does not do so yet."""
+def test_shipped_weights_find_the_phantom_by_boxes_and_clicks() -> None:
+    """A box clearly beats its inscribed ellipse; a click finds the object it is in."""
     model, phantom = load_nano(), phantom_image((512, 512), n_objects=4)
     rgb = np.repeat(phantom.image[..., None], 3, axis=2)
     embedding = model.encode(rgb[None])[0]
     for object_id in range(1, phantom.n_objects + 1):
         truth = phantom.labels == object_id
         best = model.decode(embedding, WindowPrompts(box=phantom.box(object_id)))[0]
-        assert mask_iou(best.full(truth.shape), truth) >= 0.9
+        assert mask_iou(best.full(truth.shape), truth) >= 0.95
+        centre = np.array([phantom.center(object_id)])
+        click = WindowPrompts(points=centre, point_labels=np.array([1]))
+        found = model.decode(embedding, click)
+        ious = [mask_iou(c.full(truth.shape), truth) for c in found]
+        assert ious[0] >= 0.8 and max(ious) >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("point_labels", "decodes"),
+    [
+        pytest.param([1], 1, id="lone-click"),
+        pytest.param([0, 0], 1, id="held-at-once"),
+        pytest.param([1, 1], 2, id="held-at-the-second-look"),
+        pytest.param([1, 0], 3, id="never-held"),
+    ],
+)
+def test_a_mask_that_misses_a_click_is_looked_at_again(
+    point_labels: list[int], decodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = _random_nano(), []
+
+    def forward(ready: Prepared, batch: PromptBatch) -> Decoded:
+        """Nothing at first, everything once there is a mask."""
+        seen.append(batch)
+        value = torch.where(batch.has_prev > 0, 5.0, -5.0)[:, None, None, None]
+        h, w = ready.base4.shape[-2:]
+        p = len(batch.image_of)
+        return Decoded(
+            value.expand(p, 3, 2 * h, 2 * w),
+            value.expand(p, 3, h, w),
+            torch.full((p, 3), 0.5),
+        )
+
+    embedding = model.encode(np.zeros((1, 64, 64, 3), np.uint8))[0]
+    monkeypatch.setattr(model.network.decoder, "forward", forward)
+    points = np.array([[20, 20], [40, 40]])[: len(point_labels)]
+    prompts = WindowPrompts(points=points, point_labels=np.array(point_labels))
+    best = model.decode(embedding, prompts)[0]
+    assert len(seen) == decodes
+    assert bool(best.area) == (decodes > 1)
 
 
 @pytest.mark.parametrize(

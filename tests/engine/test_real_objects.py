@@ -1,7 +1,8 @@
 """The shipped model on real objects: the same mask from tiles as from one window.
 
 What is held here is the engine, not the model: where windows that hold an object whole
-disagree with each other, the model has no answer that tiles could be compared with.
+disagree with each other, or answer with a part of it, the model has no answer that
+tiles could be compared with.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ SIDE = 512
 """Of nano's tiles; they step by three quarters of it."""
 STEADY = 0.97
 """IoU of windows among themselves where the model has an answer at all."""
+COVERED = 0.5
+"""Share of an object's box that an answer to it fills at least.
+
+A click may be answered with a small part instead. Sharpening, which a single window
+goes without, then changes much of what is so small where the object is seen whole.
+"""
 SAME = 0.95
 """IoU that masks from tiles must reach with it there."""
 
@@ -54,6 +61,12 @@ class Thing:
     def middle(self) -> Point:
         y0, x0, y1, x1 = self.box
         return (y0 + y1) / 2, (x0 + x1) / 2
+
+    @property
+    def area(self) -> float:
+        """Of its box on the mosaic."""
+        y0, x0, y1, x1 = self.box
+        return (y1 - y0) * (x1 - x0) * self.zoom**2
 
     def place(self, y: float, x: float) -> Point:
         """Where an edge or point of the picture lies on the mosaic."""
@@ -211,6 +224,8 @@ def compared(things, volume, model):
         for kind, prompts in prompts_of(thing).items():
             whole, *others = [w.mask(prompts) for w in windows]
             steady = min(mask_iou(whole, other) for other in others)
+            if whole.sum() < COVERED * thing.area:
+                steady = 0.0
             found = tiled.predict(prompts, PLANE)
             *_, found = (found, *tiled.refine(found, PLANE))
             iou = mask_iou(found.chosen.full(volume.shape), whole)

@@ -192,7 +192,7 @@ def test_labels_go_into_an_existing_ome_zarr_image(flat, tmp_path):
     assert labels.attrs["ome"]["labels"] == ["cells"]
     np.testing.assert_array_equal(labels["cells/0"][:], flat.labels)
     yaozarrs.validate_zarr_store(str(image))
-    with pytest.raises(ExportError, match="exists"):
+    with pytest.raises(ExportError, match="choose another name"):
         write_ome_zarr_labels(image, flat, name="cells")
 
 

@@ -76,6 +76,7 @@ class Nano:
         self.network = network.to(device).eval().requires_grad_(False)
         self._device = device
         self.lone_click_bonus = _LONE_CLICK_BONUS
+        self.looks = _LOOKS
         self._prepared: tuple[Embedding, Prepared] | None = None
         self._spec = ModelSpec(
             name=name,
@@ -158,7 +159,7 @@ class Nano:
             ready = self._prepare(embedding)
             for i in range(0, len(prompts), _PROMPTS_AT_ONCE):
                 some = prompts[i : i + _PROMPTS_AT_ONCE]
-                out += self._answer(ready, some, embedding.original_size, _LOOKS)
+                out += self._answer(ready, some, embedding.original_size, self.looks)
         return out
 
     def _answer(

@@ -58,7 +58,8 @@ def collect_evidence(
         said.append(output.squeeze(2).sigmoid())  # (P, 3)
 
     hook = model.network.decoder.iou.mlp.register_forward_hook(listen)
-    bonus, model.lone_click_bonus = model.lone_click_bonus, 0.0
+    usual = model.lone_click_bonus, model.looks
+    model.lone_click_bonus, model.looks = 0.0, 1  # one plain answer to each prompt
     reached: list[list[float]] = []
     datasets: list[str] = []
     try:
@@ -70,7 +71,7 @@ def collect_evidence(
             datasets += [image.dataset] * len(new)
     finally:
         hook.remove()
-        model.lone_click_bonus = bonus
+        model.lone_click_bonus, model.looks = usual
     # Answers come best first; the head sees candidates in the network's order.
     order = torch.argsort(torch.cat(said).clone(), dim=1, descending=True, stable=True)
     unsorted = torch.zeros(len(order), order.shape[1])

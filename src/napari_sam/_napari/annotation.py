@@ -139,6 +139,7 @@ class Annotation:
             self.session.grown.disconnect(self._on_grown)
             autosave.drop_if_empty(self.session)
         resumed = self.session is not None or bool(session.objects)
+        early = self.layers.drawn if self.session is None else ()
         self.session = session
         session.rule = self.board.state.rule
         session.writer = self.writer.write
@@ -152,6 +153,7 @@ class Annotation:
         if resumed:
             self._asked.clear()
             self.show_object()
+            self.layers.add(*early)
         self._color()
         self.on_edited()
 
@@ -168,7 +170,7 @@ class Annotation:
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
             self.session.grown.disconnect(self._on_grown)
-            autosave.drop_if_empty(self.session)
+            autosave.leave(self.session, self.image, self.object_id)
 
     def _on_grown(self) -> None:
         """Show labels that became an array of a bigger type."""

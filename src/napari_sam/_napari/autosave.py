@@ -8,8 +8,9 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from napari_sam._napari.prompt_layers import TAG
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
@@ -58,6 +59,22 @@ def drop_if_empty(session: Session) -> None:
     session.close()
     if path is not None and not used and Path(path).parent == folder():
         shutil.rmtree(path, ignore_errors=True)
+
+
+def leave(session: Session, image: Any, object_id: int) -> None:
+    """Close a session, and note on its image layer where `left` finds it again."""
+    path = session.path
+    drop_if_empty(session)
+    notes = image.metadata.setdefault(TAG, {})
+    notes.pop("left", None)
+    if path is not None and Path(path).exists():
+        notes["left"] = str(path), object_id
+
+
+def left(image: Any) -> tuple[str, int] | None:
+    """Session and object that an image layer was left with, if they are still there."""
+    found: tuple[str, int] | None = image.metadata.get(TAG, {}).get("left")
+    return found if found is not None and Path(found[0]).exists() else None
 
 
 def _slug(name: str) -> str:

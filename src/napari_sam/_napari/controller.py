@@ -97,7 +97,10 @@ class Controller:
     # -- image and model -------------------------------------------------------------
 
     def use_image(self, layer: Any) -> None:
-        """Segment another image layer; clicks on the canvas count from now on."""
+        """Segment another image layer; clicks on the canvas count from now on.
+
+        Work on an image that was left for another one goes on where it was.
+        """
         self._let_go()
         try:
             volume = _volume_of(layer)
@@ -109,13 +112,15 @@ class Controller:
         )
         self.annotation.session_wanted.connect(self._on_session_wanted)
         layer.events.contrast_limits.connect(self._on_contrast)
+        left = autosave.left(layer)
+        returning = left is not None and self.annotation.writer.found() is not None
         self.board.update(
             image=self.images.index(layer),
             ndim=volume.ndim,
             image_note=_describe(volume),
             own_colors=volume.rgb,
             is_ct=_modality(volume) == "CT",
-            object_id=1,
+            object_id=1 if left is None else left[1],
         )
         self.annotation.show_labels()
         self.arm(self.board.state.tool, self.board.state.polarity)
@@ -123,7 +128,7 @@ class Controller:
         self.review.use(self.annotation)
         self.training.use(self.annotation)
         self._on_view()
-        self._prepare()
+        self._prepare(None if left is None else left[0], returning=returning)
 
     def use_checkpoint(self, path: str, name: str = "") -> None:
         """Go on with a checkpoint file; once loaded, the list has it as `name`."""
@@ -308,7 +313,7 @@ class Controller:
 
     # -- inside ----------------------------------------------------------------------
 
-    def _prepare(self, path: str | None = None) -> None:
+    def _prepare(self, path: str | None = None, *, returning: bool = False) -> None:
         """Get the model and make the session, or give the session another model."""
         annotation, name = self.annotation, self.board.state.model
         assert annotation is not None
@@ -327,8 +332,9 @@ class Controller:
             self._with_weights(lambda _: self._load_model(name), swapped)
             return
         wanted = opening.Wanted(
-            annotation.volume, name, annotation.labels, annotation.image.name, path
-        )
+            annotation.volume, name, annotation.labels, annotation.image.name, path,
+            returning,
+        )  # fmt: skip
 
         def opened(made: opening.Opened) -> None:
             new = made.session

@@ -16,6 +16,8 @@ import numpy as np
 from napari_sam._napari import autosave
 from napari_sam._napari.label_pyramid import LabelPyramid, is_huge
 from napari_sam._napari.state import ModelChoice
+from napari_sam.core.masks import LabelPatch, crop_mask
+from napari_sam.core.planes import Plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +41,8 @@ class Wanted:
     """Name of the image, for the folder that keeps every change."""
     path: str | None = None
     """Folder of a saved session to open instead of a new one."""
+    returning: bool = False
+    """Whether `labels` were shown with that session, and may be newer."""
 
 
 def model_choices() -> tuple[ModelChoice, ...]:
@@ -110,6 +114,8 @@ def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Open
 
     if wanted.path is not None:
         session = Session.load(wanted.path, volume=wanted.volume, model=model)
+        if wanted.returning and isinstance(wanted.labels, np.ndarray):
+            take_over(session, wanted.labels)
     else:
         session = Session(wanted.volume, model, labels=wanted.labels)
         autosave.keep(session, wanted.name)
@@ -119,6 +125,20 @@ def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Open
     if not is_huge(labels.shape):
         return Opened(session, highest)
     return Opened(session, highest, LabelPyramid(labels, fill=highest > 0))
+
+
+def take_over(session: Session, labels: np.ndarray) -> None:
+    """Take in what was painted in a Labels layer while its session was closed."""
+    session.make_room(int(labels.max(initial=0)))
+    for index in np.ndindex(labels.shape[:-2]):
+        was = np.asarray(session.labels[index])
+        now = labels[index].astype(was.dtype)
+        (y0, x0, y1, x1), _ = crop_mask(was != now)
+        if y1 > y0:
+            box = slice(y0, y1), slice(x0, x1)
+            patch = LabelPatch(Plane(index), (y0, x0, y1, x1), was[box], now[box])
+            session.record_paint(patch)
+            session.labels[(*index, *box)] = patch.after
 
 
 def highest_label(labels: Any, rows: int = 1024) -> int:

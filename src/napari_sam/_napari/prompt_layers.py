@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from psygnal import Signal
@@ -34,6 +34,9 @@ class _Click:
 
     coordinates: tuple[float, ...]
     positive: int
+
+
+_Drawn: TypeAlias = "_Click | np.ndarray"
 
 
 class PromptLayers:
@@ -113,6 +116,22 @@ class PromptLayers:
         if self._clicks or self.points_shown:
             self._fill_points(self._points())
         if self._corners or self.boxes_shown:
+            self._fill_boxes(self._boxes())
+
+    @property
+    def drawn(self) -> tuple[_Drawn, ...]:
+        """What the layers hold, for `add` to put back."""
+        return (*self._clicks, *self._corners)
+
+    def add(self, *drawn: _Drawn) -> None:
+        """Put clicks and boxes beside those that are shown, as the newest."""
+        clicks = [d for d in drawn if isinstance(d, _Click)]
+        corners = [d for d in drawn if not isinstance(d, _Click)]
+        self._clicks += clicks
+        self._corners += corners
+        if clicks:
+            self._fill_points(self._points())
+        if corners:
             self._fill_boxes(self._boxes())
 
     def prompts(self) -> dict[Plane, Prompts]:

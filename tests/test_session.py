@@ -176,6 +176,42 @@ def test_a_sharper_answer_takes_the_coarse_ones_place():
     assert mask_iou(again.labels == 1, truth) == seen[-1]
 
 
+@pytest.mark.parametrize("reload", [False, True], ids=["at-once", "after-a-reload"])
+def test_another_candidate_is_sharpened_too_and_is_one_undo_step(reload, tmp_path):
+    y, x = np.ogrid[:600, :500]
+    halo, core = ((y - 300) ** 2 + (x - 260) ** 2 <= r**2 for r in (190, 8))
+    image = np.where(halo, 178, 40).astype(np.uint8)
+    image[core] = 200  # found first, at its finest level
+    session = Session(image, ToyModel(input_side=128))
+    session.segment(1, points=[(300, 260)])
+    first = session.labels.copy()
+    if reload:
+        session.save(tmp_path / "a.nsam")
+        session.close()
+        session = Session.load(
+            tmp_path / "a.nsam", volume=image, model=ToyModel(input_side=128)
+        )
+    seen = []
+    for result in session.iter_run(session.set_choice(2)):
+        session.accept(result)
+        seen.append(mask_iou(session.labels == 1, halo))
+    assert len(seen) > 1 and seen[-1] > 0.999 > seen[0]
+    assert session.object(1, PLANE).chosen == 2
+    assert session.undo()
+    np.testing.assert_array_equal(session.labels, first)
+    session.choose(2)
+    assert mask_iou(session.labels == 1, halo) == seen[-1]
+
+
+def test_a_choice_gives_way_to_a_newer_click(session):
+    session.segment(1, points=[PHANTOM.center(1)])
+    choice = session.set_choice(2)
+    session.segment(1, points=[PHANTOM.center(1), PHANTOM.center(2)])
+    labels = session.labels.copy()
+    assert session.accept(session.run(choice)) is None
+    np.testing.assert_array_equal(session.labels, labels)
+
+
 def test_run_changes_nothing(session):
     request = session.set_prompts(1, PLANE, Prompts.of(points=[PHANTOM.center(1)]))
     session.run(request)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari_sam.core.prompts import Prompts
     from napari_sam.engine.queue import View
     from napari_sam.io.volume import Volume
-    from napari_sam.session import Result, Session
+    from napari_sam.session import Request, Result, Session
 
 HINT = (
     "Click on an object in the image. Click again to refine it: T switches to "
@@ -221,23 +221,15 @@ class Annotation:
 
     def choose(self, k: int) -> None:
         """Take another candidate for the current object."""
-        session, plane, object_id = self.session, self.plane, self.object_id
-        if session is None or plane is None or not self._state_here():
+        session, state = self.session, self._state_here()
+        if session is None or state is None:
             self.board.update()
             return
-
-        def chosen(candidates: Any) -> None:
-            which = k % len(candidates)
-            if self._try(session.choose, which, object_id, plane):
-                self._show_candidates(candidates)
-                self.board.say(f"Candidate {which + 1} taken. {HINT}")
-
+        k %= len(state.scores)
         # After an undo or a reload the candidates have to be predicted again, and one
         # that its window cut is looked for in another.
-        def work(_: Any) -> Any:
-            return session.candidates(object_id, plane, whole=k)
-
-        self.jobs.submit("choose", work, chosen, self.board.fail)
+        request = session.set_choice(k, state.object_id, state.plane)
+        self._answer(session, request, f"Candidate {k + 1} taken.")
 
     def undo(self) -> None:
         """Take the last change back; a click still being answered goes first."""
@@ -325,8 +317,12 @@ class Annotation:
             self._refuse(error, plane, prompts)
             return
         self._asked[object_id, plane] = prompts
-        self.board.say(f"Looking for object {object_id}…", "busy")
-        key = ("click", object_id, plane)
+        self._answer(session, request)
+
+    def _answer(self, session: Session, request: Request, done: str = "") -> None:
+        """Answer a request in the worker; `done` is what to say then."""
+        self.board.say(f"Looking for object {request.object_id}…", "busy")
+        key = ("click", request.object_id, request.plane)
 
         def failed(error: Exception) -> None:
             self._clicks.pop(key, None)
@@ -334,7 +330,7 @@ class Annotation:
 
         def answered(result: Result) -> None:
             self._clicks.pop(key, None)
-            self._accept(result)
+            self._accept(result, done)
 
         # The first answer is drawn at once; sharper ones replace it.
         self._clicks[key] = self.jobs.submit(
@@ -373,7 +369,7 @@ class Annotation:
         self._show_candidates()
         self.board.say(f"Object {self.object_id} has no prompt here any more. {HINT}")
 
-    def _accept(self, result: Result) -> None:
+    def _accept(self, result: Result, done: str) -> None:
         session = self.session
         if session is None:
             return
@@ -389,8 +385,8 @@ class Annotation:
         if not chosen.area:
             self.board.say("Nothing was found there. Try another point, or a box (B).")
         elif not self._clicks:
-            score = f"score {chosen.predicted_iou:.2f}"
-            self.board.say(f"Object {request.object_id}: {score}. {HINT}")
+            score = f"Object {request.object_id}: score {chosen.predicted_iou:.2f}."
+            self.board.say(f"{done or score} {HINT}")
 
     def take_back_clicks(self) -> None:
         """Drop clicks that are still being answered, and their points."""

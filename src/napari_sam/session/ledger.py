@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_sam.core.codec import History, decode_change, encode_change
+from napari_sam.errors import PromptError
 
 if TYPE_CHECKING:
     from napari_sam.core.history import Change, Key, ObjectState
@@ -27,6 +28,21 @@ class Ledger:
         self.sharpening: tuple[Key, int] | None = None
         """Request whose answer was the last change: a sharper one may replace it."""
         self._generations: dict[Key, int] = {}
+
+    def state(self, key: Key) -> ObjectState:
+        """Return what is known of an object on a plane.
+
+        Raises
+        ------
+        PromptError
+            If nothing was said of it there.
+        """
+        if key not in self.states:
+            raise PromptError(
+                f"object {key[0]} has no prompts on plane {key[1].index or 0}: "
+                "segment it there first"
+            )
+        return self.states[key]
 
     def supersede(self, key: Key) -> int:
         """Make every request under way for an object and plane stale; count it."""

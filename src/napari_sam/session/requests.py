@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from napari_sam.core.history import Rule
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
-    from napari_sam.engine.predict import Prediction
+    from napari_sam.engine.predict import Prediction, Predictor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +26,8 @@ class Request:
     previous: Prediction | None
     choices: tuple[int, ...]
     rule: Rule
+    choice: int | None = None
+    """Candidate to take of the prompts answered before; None for new prompts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,3 +36,22 @@ class Result:
 
     request: Request
     prediction: Prediction
+
+
+def answer(
+    request: Request, predictor: Predictor, cancel: Callable[[], bool] | None = None
+) -> Iterator[Result]:
+    """Answer as `Session.iter_run` says."""
+    plane = request.plane
+    found = predictor.predict(
+        request.prompts,
+        plane,
+        previous=request.previous,
+        choices=request.choices,
+        cancel=cancel,
+    )
+    if request.choice is not None:
+        found = predictor.choose(found, plane, request.choice)
+    yield Result(request, found)
+    for sharper in predictor.refine(found, plane, cancel):
+        yield Result(request, sharper)

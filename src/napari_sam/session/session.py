@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_sam.core.history import Change, Key, ObjectState, Rule
+from napari_sam.core.history import Change, Key, Kind, ObjectState, Rule
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.planes import Plane
@@ -17,7 +17,7 @@ from napari_sam.engine.predict import Prediction, Predictor
 from napari_sam.errors import PromptError, SessionError
 from napari_sam.session import laying, saving
 from napari_sam.session.ledger import Ledger
-from napari_sam.session.requests import Request, Result
+from napari_sam.session.requests import Request, Result, answer
 from napari_sam.session.stores import Stores
 
 if TYPE_CHECKING:
@@ -208,16 +208,7 @@ class Session:
         ------
         Cancelled
         """
-        prediction = self.predictor.predict(
-            request.prompts,
-            request.plane,
-            previous=request.previous,
-            choices=request.choices,
-            cancel=cancel,
-        )
-        yield Result(request, prediction)
-        for sharper in self.predictor.refine(prediction, request.plane, cancel):
-            yield Result(request, sharper)
+        return answer(request, self.predictor, cancel)
 
     def accept(self, result: Result) -> LabelPatch | None:
         """Apply an answer to the labels, as one undoable change.
@@ -237,7 +228,8 @@ class Session:
             with self._recorder.lock:
                 self._put(self._ledger.take_back().patches)
                 self._recorder.record("undo")
-        patch = self._apply("segment", key, result.prediction, request.rule)
+        kind: Kind = "segment" if request.choice is None else "choose"
+        patch = self._apply(kind, key, result.prediction, request.rule)
         self._ledger.sharpening = (key, request.generation)
         return patch
 
@@ -256,15 +248,32 @@ class Session:
         PromptError
             If nothing was segmented there, or there is no candidate `k`.
         """
+        return self.accept(self.run(self.set_choice(k, object_id, plane, axis=axis)))
+
+    def set_choice(
+        self,
+        k: int,
+        object_id: int | None = None,
+        plane: int | Sequence[int] | Plane | None = None,
+        *,
+        axis: int = 0,
+    ) -> Request:
+        """Ask for another candidate as `choose` does, to be answered in any thread.
+
+        Raises
+        ------
+        PromptError
+            If nothing was segmented there, or there is no candidate `k`.
+        """
         key = self._key(object_id, plane, axis)
-        prediction = self._prediction(key)
-        if not 0 <= k < len(prediction.candidates):
+        state = self._ledger.state(key)
+        if not 0 <= k < len(state.scores):
             raise PromptError(
-                f"object {key[0]} has {len(prediction.candidates)} candidate(s), "
+                f"object {key[0]} has {len(state.scores)} candidate(s), "
                 f"numbered from 0; got {k}"
             )
-        whole = self.predictor.choose(prediction, key[1], k)
-        return self._apply("choose", key, whole, self.rule)
+        count, known = self._ledger.supersede(key), self._ledger.predictions.get(key)
+        return Request(*key, state.prompts, count, known, state.choices, self.rule, k)
 
     def candidates(
         self,
@@ -272,17 +281,12 @@ class Session:
         plane: int | Sequence[int] | Plane | None = None,
         *,
         axis: int = 0,
-        whole: int = 0,
     ) -> list[MaskCandidate]:
         """Masks proposed for an object on a plane, best first.
 
-        After a reload they are predicted again from its prompts. Candidate `whole` is
-        cut by no window, as after `choose`, which is quick then.
+        After a reload they are predicted again from its prompts.
         """
-        key = self._key(object_id, plane, axis)
-        prediction = self._prediction(key)
-        k = whole % len(prediction.candidates)
-        return list(self.predictor.choose(prediction, key[1], k).candidates)
+        return list(self._prediction(self._key(object_id, plane, axis)).candidates)
 
     # -- objects ---------------------------------------------------------------------
 
@@ -547,12 +551,7 @@ class Session:
         self.labels[patch.plane.window(patch.bbox)] = patch.after
 
     def _prediction(self, key: Key) -> Prediction:
-        state = self._ledger.states.get(key)
-        if state is None:
-            raise PromptError(
-                f"object {key[0]} has no prompts on plane {key[1].index or 0}: "
-                "segment it there first"
-            )
+        state = self._ledger.state(key)
         if key not in self._ledger.predictions:
             found = self.predictor.predict(
                 state.prompts, state.plane, choices=state.choices

@@ -48,6 +48,7 @@ def test_command_line_and_python_list_the_same_models(
         assert shown["input_side"] == model.input_side
         assert shown["prompts"] == sorted(model.prompts)
         assert shown["here"] == model.cached
+        assert shown["where"] == model.where
     assert {m["name"] for m in listed if m["here"]} == {
         "nano", "mobile_sam", "my_cells",
     }  # fmt: skip
@@ -70,5 +71,6 @@ def test_the_widget_lists_the_same_models(qtbot: Any) -> None:
     names = [view.names.itemData(i) for i in range(view.names.count())]
     assert names == [m.name for m in known]
     assert [c.license for c in choices] == [m.license for m in known]
-    here = [i for i in range(len(names)) if "download" not in view.names.itemText(i)]
-    assert [names[i] for i in here] == [m.name for m in known if m.cached]
+    assert [view.names.itemText(i).partition("  ")[2] for i in range(len(names))] == [
+        "" if m.cached else f"({m.where})" for m in known
+    ]

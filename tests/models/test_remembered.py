@@ -114,7 +114,7 @@ def test_an_own_file_that_went_away_is_listed_as_missing(
     copy.write_bytes(file.read_bytes())
     added = add_model("mine", copy)
     copy.unlink()
-    assert not added.cached
+    assert not added.cached and added.where == "missing"
     with pytest.raises(CheckpointError, match="no checkpoint file at"):
         load_model("mine", device="cpu")
 

@@ -49,9 +49,7 @@ def model_choices() -> tuple[ModelChoice, ...]:
     """Every model known by name, for the list in the panel."""
     from napari_sam.models.registry import list_models
 
-    return tuple(
-        ModelChoice(m.name, m.cached or not m.url, m.license) for m in list_models()
-    )
+    return tuple(ModelChoice(m.name, m.where, m.license) for m in list_models())
 
 
 def download_notice(name: str) -> str:

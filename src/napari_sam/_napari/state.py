@@ -29,8 +29,8 @@ class ModelChoice:
     """One line of the model list."""
 
     name: str
-    cached: bool = True
-    """Whether its weights are on this machine."""
+    where: str = "here"
+    """Where its weights are, as `KnownModel.where` says."""
     license: str = ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_sam.cli.report import Report, megabytes, progress
 from napari_sam.models.registry import (
@@ -13,9 +13,6 @@ from napari_sam.models.registry import (
     list_models,
     remove_model,
 )
-
-if TYPE_CHECKING:
-    from napari_sam.models.catalogue import KnownModel
 
 
 def show(*, as_json: bool) -> None:
@@ -31,7 +28,7 @@ def show(*, as_json: bool) -> None:
             "license": m.license,
             "citation": m.citation,
             "here": m.cached,
-            "where": _where(m),
+            "where": m.where,
             "path": str(m.path),
             "url": m.url,
         }
@@ -82,11 +79,3 @@ def remove(name: str) -> None:
     """Forget a name given by `add`."""
     remove_model(name)
     print(f"{name} is forgotten; its file stays")
-
-
-def _where(known: KnownModel) -> str:
-    if known.cached:
-        return "here"
-    if not known.url:
-        return "missing"
-    return "to download" if known.digest else "fetch by hand"

@@ -207,7 +207,8 @@ def _percentile_window(
     if finite.size == 0:
         raise IntensityError(
             "the sampled pixels are all NaN or infinite, so no intensity window can be "
-            "found: give one with intensity=(low, high)"
+            "found: open an image with values, or give a window (intensity=(low, high) "
+            "in Python, --intensity LOW,HIGH on the command line)"
         )
     low, high = (float(v) for v in np.percentile(finite, percentiles))
     if low >= high:

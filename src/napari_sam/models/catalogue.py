@@ -59,6 +59,19 @@ class KnownModel:
         return self.path.is_file()
 
     @property
+    def where(self) -> str:
+        """Where the file is, for lists.
+
+        "here", "to download", "fetch by hand" (there is no hash to check a download
+        with), or "missing" for an own file that went away.
+        """
+        if self.cached:
+            return "here"
+        if not self.url:
+            return "missing"
+        return "to download" if self.digest else "fetch by hand"
+
+    @property
     def notice(self) -> str:
         """What a user should read before the first download."""
         licence = (

@@ -34,7 +34,7 @@ class ModelView(Section):
 
     def show_state(self, state: PanelState) -> None:
         """Show the models, the one in use and what is known about it."""
-        lines = [(m.name, m.name if m.cached else f"{m.name}  (download)")
+        lines = [(m.name, m.name if m.where == "here" else f"{m.name}  ({m.where})")
                  for m in state.models]  # fmt: skip
         if state.model not in [name for name, _ in lines]:
             short = state.model.replace("\\", "/").rsplit("/", 1)[-1]

@@ -82,13 +82,13 @@ def stability_score(logits: np.ndarray, offset: float = 1.0) -> float:
     """IoU between `logits` cut at `+offset` and at `-offset` (SAM, appendix B)."""
     inner = np.count_nonzero(logits > offset)
     outer = np.count_nonzero(logits > -offset)
-    return inner / outer if outer else 0.0
+    return float(inner / outer) if outer else 0.0
 
 
 def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boolean masks; 1 if both are empty."""
     union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 1.0
+    return float(np.count_nonzero(a & b) / union) if union else 1.0
 
 
 def union_bbox(a: Bbox, b: Bbox) -> Bbox:

@@ -275,8 +275,10 @@ def test_coming_back_to_an_image_brings_prompts_and_undo_back(desk, cells):
     labels = desk.labels.copy()
     _go_to(desk, second)
     assert not desk.labels.any() and not desk.state.can_undo
+    assert "Hide" not in desk.state.status
     desk.click(2, 2)
     _go_to(desk, first)
+    assert "Hide second to see first" in desk.state.status
     np.testing.assert_array_equal(desk.labels, labels)
     assert desk.state.object_id == 2 and desk.state.can_undo
     np.testing.assert_array_equal(

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_sam._napari.plane_view import order_for_axis, shown_axis, shown_plane
+from napari_sam._napari.plane_view import (
+    layer_over,
+    order_for_axis,
+    shown_axis,
+    shown_plane,
+)
 from napari_sam.core.planes import Plane
 from napari_sam.errors import VolumeError
 
@@ -44,6 +49,25 @@ def test_the_plane_is_the_one_napari_draws():
     for step in range(7):
         viewer.dims.set_current_step(0, step)
         assert layer._slice.image.raw[0, 0] == _shown(viewer, layer).index[0]
+
+
+def test_an_image_is_hidden_by_a_solid_one_that_covers_it():
+    viewer = ViewerModel()
+    below = viewer.add_image(np.zeros((8, 9)), name="below")
+    assert layer_over(viewer, below) is None
+    above = viewer.add_image(np.zeros((4, 20, 20)), scale=(1, 1, 0.5))
+    viewer.add_labels(np.zeros((20, 20), int))
+    assert layer_over(viewer, below) is above
+    assert layer_over(viewer, above) is None
+    above.translate = (0, 3, 0)
+    assert layer_over(viewer, below) is None
+    above.translate = (0, 0, 0)
+    for change in ({"visible": False}, {"opacity": 0.5}, {"blending": "additive"}):
+        before = {k: getattr(above, k) for k in change}
+        for values, expected in ((change, None), (before, above)):
+            for k, v in values.items():
+                setattr(above, k, v)
+            assert layer_over(viewer, below) is expected
 
 
 def test_time_and_depth_are_both_indexed():

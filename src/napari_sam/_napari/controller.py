@@ -10,7 +10,7 @@ from napari_sam._napari import autosave, opening
 from napari_sam._napari.annotation import HINT, Annotation
 from napari_sam._napari.encoding import Encoding
 from napari_sam._napari.jobs import PREPARE, Jobs
-from napari_sam._napari.plane_view import order_for_axis
+from napari_sam._napari.plane_view import layer_over, order_for_axis
 from napari_sam._napari.prompt_layers import TAG, Tool
 from napari_sam._napari.review import Review
 from napari_sam._napari.state import Board, PanelState
@@ -401,7 +401,15 @@ class Controller:
                 self.board.fail(error)
                 return
             self.board.update(model=name, models=opening.model_choices())
-        self.board.say(f"{name or spec.name} is ready. {HINT}")
+        self.board.say(f"{name or spec.name} is ready. {self._hidden()}{HINT}")
+
+    def _hidden(self) -> str:
+        """What to say where another image lies over the one in use."""
+        if self.annotation is None:
+            return ""
+        image = self.annotation.image
+        over = layer_over(self.viewer, image)
+        return f"Hide {over.name} to see {image.name} below it. " if over else ""
 
     def _on_work_failed(self, error: Exception) -> None:
         self.board.update(progress=None)

@@ -116,6 +116,27 @@ def screen_level(viewer: Any, layer: Any, ndim: int) -> int:
     return max(0, int(np.floor(np.log2(1 / on_screen)))) if on_screen > 0 else 0
 
 
+def layer_over(viewer: Any, layer: Any) -> Any:
+    """Topmost image that hides all of another one where nothing shines through."""
+    from napari.layers import Image
+
+    def extent(image: Any) -> np.ndarray:
+        axes = _layer_axes(viewer.dims, image.ndim)
+        return np.asarray(image.extent.world)[:, axes]
+
+    own = extent(layer)
+    above = list(viewer.layers)[viewer.layers.index(layer) + 1 :]
+    for other in reversed(above):
+        solid = str(other.blending) in ("translucent", "translucent_no_depth", "opaque")
+        if isinstance(other, Image) and other.visible and solid and other.opacity == 1:
+            its = extent(other)
+            if its.shape != own.shape:
+                continue
+            if (its[0] <= own[0]).all() and (its[1] >= own[1]).all():
+                return other
+    return None
+
+
 def _layer_axes(dims: Any, ndim: int) -> list[int]:
     """Shown axes of the layer; the layer's axes are the last ones of the viewer."""
     return [a - (dims.ndim - ndim) for a in dims.displayed if a >= dims.ndim - ndim]

@@ -66,6 +66,21 @@ def test_same_figures_as_from_python(run: Run, data: Path, tmp_path: Path) -> No
     assert "| half-contrast | 3 |" in text
 
 
+def test_one_channel_of_many_is_asked(run: Run, data: Path) -> None:
+    image = data / "ct/images/a.png"
+    plane = np.asarray(Image.open(image))
+    ask = ["--images", data / "ct", "--clicks", 2, "--json", "-"]
+    _, alone, _ = run(*ask)
+    image.unlink()
+    np.save(image.with_suffix(".npy"), np.stack([plane // 9, plane, plane * 0]))
+    code, text, _ = run(*ask, "--axes", "cyx", "--channels", "1")
+    assert code == 0
+    means = [json.loads(t)["mean"] for t in (alone, text)]
+    assert means[0] == pytest.approx(means[1])
+    code, _, told = run(*ask, "--axes", "cyx", "--channels", "one")
+    assert code != 0 and "--channels" in told and "0,2" in told
+
+
 def test_data_sets_are_rows_and_can_be_chosen(run: Run, data: Path) -> None:
     _, text, _ = run("--images", data, "--clicks", 1)
     assert [line.split("|")[1].strip() for line in text.splitlines()[4:]] == [

@@ -19,6 +19,7 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import PromptError, SessionError, SessionLockedError
 from napari_sam.io.session_files import SessionFiles
+from napari_sam.io.volume import open_volume
 from napari_sam.session import Session
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 
@@ -378,6 +379,32 @@ def test_loading_with_another_image_is_refused(tmp_path):
         Session.load(
             tmp_path / "a.nsam", volume=np.zeros((9, 99), np.uint8), model=ToyModel()
         )
+
+
+def _a_channel_of_many(folder):
+    """A file of twelve channels, too many to open them all, and a session on one."""
+    pixels = np.zeros((12, *PHANTOM.image.shape), np.uint8)
+    pixels[7] = PHANTOM.image
+    np.save(folder / "many.npy", pixels)
+    volume = open_volume(folder / "many.npy", axes="cyx", channels=np.int64(7))
+    session = Session(volume, ToyModel(), embeddings=False, path=folder / "a.nsam")
+    session.segment(1, points=[PHANTOM.center(1)])
+    session.close()
+    return session
+
+
+def test_channels_and_axes_come_back_with_a_session(tmp_path):
+    session = _a_channel_of_many(tmp_path)
+    again = Session.load(tmp_path / "a.nsam", model=ToyModel(), embeddings=False)
+    assert again.volume.channels == (7,)
+    again.segment(2, points=[PHANTOM.center(2)])
+    assert np.array_equal(again.labels == 2, PHANTOM.labels == 2)
+    again.close()
+    moved = (tmp_path / "many.npy").rename(tmp_path / "moved.npy")
+    again = Session.load(tmp_path / "a.nsam", volume=moved, model=ToyModel())
+    assert again.volume.channels == (7,)
+    assert np.array_equal(again.labels == 1, session.labels == 1)
+    again.close()
 
 
 def test_a_full_disk_leaves_the_change_in_memory(tmp_path, monkeypatch):

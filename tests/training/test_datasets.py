@@ -54,6 +54,35 @@ def test_two_folders_pair_by_name(tmp_path: Path) -> None:
         _same(other, phantom)
 
 
+def test_axes_and_channels_hold_for_every_image(tmp_path: Path) -> None:
+    phantoms = _two_folders(tmp_path)
+    for i, phantom in enumerate(phantoms):
+        (tmp_path / "images" / f"c{i}.png").unlink()
+        pixels = np.zeros((12, *phantom.image.shape), np.uint8)
+        pixels[7] = phantom.image
+        np.save(tmp_path / "images" / f"c{i}.npy", pixels)
+    with pytest.raises(VolumeError, match="must have the same size"):
+        read_labelled(tmp_path)
+    found = read_labelled(tmp_path, axes="cyx", channels=7)
+    for one, phantom in zip(found, phantoms, strict=True):
+        assert one.volume.channels == (7,)
+        assert np.array_equal(one.volume.plane().squeeze(), phantom.image)
+        assert np.array_equal(np.asarray(one.labels[...]), phantom.labels)
+    with pytest.raises(VolumeError, match="has its axes and channels already"):
+        read_labelled(found, channels=7)
+
+
+def test_the_channel_of_a_session_is_its_own(tmp_path: Path) -> None:
+    phantom = _cells()
+    np.save(tmp_path / "a.npy", np.stack([phantom.image * 0, phantom.image]))
+    volume = ns.open_volume(tmp_path / "a.npy", axes="cyx", channels=[1])
+    _session(phantom, volume, path=tmp_path / "work.nsam").close()
+    (found,) = read_labelled(tmp_path / "work.nsam")
+    assert found.volume.channels == (1,)
+    with pytest.raises(VolumeError, match=r"session 'work\.nsam' has its axes"):
+        read_labelled(tmp_path / "work.nsam", channels=[0])
+
+
 def test_images_without_labels_are_left_out_and_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -343,6 +343,8 @@ def evaluate(
         typer.Option(help="Data sets or images by name, such as ct_*; repeatable."),
     ] = None,
     axis: Axis = "z",
+    axes: Axes = None,
+    channels: Channels = None,
     intensity: Intensity = None,
     seed: Annotated[int, typer.Option(help="Of the objects that are drawn.")] = 0,
     device: Device = "auto",
@@ -363,6 +365,8 @@ def evaluate(
         variants=variants,
         only=tuple(only or ()),
         axis=axis,
+        axes=axes,
+        channels=channels,
         intensity=intensity,
         seed=seed,
     )
@@ -401,6 +405,8 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="Name in the list; MODEL_tuned if left out.")
     ] = None,
+    axes: Axes = None,
+    channels: Channels = None,
     lora: Annotated[
         bool, typer.Option("--lora", help="Train the encoder's attention, too: slow.")
     ] = False,
@@ -431,6 +437,8 @@ def train(
         labels=labels,
         out=out,
         name=name,
+        axes=axes,
+        channels=channels,
         lora=lora,
         epochs=epochs,
         validation=validation,

@@ -34,11 +34,11 @@ class VolumeOptions:
         """Open the volume, with the intensity asked for."""
         from napari_sam.io.volume import open_volume
 
-        channels = None
-        if self.channels is not None:
-            channels = list(whole_numbers(self.channels, "--channels", "0 or 0,2"))
         volume = open_volume(
-            self.source, axes=self.axes, channels=channels, series=self.series
+            self.source,
+            axes=self.axes,
+            channels=channels(self.channels),
+            series=self.series,
         )
         if self.intensity is None:
             return volume
@@ -82,6 +82,11 @@ def box(text: str) -> tuple[float, float, float, float]:
     """Read "y0,x0,y1,x1"."""
     y0, x0, y1, x1 = numbers(text, 4, what="--box", form="y0,x0,y1,x1")
     return y0, x0, y1, x1
+
+
+def channels(text: str | None) -> list[int] | None:
+    """Read "0" or "0,2"."""
+    return None if text is None else list(whole_numbers(text, "--channels", "0 or 0,2"))
 
 
 def window(text: str) -> tuple[float, float]:

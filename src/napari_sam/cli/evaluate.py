@@ -21,6 +21,8 @@ class EvaluateOptions:
     variants: str | None = None
     only: tuple[str, ...] = ()
     axis: str = "z"
+    axes: str | None = None
+    channels: str | None = None
     intensity: str | None = None
     seed: int = 0
 
@@ -43,12 +45,14 @@ def run(
 
     # What is written wrongly is told before anything is read or loaded.
     axis = arguments.axis(options.axis)
+    channels = arguments.channels(options.channels)
     prompts, variants = _words(options.prompts), _words(options.variants or "")
     if json_file not in (None, "-"):
         check_target(Path(str(json_file)))
     Protocol(prompts, options.clicks, options.max_objects, options.min_area)
     check_variants(variants)
-    volumes = those_named(read_labelled(images, labels), options.only)
+    found = read_labelled(images, labels, axes=options.axes, channels=channels)
+    volumes = those_named(found, options.only)
     if options.intensity is not None:
         window = arguments.window(options.intensity)
         volumes = [
@@ -61,7 +65,7 @@ def run(
             shown.total = total
             shown.update(done - shown.n)
 
-        found = evaluate(
+        scores = evaluate(
             network,
             volumes,
             prompts=prompts,
@@ -74,12 +78,12 @@ def run(
             progress=show,
         )
     if json_file == "-":
-        print(found.to_json())
+        print(scores.to_json())
         return
-    print(f"{network.spec.name}: mean IoU of {len(found.scores)} objects\n")
-    print(found.table())
+    print(f"{network.spec.name}: mean IoU of {len(scores.scores)} objects\n")
+    print(scores.table())
     if json_file is not None:
-        write_whole(json_file, (found.to_json() + "\n").encode())
+        write_whole(json_file, (scores.to_json() + "\n").encode())
         print(f"\nall scores: {json_file}")
 
 

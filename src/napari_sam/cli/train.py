@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_sam.cli import arguments
 from napari_sam.cli.report import Report, bar, duration, load_with_progress
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class TrainOptions:
     labels: str | None = None
     out: str | None = None
     name: str | None = None
+    axes: str | None = None
+    channels: str | None = None
     lora: bool = False
     epochs: int = 40
     validation: float = 0.2
@@ -35,6 +38,7 @@ def run(options: TrainOptions, *, model: str, device: str, as_json: bool) -> int
     from napari_sam.training.trainable import check_family
 
     report = Report(as_json)
+    channels = arguments.channels(options.channels)
     check_family(model, family_of(model))
     if options.out is not None:  # rather than after an hour
         Path(options.out).expanduser().mkdir(parents=True, exist_ok=True)
@@ -46,6 +50,8 @@ def run(options: TrainOptions, *, model: str, device: str, as_json: bool) -> int
             options.labels,
             out=options.out,
             name=options.name,
+            axes=options.axes,
+            channels=channels,
             lora=options.lora,
             epochs=options.epochs,
             validation=options.validation,

@@ -69,7 +69,8 @@ class Volume:
     inverted: bool = False
     """Whether low values are white, as in DICOM's MONOCHROME1."""
     recipe: dict[str, Any] | None = None
-    """Arguments of `open_volume` that open the same volume; None for memory."""
+    """Arguments of `open_volume` that open the same volume, as JSON holds them; None
+    for memory."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -259,13 +260,22 @@ def open_volume(
         source = source.recipe["source"]
     if isinstance(source, (str, os.PathLike)):
         opened = _open_path(os.fspath(source), axes, channels, series)
-        recipe = {"source": opened.source, "axes": axes, "channels": channels}
-        return replace(opened, recipe={**recipe, "series": series})
+        recipe = {
+            "source": opened.source,
+            "axes": axes if axes is None or isinstance(axes, str) else list(axes),
+            "channels": None if channels is None else [int(c) for c in _list(channels)],
+            "series": series,
+        }
+        return replace(opened, recipe=recipe)
     from napari_sam.io.arrays import open_array
 
     if series is not None:
         raise VolumeError("series= chooses inside a folder or file; this is an array")
     return open_array(source, axes=axes, channels=channels)
+
+
+def _list(given: int | Sequence[int]) -> Sequence[int]:
+    return [given] if isinstance(given, (int, np.integer)) else given
 
 
 def _open_path(path: str, axes: Any, channels: Any, series: Any) -> Volume:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from napari_sam.errors import SessionError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from napari_sam.core.history import Rule
@@ -27,7 +27,11 @@ def head(
 ) -> dict[str, Any]:
     """What ``session.json`` says: all that is needed to open and to replay."""
     return {
-        "volume": {"source": volume.source, "identity": volume.identity()},
+        "volume": {
+            "source": volume.source,
+            "recipe": volume.recipe,
+            "identity": volume.identity(),
+        },
         "model": model.spec.source or model.spec.name,
         "checkpoint_sha256": model.spec.sha256,
         "intensity": intensity.to_json(),
@@ -161,7 +165,11 @@ def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
         raise SessionError(
             "this session was made from an array in memory: pass it again as volume=..."
         )
-    volume: Volume = open_volume(source)
+    recipe = head["volume"].get("recipe") or {}
+    if isinstance(source, (str, os.PathLike)):
+        volume: Volume = open_volume(**{**recipe, "source": source})
+    else:
+        volume = open_volume(source)
     want, got = head["volume"]["identity"], volume.identity()
     if want["shape"] != json.loads(json.dumps(got["shape"])):
         raise SessionError(

@@ -88,7 +88,32 @@ class LabelledVolume:
         return replace(self, volume=copy.copy(self.volume), labels=_anew(self.labels))
 
 
-def read_labelled(images: Any, labels: Any = None) -> list[LabelledVolume]:
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How images are opened, where their format leaves a choice."""
+
+    axes: str | Sequence[str] | None = None
+    channels: int | Sequence[int] | None = None
+
+    def volume(self, source: Any) -> Volume:
+        """Open an image."""
+        return open_volume(source, axes=self.axes, channels=self.channels)
+
+    def refuse(self, what: str) -> None:
+        """Raise `VolumeError` where something else has settled it."""
+        if self.axes is not None or self.channels is not None:
+            raise VolumeError(
+                f"{what} has its axes and channels already: leave those given out"
+            )
+
+
+def read_labelled(
+    images: Any,
+    labels: Any = None,
+    *,
+    axes: str | Sequence[str] | None = None,
+    channels: int | Sequence[int] | None = None,
+) -> list[LabelledVolume]:
     """Open labelled images; nothing of image size is read.
 
     Parameters
@@ -102,6 +127,8 @@ def read_labelled(images: Any, labels: Any = None) -> list[LabelledVolume]:
         Of two folders, files are paired by their names; ``a_mask.png`` and
         ``a_labels.tif`` are labels of ``a.png`` too. A COCO ``.json`` or a session
         fits images in a folder.
+    axes, channels : optional
+        Of every image, as `open_volume` takes them.
 
     Returns
     -------
@@ -121,16 +148,21 @@ def read_labelled(images: Any, labels: Any = None) -> list[LabelledVolume]:
     >>> [len(found.objects(plane)) for plane, _ in found.planes()]
     [2]
     """
+    return _read(images, labels, Opening(axes, channels))
+
+
+def _read(images: Any, labels: Any, how: Opening) -> list[LabelledVolume]:
     if isinstance(images, LabelledVolume):
+        how.refuse(f"the opened image {images.name!r}")
         return [images]
     if isinstance(images, (list, tuple)):
-        return _read_list(images, labels)
+        return _read_list(images, labels, how)
     if isinstance(images, (str, os.PathLike)) and not _is_url(images):
-        found = _read_path(Path(images).expanduser(), labels)
+        found = _read_path(Path(images).expanduser(), labels, how)
     elif labels is None:
-        found = _read_whole(images)
+        found = _read_whole(images, how)
     else:
-        found = [_pair(open_volume(images), labels)]
+        found = [_pair(how.volume(images), labels)]
     return found
 
 
@@ -167,9 +199,11 @@ def _fits(one: LabelledVolume, pattern: str) -> bool:
     return fnmatchcase(one.name, pattern) or fnmatchcase(one.group, pattern)
 
 
-def _read_list(images: Sequence[Any], labels: Any) -> list[LabelledVolume]:
+def _read_list(
+    images: Sequence[Any], labels: Any, how: Opening
+) -> list[LabelledVolume]:
     if labels is None:
-        out = [one for item in images for one in read_labelled(item)]
+        out = [one for item in images for one in _read(item, None, how)]
     else:
         if not isinstance(labels, (list, tuple)) or len(labels) != len(images):
             count = len(labels) if isinstance(labels, (list, tuple)) else 1
@@ -178,7 +212,7 @@ def _read_list(images: Sequence[Any], labels: Any) -> list[LabelledVolume]:
                 f"{count}"
             )
         pairs = zip(images, labels, strict=True)
-        out = [one for pair in pairs for one in read_labelled(*pair)]
+        out = [one for pair in pairs for one in _read(*pair, how)]
     if not out:
         raise VolumeError("the list of images is empty: give at least one")
     names = [one.name for one in out]
@@ -188,37 +222,39 @@ def _read_list(images: Sequence[Any], labels: Any) -> list[LabelledVolume]:
     ]
 
 
-def _read_path(path: Path, labels: Any) -> list[LabelledVolume]:
+def _read_path(path: Path, labels: Any, how: Opening) -> list[LabelledVolume]:
     if not path.exists():
         raise VolumeError(f"there is no file or folder {str(path)!r}: check the path")
     if labels is None:
-        return _read_whole(path)
+        return _read_whole(path, how)
     if not isinstance(labels, (str, os.PathLike)) or _is_url(labels):
-        return [_pair(open_volume(path), labels)]
+        return [_pair(how.volume(path), labels)]
     beside = Path(labels).expanduser()
     if not beside.exists():
         raise VolumeError(f"there is no file or folder {str(beside)!r} of labels")
     if beside.suffix.lower() == ".json":
         from napari_sam.training.label_sources import read_coco_images
 
-        return read_coco_images(beside, path)
+        return read_coco_images(beside, path, how=how)
     if (beside / "session.json").is_file():
         from napari_sam.training.label_sources import read_session
 
+        how.refuse(f"the session {beside.name!r}")
         return [read_session(beside, path)]
     if _is_folder_of_images(path) and _is_folder_of_images(beside):
-        return _pair_folders(path, beside)
-    return [_pair(open_volume(path), beside)]
+        return _pair_folders(path, beside, how)
+    return [_pair(how.volume(path), beside)]
 
 
-def _read_whole(source: Any) -> list[LabelledVolume]:
+def _read_whole(source: Any, how: Opening) -> list[LabelledVolume]:
     """Read what brings its labels along."""
     from napari_sam.training import label_sources
 
     if hasattr(source, "volume") and hasattr(source, "labels"):
+        how.refuse("a session")
         return [LabelledVolume(source.volume.name, source.volume, source.labels)]
     if _is_url(source):
-        return label_sources.read_ome_zarr(str(source))
+        return label_sources.read_ome_zarr(str(source), how)
     if not isinstance(source, Path):
         raise VolumeError(
             "these images bring no labels: pass the labels too. Without them, "
@@ -226,32 +262,33 @@ def _read_whole(source: Any) -> list[LabelledVolume]:
             f"a folder with images/ and labels/; got {type(source).__name__}"
         )
     if source.suffix.lower() == ".json":
-        return label_sources.read_coco_images(source)
+        return label_sources.read_coco_images(source, how=how)
     if (source / "session.json").is_file():
+        how.refuse(f"the session {source.name!r}")
         return [label_sources.read_session(source)]
     if _is_zarr(source) or source.suffix.lower() == ".zip":
-        return label_sources.read_ome_zarr(str(source))
+        return label_sources.read_ome_zarr(str(source), how)
     if source.is_dir():
-        return _read_folder(source)
+        return _read_folder(source, how)
     raise VolumeError(
         f"{str(source)!r} brings no labels: pass its label image too (labels=...)"
     )
 
 
-def _read_folder(folder: Path) -> list[LabelledVolume]:
+def _read_folder(folder: Path, how: Opening) -> list[LabelledVolume]:
     """Read a folder of both, a data set in two folders, or a folder of data sets."""
     for images, labels in FOLDER_PAIRS:
         if (folder / images).is_dir() and (folder / labels).is_dir():
-            return _pair_folders(folder / images, folder / labels)
+            return _pair_folders(folder / images, folder / labels, how)
     out: list[LabelledVolume] = []
     for entry in sorted(folder.iterdir()):
         if _brings_labels(entry):
-            for one in _read_whole(entry):
+            for one in _read_whole(entry, how):
                 name = one.name if _is_one(entry) else f"{entry.name}/{one.name}"
                 group = one.group if _is_one(entry) else entry.name
                 out.append(replace(one, name=name, group=group))
     if not out:
-        out = _pair_folders(folder, folder)
+        out = _pair_folders(folder, folder, how)
     return out
 
 
@@ -271,7 +308,7 @@ def _has_labels(entry: Path) -> bool:
     return (entry / "labels").is_dir()
 
 
-def _pair_folders(images: Path, labels: Path) -> list[LabelledVolume]:
+def _pair_folders(images: Path, labels: Path, how: Opening) -> list[LabelledVolume]:
     masks = {stem_of(p): p for p in _entries(labels)}
     out: list[LabelledVolume] = []
     alone = []
@@ -280,7 +317,7 @@ def _pair_folders(images: Path, labels: Path) -> list[LabelledVolume]:
         if match is None or match == path:
             alone.append(path)
             continue
-        found = replace(_pair(open_volume(path), match), name=stem_of(path))
+        found = replace(_pair(how.volume(path), match), name=stem_of(path))
         out.append(found)
     if alone and not out and images == labels:
         raise VolumeError(

@@ -87,6 +87,8 @@ def evaluate(
     min_area: int = 20,
     variants: Iterable[str] = (),
     axis: int = 0,
+    axes: str | Sequence[str] | None = None,
+    channels: int | Sequence[int] | None = None,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     cancel: Callable[[], bool] | Event | None = None,
@@ -112,6 +114,8 @@ def evaluate(
         Ask again of the images changed so, and report what that costs.
     axis : int
         Sliced axis of volumes, among the last three.
+    axes, channels : optional
+        Of every image, as `open_volume` takes them.
     seed : int
         The same seed asks for the same objects.
     progress : callable, optional
@@ -153,7 +157,7 @@ def evaluate(
 
         model = load_model(model)
     _check_model(model, protocol)
-    volumes = read_labelled(images, labels)
+    volumes = read_labelled(images, labels, axes=axes, channels=channels)
     chosen = [_choose(one, protocol, cancel) for one in volumes]
     total = sum(map(len, chosen)) * (1 + len(names))
     if not total:

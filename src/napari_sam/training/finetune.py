@@ -34,7 +34,7 @@ from napari_sam.training.trainable import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from threading import Event
 
     from napari_sam.models.base import PromptableModel
@@ -96,6 +96,8 @@ def train(
     *,
     out: str | Path | None = None,
     name: str | None = None,
+    axes: str | Sequence[str] | None = None,
+    channels: int | Sequence[int] | None = None,
     lora: bool = False,
     epochs: int = 40,
     validation: float = 0.2,
@@ -131,6 +133,8 @@ def train(
         among the user's own models.
     name : str, optional
         The result's name in the model list; ``<model>_tuned`` when left out.
+    axes, channels : optional
+        Of every image, as `open_volume` takes them.
     lora : bool
         Also train low-rank additions to the attention of SAM's encoder. Every step
         then runs the encoder: hours on a CPU, for images that look like none before.
@@ -178,7 +182,7 @@ def train(
     check_own_name(name)
     family = family_of(model)
     check_family(called, family)
-    volumes = read_labelled(images, labels)
+    volumes = read_labelled(images, labels, axes=axes, channels=channels)
     planes, digest = labelled_planes(volumes)
     shares = split_planes(planes, validation, seed)
     if isinstance(model, (str, Path)):

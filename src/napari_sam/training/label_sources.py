@@ -16,7 +16,7 @@ from napari_sam.errors import SeriesError, SessionError, VolumeError
 from napari_sam.io.label_arrays import grown, new_labels
 from napari_sam.io.views import LazyArray
 from napari_sam.io.volume import Volume, open_volume
-from napari_sam.training.datasets import LabelledVolume, stem_of
+from napari_sam.training.datasets import LabelledVolume, Opening, stem_of
 from napari_sam.training.label_pixels import label_pixels
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import LabelPatch
 
 
-def read_ome_zarr(path: str) -> list[LabelledVolume]:
+def read_ome_zarr(path: str, how: Opening | None = None) -> list[LabelledVolume]:
     """Open an OME-Zarr image with each label image of its ``labels`` group.
 
     Raises
@@ -33,7 +33,7 @@ def read_ome_zarr(path: str) -> list[LabelledVolume]:
     VolumeError
         If it holds none, or their size is not the image's.
     """
-    volume = open_volume(path)
+    volume = (how or Opening()).volume(path)
     try:
         found = {volume.name: open_volume(path, series="labels")}
     except SeriesError as error:
@@ -97,10 +97,11 @@ def _session_image(head: dict[str, Any], path: Path, image: Path | None) -> Volu
             f"the session {path.name!r} was made from an array in memory: pass the "
             "image too, and the session as its labels"
         )
-    if image is None:
-        return open_volume(source)
-    inside = image / Path(source).name if source else image
-    return open_volume(inside if inside.exists() else image)
+    recipe = head["volume"].get("recipe") or {}
+    if image is not None:
+        inside = image / Path(source).name if source else image
+        source = inside if inside.exists() else image
+    return open_volume(**{**recipe, "source": source})
 
 
 def _patches_after(path: Path, done: int) -> Iterator[LabelPatch]:
@@ -118,7 +119,9 @@ def _patches_after(path: Path, done: int) -> Iterator[LabelPatch]:
             yield from change.patches
 
 
-def read_coco_images(path: Path, folder: Path | None = None) -> list[LabelledVolume]:
+def read_coco_images(
+    path: Path, folder: Path | None = None, *, how: Opening | None = None
+) -> list[LabelledVolume]:
     """Open the images of a COCO file with its annotations as labels.
 
     Annotations marked ``iscrowd`` are left out. Where two overlap, the later one lies
@@ -129,6 +132,8 @@ def read_coco_images(path: Path, folder: Path | None = None) -> list[LabelledVol
     path : Path
     folder : Path, optional
         Where the images lie; the file's own folder, or ``images`` in it, else.
+    how : Opening, optional
+        Axes and channels of the images.
 
     Raises
     ------
@@ -147,7 +152,7 @@ def read_coco_images(path: Path, folder: Path | None = None) -> list[LabelledVol
     for image_id, found in by_image.items():
         image = images[image_id]
         place = _find_image(image, path, folder)
-        volume = volumes.setdefault(place, open_volume(place))
+        volume = volumes.setdefault(place, (how or Opening()).volume(place))
         parts.setdefault(place, []).append(_Part(image, volume, found))
     if not parts:
         raise VolumeError(f"{str(path)!r} marks no object: there are no annotations")

@@ -73,8 +73,8 @@ class SessionFiles:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise SessionLockedError(
-                f"{self.path} is open in another process: close it there, or open it "
-                "here with read_only=True"
+                f"{self.path} is open in another process: close it there, or only look "
+                "at it (napari-sam view, or read_only=True in Python)"
             ) from None
         except OSError as error:
             raise SessionError(

@@ -41,20 +41,30 @@ class TestShippedNanoContract(ModelContract):
         return load_nano()
 
 
-def test_shipped_weights_find_the_phantom_by_boxes_and_clicks() -> None:
+@pytest.mark.parametrize(
+    ("shape", "n_objects", "on_average", "least"),
+    [((256, 256), 6, 0.95, 0.9), ((512, 512), 4, 0.85, 0.6)],
+    ids=["small", "large"],
+)
+def test_shipped_weights_find_phantoms_by_boxes_and_clicks(
+    shape: tuple[int, int], n_objects: int, on_average: float, least: float
+) -> None:
     """A box clearly beats its inscribed ellipse; a click finds the object it is in."""
-    model, phantom = load_nano(), phantom_image((512, 512), n_objects=4)
-    rgb = np.repeat(phantom.image[..., None], 3, axis=2)
-    embedding = model.encode(rgb[None])[0]
-    for object_id in range(1, phantom.n_objects + 1):
-        truth = phantom.labels == object_id
-        best = model.decode(embedding, WindowPrompts(box=phantom.box(object_id)))[0]
-        assert mask_iou(best.full(truth.shape), truth) >= 0.95
-        centre = np.array([phantom.center(object_id)])
-        click = WindowPrompts(points=centre, point_labels=np.array([1]))
-        found = model.decode(embedding, click)
-        ious = [mask_iou(c.full(truth.shape), truth) for c in found]
-        assert ious[0] >= 0.8 and max(ious) >= 0.95
+    model, clicked = load_nano(), []
+    for seed in range(4):
+        phantom = phantom_image(shape, n_objects=n_objects, seed=seed)
+        rgb = np.repeat(phantom.image[..., None], 3, axis=2)
+        embedding = model.encode(rgb[None])[0]
+        for object_id in range(1, phantom.n_objects + 1):
+            truth = phantom.labels == object_id
+            box = WindowPrompts(box=phantom.box(object_id))
+            best = model.decode(embedding, box)[0]
+            assert mask_iou(best.full(truth.shape), truth) >= 0.95
+            centre = np.array([phantom.center(object_id)])
+            click = WindowPrompts(points=centre, point_labels=np.array([1]))
+            found = model.decode(embedding, click)[0]
+            clicked.append(mask_iou(found.full(truth.shape), truth))
+    assert np.mean(clicked) >= on_average and min(clicked) >= least
 
 
 @pytest.mark.parametrize(

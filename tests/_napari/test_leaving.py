@@ -1,7 +1,10 @@
 """Work that was left: kept without being asked, and found again where it was."""
 
+import threading
+
 import numpy as np
 
+from napari_sam._napari import opening
 from napari_sam.core.planes import Plane
 
 
@@ -62,6 +65,32 @@ def test_what_was_painted_meanwhile_is_kept_and_can_be_undone(desk, cells):
     assert desk.labels[0, 0] == desk.labels[1, 0] == layer.data[1, 0] == 7
     desk.controller.undo()
     np.testing.assert_array_equal(desk.labels, labels)
+
+
+def test_paint_on_an_image_whose_session_is_being_opened_stays(
+    desk, cells, monkeypatch
+):
+    first, second = _two_images(desk, cells)
+    labels, layer = desk.labels.copy(), desk.annotation.writer.layer
+    _go_to(desk, second)
+    loaded, painted = threading.Event(), threading.Event()
+
+    def take_over(*arguments):
+        opening_take_over(*arguments)
+        loaded.set()
+        assert painted.wait(60)
+
+    opening_take_over = opening.take_over
+    monkeypatch.setattr(opening, "take_over", take_over)
+    desk.controller.use_image(first)
+    assert loaded.wait(60)
+    layer.data_setitem((np.array([0, 1]), np.array([0, 0])), 7)
+    painted.set()
+    desk.main.settle()
+    assert desk.labels[0, 0] == desk.labels[1, 0] == layer.data[1, 0] == 7
+    desk.controller.undo()
+    np.testing.assert_array_equal(desk.labels, labels)
+    np.testing.assert_array_equal(layer.data, labels)
 
 
 def test_labels_that_were_deleted_meanwhile_come_back(desk, cells):

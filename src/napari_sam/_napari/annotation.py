@@ -87,6 +87,8 @@ class Annotation:
         self._clicks: dict[tuple[str, int, Plane], Job] = {}
         self._pictures: dict[tuple[int, Plane, str], tuple[Thumbnail, ...]] = {}
         self._highest = 0
+        self._early_paint: list[LabelPatch] = []
+        """What was painted while the session was being opened."""
         self.layers.edited.connect(self.on_edited)
         self.layers.made.connect(self._on_prompt_layer)
         self.writer.made.connect(self._on_labels_layer)
@@ -146,6 +148,7 @@ class Annotation:
         session.changed.connect(self._on_changed)
         session.grown.connect(self._on_grown)
         self.writer.show(session.labels, opened.pyramid)
+        self._take_in_early_paint(session)
         self._highest = max(opened.highest, *session.objects, 0)
         self._on_changed()
         if self._highest >= self.object_id and self.object_id not in session.objects:
@@ -456,11 +459,24 @@ class Annotation:
     def _on_painted(self, patches: list[LabelPatch]) -> None:
         session, label = self.session, int(self.writer.layer.selected_label)
         if session is None:
+            self._early_paint += patches
             return
         for patch in patches:
             self._highest = max(self._highest, int(patch.after.max(initial=0)))
             self._try(session.record_paint, patch, label)
         self.board.say("Painted by hand (Ctrl-Z: undo).")
+
+    def _take_in_early_paint(self, session: Session) -> None:
+        """Paint again what a session lacks that was loaded while it was painted."""
+        for patch in self._early_paint:
+            session.make_room(int(patch.after.max(initial=0)))
+            before = np.array(session.labels[patch.plane.window(patch.bbox)])
+            after = patch.after.astype(before.dtype)
+            if (before != after).any():
+                late = replace(patch, before=before, after=after)
+                self._try(session.record_paint, late)
+                self.writer.write(late)
+        self._early_paint.clear()
 
     def _on_selected_label(self) -> None:
         label = int(self.writer.layer.selected_label)

@@ -1,8 +1,7 @@
 """The shipped model on real objects: the same mask from tiles as from one window.
 
 What is held here is the engine, not the model: where windows that hold an object whole
-disagree with each other, or answer with a part of it, the model has no answer that
-tiles could be compared with.
+disagree with each other, the model has no answer that tiles could be compared with.
 """
 
 from __future__ import annotations
@@ -32,7 +31,8 @@ COVERED = 0.5
 """Share of an object's box that an answer to it fills at least.
 
 A click may be answered with a small part instead. Sharpening, which a single window
-goes without, then changes much of what is so small where the object is seen whole.
+goes without, changes much of what is so small where the object is seen whole, so such
+answers are compared before it.
 """
 SAME = 0.95
 """IoU that masks from tiles must reach with it there."""
@@ -224,10 +224,9 @@ def compared(things, volume, model):
         for kind, prompts in prompts_of(thing).items():
             whole, *others = [w.mask(prompts) for w in windows]
             steady = min(mask_iou(whole, other) for other in others)
-            if whole.sum() < COVERED * thing.area:
-                steady = 0.0
             found = tiled.predict(prompts, PLANE)
-            *_, found = (found, *tiled.refine(found, PLANE))
+            if whole.sum() >= COVERED * thing.area:
+                *_, found = (found, *tiled.refine(found, PLANE))
             iou = mask_iou(found.chosen.full(volume.shape), whole)
             yield f"{thing.picture} {thing.size} {kind}", steady, iou
 

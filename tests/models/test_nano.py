@@ -42,12 +42,16 @@ class TestShippedNanoContract(ModelContract):
 
 
 @pytest.mark.parametrize(
-    ("shape", "n_objects", "on_average", "least"),
-    [((256, 256), 6, 0.95, 0.9), ((512, 512), 4, 0.85, 0.6)],
+    ("shape", "n_objects", "on_average", "least", "best_of_three"),
+    [((256, 256), 6, 0.95, 0.9, 0.97), ((512, 512), 4, 0.85, 0.6, 0.9)],
     ids=["small", "large"],
 )
 def test_shipped_weights_find_phantoms_by_boxes_and_clicks(
-    shape: tuple[int, int], n_objects: int, on_average: float, least: float
+    shape: tuple[int, int],
+    n_objects: int,
+    on_average: float,
+    least: float,
+    best_of_three: float,
 ) -> None:
     """A box clearly beats its inscribed ellipse; a click finds the object it is in."""
     model, clicked = load_nano(), []
@@ -62,9 +66,11 @@ def test_shipped_weights_find_phantoms_by_boxes_and_clicks(
             assert mask_iou(best.full(truth.shape), truth) >= 0.95
             centre = np.array([phantom.center(object_id)])
             click = WindowPrompts(points=centre, point_labels=np.array([1]))
-            found = model.decode(embedding, click)[0]
-            clicked.append(mask_iou(found.full(truth.shape), truth))
-    assert np.mean(clicked) >= on_average and min(clicked) >= least
+            found = model.decode(embedding, click)
+            clicked.append([mask_iou(c.full(truth.shape), truth) for c in found])
+    first = np.array(clicked)[:, 0]
+    assert first.mean() >= on_average and first.min() >= least
+    assert np.max(clicked, axis=1).mean() >= best_of_three
 
 
 @pytest.mark.parametrize(

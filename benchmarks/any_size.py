@@ -29,7 +29,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
 
 # One thread, here and in the workers: two workers on two cores are compared with one.
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -202,7 +202,7 @@ def memory(model: str, folder: Path, tiles: int) -> dict[str, Any]:
 def peak_memory(name: str, what: list[str], tiles: int) -> dict[str, float]:
     """Embed a slice in this process; megabytes at the peak, and what that adds."""
     from napari_sam import encode_volume, open_volume
-    from napari_sam.engine.encode import grid_for
+    from napari_sam.embeddings.encode import grid_for
 
     path, level = what
     model = load(name)
@@ -249,7 +249,7 @@ def workers(model: PromptableModel, folder: Path, tiles: int) -> dict[str, Any]:
     same for two workers as for one, nothing but the cores keeps them from 2.0.
     """
     from napari_sam import encode_volume, open_volume
-    from napari_sam.engine.distribute import connect
+    from napari_sam.embeddings.distribute import connect
 
     # A worker that finishes first waits for the other's last task.
     per_side = max(3, round((4 * tiles) ** 0.5))

@@ -104,7 +104,7 @@ def random_weights(name: str, folder: Path) -> Path:
     path = folder / f"{name}.safetensors"
     torch.manual_seed(0)
     if name == "nano":
-        from napari_sam.models.nano import NanoNetwork, write_weights
+        from napari_sam.models.nano.nano import NanoNetwork, write_weights
 
         write_weights(NanoNetwork(), path)
     else:

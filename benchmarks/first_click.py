@@ -27,7 +27,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
 
 SIDE = 20_000
 """Side of the large image, in pixels."""

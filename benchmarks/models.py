@@ -217,7 +217,7 @@ def our_encoder(model: Any, _: int) -> Callable[[], Any]:
 def our_decoder(model: Any, n: int) -> Callable[[], Any]:
     import torch
 
-    from napari_sam.models.decoder import PromptBatch
+    from napari_sam.models.sam.decoder import PromptBatch
 
     _, embedding, points, labels = inputs(*sizes(model), n)
     decode = model.network.decode

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_sam.core.embedding import Embedding
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from pydicom.data import get_testdata_file
 from tqdm.auto import tqdm
 
 import napari_sam as ns
-from napari_sam.notebook import draw_candidates, draw_session
+from napari_sam.session.notebook import draw_candidates, draw_session
 
 path = get_testdata_file("examples_overlay.dcm", download=False)
 volume = ns.open_volume(path)

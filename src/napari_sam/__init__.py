@@ -22,38 +22,39 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
-    from napari_sam.engine.encode import encode_volume
+    from napari_sam.embeddings.encode import encode_volume
+    from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.errors import NapariSamError
-    from napari_sam.io.coco import write_coco
-    from napari_sam.io.embeddings import EmbeddingStore
-    from napari_sam.io.labels import write_ome_zarr_labels, write_tiff
-    from napari_sam.io.volume import Volume, open_volume
     from napari_sam.models.registry import list_models, load_model
+    from napari_sam.results.formats.coco import write_coco
+    from napari_sam.results.formats.labels import write_ome_zarr_labels, write_tiff
     from napari_sam.session import Session
     from napari_sam.training.evaluate import evaluate
     from napari_sam.training.finetune import train
+    from napari_sam.volume.opening import open_volume
+    from napari_sam.volume.volume import Volume
 
     __version__: str
 
 _HOMES = {
     "CT_PRESETS": "core.intensity",
-    "EmbeddingStore": "io.embeddings",
+    "EmbeddingStore": "embeddings.store",
     "IntensityMapping": "core.intensity",
     "MaskCandidate": "core.masks",
     "NapariSamError": "errors",
     "Plane": "core.planes",
     "Prompts": "core.prompts",
     "Session": "session",
-    "Volume": "io.volume",
-    "encode_volume": "engine.encode",
+    "Volume": "volume.volume",
+    "encode_volume": "embeddings.encode",
     "evaluate": "training.evaluate",
     "list_models": "models.registry",
     "load_model": "models.registry",
-    "open_volume": "io.volume",
+    "open_volume": "volume.opening",
     "train": "training.finetune",
-    "write_coco": "io.coco",
-    "write_ome_zarr_labels": "io.labels",
-    "write_tiff": "io.labels",
+    "write_coco": "results.formats.coco",
+    "write_ome_zarr_labels": "results.formats.labels",
+    "write_tiff": "results.formats.labels",
 }
 """Module of each public name."""
 

@@ -17,7 +17,7 @@ pytest.importorskip("napari", reason="the widget needs the extra napari-sam[gui]
 from napari.components import ViewerModel
 
 from napari_sam._napari.controller import Controller
-from napari_sam._napari.jobs import Jobs
+from napari_sam._napari.workers import Jobs
 
 PATIENCE_S = 60.0
 

@@ -7,7 +7,7 @@ import pytest
 from napari_sam._napari import annotation
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam.core.planes import Plane
-from napari_sam.io.label_objects import boxes_of
+from napari_sam.results.label_objects import boxes_of
 from napari_sam.testing import ToyModel
 
 

@@ -10,11 +10,11 @@ from napari_sam._napari.encoding import describe_workers, duration
 from napari_sam._napari.layer_data import layer_data
 from napari_sam._napari.plane_view import shown_view
 from napari_sam.core.planes import Plane
-from napari_sam.engine import distribute
-from napari_sam.engine.distribute import connect
+from napari_sam.embeddings import distribute
+from napari_sam.embeddings.distribute import connect
 from napari_sam.errors import NapariSamError
-from napari_sam.io.volume import open_volume
 from napari_sam.testing import ToyModel, phantom_volume
+from napari_sam.volume.opening import open_volume
 
 
 @pytest.fixture(autouse=True)

@@ -138,7 +138,7 @@ def test_the_next_widget_takes_up_masks_prompts_and_layers(desk, cells):
     before, n = desk.labels.copy(), len(desk.viewer.layers)
     desk.controller.close()
     from napari_sam._napari.controller import Controller
-    from napari_sam._napari.jobs import Jobs
+    from napari_sam._napari.workers import Jobs
 
     desk.main.jobs = Jobs(desk.main.calls.put)
     desk.controller = Controller(

@@ -14,10 +14,10 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_sam._napari import annotation
-from napari_sam.engine import queue, regions
+from napari_sam.embeddings import scheduler, tile_batches
+from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.engine.predict import Predictor
-from napari_sam.io.embeddings import EmbeddingStore
-from napari_sam.io.volume import Volume
+from napari_sam.volume.volume import Volume
 
 pytestmark = pytest.mark.canvas
 
@@ -28,8 +28,8 @@ SLOW = (
     (EmbeddingStore, "put"),
     (EmbeddingStore, "numbers"),
     (Volume, "read"),
-    (regions, "encode_region"),
-    (queue, "encode_region"),
+    (tile_batches, "encode_region"),
+    (scheduler, "encode_region"),
     (annotation, "draw_thumbnails"),
 )
 """Calls that read, write, encode, decode or draw much."""

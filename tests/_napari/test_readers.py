@@ -5,7 +5,8 @@ import zarr
 from napari_sam._napari import sample_data
 from napari_sam._napari.layer_data import layer_data
 from napari_sam._napari.readers import get_dicom_reader, get_ome_zarr_reader
-from napari_sam.io.volume import Volume, open_volume
+from napari_sam.volume.opening import open_volume
+from napari_sam.volume.volume import Volume
 
 pydicom = pytest.importorskip("pydicom")
 

@@ -11,12 +11,12 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import TileGrid
-from napari_sam.engine.encode import open_store
+from napari_sam.embeddings.encode import open_store
 from napari_sam.engine.predict import Predictor
 from napari_sam.engine.windows import choose_window
 from napari_sam.errors import Cancelled, StoreError
-from napari_sam.io.volume import open_volume
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
+from napari_sam.volume.opening import open_volume
 
 PLANE = Plane(())
 

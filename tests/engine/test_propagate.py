@@ -19,10 +19,10 @@ from napari_sam.engine.propagate import (
     propagate,
 )
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
-from napari_sam.io.volume import open_volume
 from napari_sam.models.registry import load_model
 from napari_sam.session import Session
 from napari_sam.testing import ToyModel, phantom_volume
+from napari_sam.volume.opening import open_volume
 
 PHANTOM = phantom_volume((24, 96, 112), n_objects=3)
 

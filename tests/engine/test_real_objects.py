@@ -19,8 +19,9 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.predict import Predictor
 from napari_sam.engine.windows import FILL
-from napari_sam.io.pyramid import block_mean
-from napari_sam.io.volume import Volume, open_volume
+from napari_sam.volume.opening import open_volume
+from napari_sam.volume.pyramid import block_mean
+from napari_sam.volume.volume import Volume
 
 PLANE = Plane(())
 SIDE = 512

@@ -9,9 +9,9 @@ from napari_sam.engine.plane_search import PlaneSearch
 from napari_sam.engine.predict import Predictor
 from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import Cancelled, ModelError, PromptError
-from napari_sam.io.volume import open_volume
-from napari_sam.models.base import ModelSpec
+from napari_sam.models.protocol import ModelSpec
 from napari_sam.testing import ToyModel, phantom_image
+from napari_sam.volume.opening import open_volume
 
 HERE = Plane(())
 

@@ -44,10 +44,10 @@ import torch
 from seeded_weights import seeded_state
 
 from napari_sam.core.prompts import WindowPrompts
-from napari_sam.models import sam2
-from napari_sam.models.base import ModelSpec
 from napari_sam.models.checkpoints import Checkpoint
-from napari_sam.models.sam2_keys import Hiera
+from napari_sam.models.protocol import ModelSpec
+from napari_sam.models.sam2 import sam2
+from napari_sam.models.sam2.keys import Hiera
 
 GOLDEN = np.load(Path(__file__).with_name("sam2_golden.npz"))
 MINI = Hiera(heads=1, windows=(8, 4, 14, 7), global_blocks=(4,))

@@ -28,18 +28,18 @@ from napari_sam.core.embedding import Embedding
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
-from napari_sam.engine.encode import encode_volume
+from napari_sam.embeddings.encode import encode_volume
 from napari_sam.engine.predict import Predictor
 from napari_sam.errors import CheckpointError
-from napari_sam.io.volume import open_volume
-from napari_sam.models import hq_sam, sam
-from napari_sam.models.base import ModelSpec, PromptableModel
 from napari_sam.models.checkpoints import Checkpoint
-from napari_sam.models.decoder import PromptBatch
+from napari_sam.models.protocol import ModelSpec, PromptableModel
 from napari_sam.models.registry import load_model
+from napari_sam.models.sam import hq_sam, sam
+from napari_sam.models.sam.decoder import PromptBatch
 from napari_sam.models.torch_model import TorchModel
 from napari_sam.session import Session
 from napari_sam.testing import ModelContract
+from napari_sam.volume.opening import open_volume
 
 GOLDEN = np.load(Path(__file__).with_name("hq_sam_golden.npz"))
 SIZES = {"vit": 256, "light": 1024}

@@ -16,7 +16,7 @@ from test_sam_parity import ours
 from napari_sam.cli import main
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
-from napari_sam.engine.job import ModelSource
+from napari_sam.embeddings.task import ModelSource
 from napari_sam.errors import ModelError
 from napari_sam.models import int8_encoder
 from napari_sam.models.registry import load_model

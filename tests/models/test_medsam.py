@@ -17,10 +17,10 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.engine.predict import Predictor
 from napari_sam.errors import PromptError
-from napari_sam.io.volume import open_volume
-from napari_sam.models import medsam
-from napari_sam.models.base import ModelSpec
 from napari_sam.models.checkpoints import Checkpoint
+from napari_sam.models.protocol import ModelSpec
+from napari_sam.models.sam import medsam
+from napari_sam.volume.opening import open_volume
 
 SIDE = 256
 IMAGES = {

@@ -26,11 +26,11 @@ from seeded_weights import seeded_state
 
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import CheckpointError
-from napari_sam.models import mobile_sam
-from napari_sam.models.base import ModelSpec
 from napari_sam.models.checkpoints import Checkpoint
-from napari_sam.models.decoder import DecoderConfig, MaskDecoder, PromptEncoder
+from napari_sam.models.protocol import ModelSpec
 from napari_sam.models.registry import load_model
+from napari_sam.models.sam import mobile_sam
+from napari_sam.models.sam.decoder import DecoderConfig, MaskDecoder, PromptEncoder
 from napari_sam.models.torch_model import TorchModel
 
 GOLDEN = np.load(Path(__file__).with_name("mobile_sam_golden.npz"))

@@ -12,9 +12,9 @@ import torch
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import CheckpointError, ModelError, PromptError
-from napari_sam.models.nano import MASK_SIDE, Nano, load_nano, write_weights
-from napari_sam.models.nano_encoder import standardise
-from napari_sam.models.nano_network import (
+from napari_sam.models.nano.encoder import standardise
+from napari_sam.models.nano.nano import MASK_SIDE, Nano, load_nano, write_weights
+from napari_sam.models.nano.network import (
     Decoded,
     NanoNetwork,
     Prepared,

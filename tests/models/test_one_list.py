@@ -12,14 +12,14 @@ from reference_sam import TINY, reference_sam
 
 import napari_sam as ns
 from napari_sam.cli import main
-from napari_sam.models import download, remembered
+from napari_sam.models import download, user_models
 from napari_sam.models.registry import add_model
 
 
 @pytest.fixture(autouse=True)
 def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One model of one's own, one downloaded, nothing else."""
-    monkeypatch.setenv(remembered.CONFIG_VARIABLE, str(tmp_path / "config"))
+    monkeypatch.setenv(user_models.CONFIG_VARIABLE, str(tmp_path / "config"))
     monkeypatch.setenv(download.CACHE_VARIABLE, str(tmp_path / "cache"))
     torch.save(reference_sam(TINY).state_dict(), tmp_path / "mine.pth")
     add_model("my_cells", tmp_path / "mine.pth")

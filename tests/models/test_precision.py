@@ -14,11 +14,11 @@ from test_sam_parity import ours
 
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
-from napari_sam.engine.job import ModelSource
+from napari_sam.embeddings.task import ModelSource
 from napari_sam.errors import ModelError
-from napari_sam.models import mobile_sam, sam
 from napari_sam.models.registry import load_model
-from napari_sam.models.sam import Attention
+from napari_sam.models.sam import mobile_sam, sam
+from napari_sam.models.sam.sam import Attention
 from napari_sam.models.torch_model import TorchModel
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(

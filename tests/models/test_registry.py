@@ -14,8 +14,8 @@ from test_mobile_sam import official_state
 
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import CheckpointError, DownloadError, ModelError
-from napari_sam.models import download, registry, remembered
-from napari_sam.models.base import PromptableModel
+from napari_sam.models import download, registry, user_models
+from napari_sam.models.protocol import PromptableModel
 from napari_sam.models.registry import find_model, list_models, load_model
 
 
@@ -23,7 +23,7 @@ from napari_sam.models.registry import find_model, list_models, load_model
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv(download.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setenv(download.OFFLINE_VARIABLE, "1")
-    monkeypatch.setenv(remembered.CONFIG_VARIABLE, str(tmp_path / "config"))
+    monkeypatch.setenv(user_models.CONFIG_VARIABLE, str(tmp_path / "config"))
     return tmp_path / "cache"
 
 
@@ -55,8 +55,8 @@ def test_a_mobile_sam_checkpoint_loads_by_path(tmp_path: Path) -> None:
 
 
 def test_weights_of_nano_load_by_path(tmp_path: Path) -> None:
-    from napari_sam.models.nano import write_weights
-    from napari_sam.models.nano_network import NanoNetwork
+    from napari_sam.models.nano.nano import write_weights
+    from napari_sam.models.nano.network import NanoNetwork
 
     write_weights(NanoNetwork(), tmp_path / "mine.safetensors")
     model = load_model(tmp_path / "mine.safetensors", device="cpu")

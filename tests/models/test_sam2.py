@@ -22,14 +22,17 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.core.tiles import Window
-from napari_sam.engine.encode import encode_volume, open_store
+from napari_sam.embeddings.encode import encode_volume, open_store
 from napari_sam.engine.predict import Predictor
 from napari_sam.errors import CheckpointError, DownloadError, ModelError
-from napari_sam.io.volume import Volume, open_volume
-from napari_sam.models import checkpoints, registry, sam2, sam2_keys
-from napari_sam.models.base import ModelSpec
+from napari_sam.models import checkpoints, registry
 from napari_sam.models.checkpoints import Checkpoint
+from napari_sam.models.protocol import ModelSpec
+from napari_sam.models.sam2 import keys as sam2_keys
+from napari_sam.models.sam2 import sam2
 from napari_sam.testing import ModelContract
+from napari_sam.volume.opening import open_volume
+from napari_sam.volume.volume import Volume
 
 FEATURES = {"fine_4", "fine_8", "image_embedding"}
 CLICK = WindowPrompts(np.array([[40.0, 30.0]]), np.array([1]))
@@ -344,7 +347,7 @@ def test_without_transformers_the_way_to_get_it_is_named(
 
 def test_transformers_is_imported_only_when_a_model_is_built() -> None:
     code = (
-        "import sys, napari_sam.models.sam2, napari_sam.models.registry as r;"
+        "import sys, napari_sam.models.sam2.sam2, napari_sam.models.registry as r;"
         "r.list_models(); print('transformers' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

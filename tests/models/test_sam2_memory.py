@@ -20,9 +20,9 @@ from napari_sam.core.tiles import Window
 from napari_sam.engine.predict import Predictor
 from napari_sam.engine.propagate import Propagator, StopRules, propagate
 from napari_sam.errors import ModelError
-from napari_sam.io.volume import open_volume
-from napari_sam.models import sam2
-from napari_sam.models.sam2_memory import MemoryTracker
+from napari_sam.models.sam2 import sam2
+from napari_sam.models.sam2.memory import MemoryTracker
+from napari_sam.volume.opening import open_volume
 
 N = 6
 

@@ -11,9 +11,9 @@ import torch
 from reference_sam import TINY, import_segment_anything, reference_sam
 
 from napari_sam.core.prompts import WindowPrompts
-from napari_sam.models import sam
-from napari_sam.models.base import ModelSpec
 from napari_sam.models.checkpoints import Checkpoint
+from napari_sam.models.protocol import ModelSpec
+from napari_sam.models.sam import sam
 from napari_sam.models.torch_model import TorchModel
 
 

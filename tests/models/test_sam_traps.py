@@ -15,10 +15,10 @@ from reference_sam import TINY, VIT_B, reference_sam
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from napari_sam.models import decoder, sam
-from napari_sam.models.base import ModelSpec
 from napari_sam.models.checkpoints import Checkpoint, load_strict
-from napari_sam.models.decoder import DecoderConfig, PromptBatch, SamNetwork
+from napari_sam.models.protocol import ModelSpec
+from napari_sam.models.sam import decoder, sam
+from napari_sam.models.sam.decoder import DecoderConfig, PromptBatch, SamNetwork
 
 
 @pytest.fixture(scope="module")

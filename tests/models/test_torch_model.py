@@ -15,8 +15,8 @@ from test_sam_parity import ours
 
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.models.base import ModelSpec, PromptableModel
 from napari_sam.models.devices import is_out_of_memory, resolve_device
+from napari_sam.models.protocol import ModelSpec, PromptableModel
 from napari_sam.models.torch_model import TorchModel
 from napari_sam.testing import ModelContract
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from napari_sam.models import medsam, mobile_sam, sam
-from napari_sam.models.base import ModelSpec
-from napari_sam.models.decoder import DecoderConfig, SamNetwork
+from napari_sam.models.protocol import ModelSpec
+from napari_sam.models.sam import medsam, mobile_sam, sam
+from napari_sam.models.sam.decoder import DecoderConfig, SamNetwork
 from napari_sam.models.torch_model import TorchModel
 
 SIDE = 64

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_sam.errors import CheckpointError
-from napari_sam.models.nano_encoder import STAGES
+from napari_sam.models.nano.encoder import STAGES
 from napari_sam.training.backbone import load_backbone
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from napari_sam.core.masks import MaskCandidate, crop_mask, mask_iou
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.predict import Predictor
 from napari_sam.errors import Cancelled, NapariSamError, PromptError, VolumeError
-from napari_sam.io.volume import open_volume
-from napari_sam.models.base import ModelSpec
+from napari_sam.models.protocol import ModelSpec
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 from napari_sam.training.clicks import (
     ellipse_in,
@@ -29,6 +28,7 @@ from napari_sam.training.datasets import LabelledVolume, read_labelled
 from napari_sam.training.evaluate import evaluate
 from napari_sam.training.scores import Evaluation, ObjectScore
 from napari_sam.training.variants import vary
+from napari_sam.volume.opening import open_volume
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"

@@ -21,7 +21,7 @@ from napari_sam.testing import phantom_image, phantom_volume
 from napari_sam.training import decoder_loop, finetune
 from napari_sam.training.decoder_loop import Progress
 from napari_sam.training.finetune import TrainingResult, train
-from napari_sam.training.judging import overall
+from napari_sam.training.held_back import overall
 
 CELLS = [phantom_image((SIDE, SIDE), n_objects=2, seed=i) for i in range(8)]
 FEW_STEPS = (4, 8)
@@ -232,7 +232,7 @@ def test_mobile_sam_is_trained(tmp_path: Path) -> None:
 def test_16_bit_volumes_with_channels_train_by_planes(tmp_path: Path) -> None:
     stack = phantom_volume((12, SIDE, SIDE), n_objects=2, dtype="uint16")
     channels = np.stack([stack.image, stack.image[::-1]], 1)  # (z, c, y, x)
-    from napari_sam.io.volume import open_volume
+    from napari_sam.volume.opening import open_volume
 
     volume = open_volume(channels, axes="zcyx")
     result = train(

@@ -8,7 +8,7 @@ import torch
 import torch.multiprocessing
 from torch import distributed
 
-from napari_sam.models.nano_network import NanoNetwork
+from napari_sam.models.nano.network import NanoNetwork
 from napari_sam.training.data import CropSampler
 from napari_sam.training.loop import Trainer, TrainOptions
 from napari_sam.training.procedural import procedural_images

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from napari_sam.models.nano_network import BEST_GUESS
+from napari_sam.models.nano.network import BEST_GUESS
 from napari_sam.training.losses import candidate_losses, dice, normalised_focal
 
 TRUTH = torch.zeros(2, 16, 16, dtype=torch.bool)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from napari_sam.models.nano import Nano
-from napari_sam.models.nano_network import NanoNetwork
+from napari_sam.models.nano.nano import Nano
+from napari_sam.models.nano.network import NanoNetwork
 from napari_sam.training.procedural import procedural_images
 from napari_sam.training.ranking import Evidence, collect_evidence, fit_ranking
 

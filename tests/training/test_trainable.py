@@ -11,8 +11,8 @@ from small_sams import SIDE, small_mobile_sam, small_sam
 
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import ModelError
-from napari_sam.models.nano import load_nano
-from napari_sam.models.nano_network import PromptBatch
+from napari_sam.models.nano.nano import load_nano
+from napari_sam.models.nano.network import PromptBatch
 from napari_sam.training.lora import encode, merged_state
 from napari_sam.training.trainable import (
     TrainableLora,

@@ -10,7 +10,6 @@ import numpy as np
 from psygnal import Signal
 
 from napari_sam._napari import autosave, shortcuts
-from napari_sam._napari.jobs import PREPARE
 from napari_sam._napari.label_pyramid import is_huge
 from napari_sam._napari.label_writer import LabelWriter
 from napari_sam._napari.plane_view import (
@@ -22,22 +21,23 @@ from napari_sam._napari.plane_view import (
 from napari_sam._napari.prompt_layers import PromptLayers
 from napari_sam._napari.state import Thumbnail, as_sentence
 from napari_sam._napari.thumbnails import draw_thumbnails
+from napari_sam._napari.workers import PREPARE
 from napari_sam.errors import NapariSamError, PromptError
-from napari_sam.io.label_objects import boxes_of
+from napari_sam.results.label_objects import boxes_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_sam._napari.jobs import Job, Jobs
     from napari_sam._napari.opening import Opened
     from napari_sam._napari.state import Board
-    from napari_sam.core.history import ObjectState
+    from napari_sam._napari.workers import Job, Jobs
     from napari_sam.core.masks import LabelPatch, MaskCandidate
+    from napari_sam.core.objects import ObjectState
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
-    from napari_sam.engine.queue import View
-    from napari_sam.io.volume import Volume
+    from napari_sam.embeddings.scheduler import View
     from napari_sam.session import Request, Result, Session
+    from napari_sam.volume.volume import Volume
 
 HINT = (
     "Click on an object in the image. Click again to refine it: T switches to "

@@ -9,21 +9,21 @@ from psygnal import Signal
 from napari_sam._napari import autosave, opening
 from napari_sam._napari.annotation import HINT, Annotation
 from napari_sam._napari.encoding import Encoding
-from napari_sam._napari.jobs import PREPARE, Jobs
 from napari_sam._napari.plane_view import layer_over, order_for_axis
 from napari_sam._napari.prompt_layers import TAG, Tool
 from napari_sam._napari.review import Review
 from napari_sam._napari.state import Board, PanelState
 from napari_sam._napari.training import Training
+from napari_sam._napari.workers import PREPARE, Jobs
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_sam.core.history import Rule
-    from napari_sam.io.volume import Volume
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.core.objects import Rule
+    from napari_sam.models.protocol import PromptableModel
     from napari_sam.session import Session
+    from napari_sam.volume.volume import Volume
 
 OPEN_HINT = (
     "Open an image: File › Open, or File › Open Sample › Segment Anything. "
@@ -491,7 +491,8 @@ class Controller:
 
 def _volume_of(layer: Any) -> Volume:
     """Return the volume that our reader left with a layer, or open the layer."""
-    from napari_sam.io.volume import Volume, open_volume
+    from napari_sam.volume.opening import open_volume
+    from napari_sam.volume.volume import Volume
 
     known = layer.metadata.get(TAG, {}).get("volume")
     if isinstance(known, Volume) and known.ndim == layer.ndim:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_sam._napari.jobs import BACKGROUND
-from napari_sam.engine.queue import EncodingQueue, Pace, View, encode_queue
+from napari_sam._napari.workers import BACKGROUND
+from napari_sam.embeddings.scheduler import EncodingQueue, Pace, View, encode_queue
 from napari_sam.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari_sam._napari.annotation import Annotation
-    from napari_sam._napari.jobs import Jobs
     from napari_sam._napari.state import Board, EncodingState
+    from napari_sam._napari.workers import Jobs
     from napari_sam.session import Session
 
 KEY = "embed"
@@ -260,7 +260,7 @@ def _steps(
         ):
             yield Step(done, total)
         return
-    from napari_sam.engine.distribute import connect
+    from napari_sam.embeddings.distribute import connect
 
     with connect(address) as client:
         for done, total in encode_queue(
@@ -270,7 +270,7 @@ def _steps(
 
 
 def _ask_workers(address: str) -> str:
-    from napari_sam.engine.distribute import connect
+    from napari_sam.embeddings.distribute import connect
 
     with connect(address) as client:
         return describe_workers(client)
@@ -304,14 +304,14 @@ def duration(seconds: float) -> str:
 
 
 def _is_remote(source: str | None) -> bool:
-    from napari_sam.io.remote import is_url
+    from napari_sam.volume.remote import is_url
 
     return source is not None and is_url(source)
 
 
 def _bill(session: Session, axis: int) -> str:
     """What embedding everything takes from a server."""
-    from napari_sam.engine.plan import plan_encoding
+    from napari_sam.embeddings.estimate import plan_encoding
 
     volume = session.volume
     plan = plan_encoding(volume, session.model, axis=axis)

@@ -9,7 +9,7 @@ import numpy as np
 from napari_sam._napari.prompt_layers import TAG
 
 if TYPE_CHECKING:
-    from napari_sam.io.volume import Volume
+    from napari_sam.volume.volume import Volume
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -31,7 +31,7 @@ def layer_data(volume: Volume) -> list[LayerData]:
 
 
 def _channel(volume: Volume, c: int) -> Volume:
-    from napari_sam.io.volume import open_volume
+    from napari_sam.volume.opening import open_volume
 
     if volume.recipe is not None:
         which = c if volume.channels is None else volume.channels[c]
@@ -64,7 +64,7 @@ def _layer(volume: Volume, name: str) -> LayerData:
 
 
 def _channels_last(level: Any, channel: int) -> Any:
-    from napari_sam.io.views import AxisView
+    from napari_sam.volume.lazy_arrays import AxisView
 
     order = [*(a for a in range(level.ndim) if a != channel), channel]
     if isinstance(level, np.ndarray):

@@ -22,9 +22,9 @@ from napari_sam.core.planes import Plane
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_sam.io.volume import Volume
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
     from napari_sam.session import Session
+    from napari_sam.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.core.planes import Plane
-from napari_sam.engine.queue import View
+from napari_sam.embeddings.scheduler import View
 from napari_sam.errors import VolumeError
 
 if TYPE_CHECKING:

@@ -100,7 +100,7 @@ class Preview:
     def _make(self) -> None:
         from napari.layers import Labels
 
-        from napari_sam.io.label_arrays import new_labels
+        from napari_sam.results.label_arrays import new_labels
 
         self._remove_old()
         self._data = new_labels(self.shape, np.uint8)

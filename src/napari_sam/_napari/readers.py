@@ -40,7 +40,7 @@ def get_ome_zarr_reader(
 
 def _read(path: str | list[str]) -> list[LayerData]:
     from napari_sam._napari.layer_data import layer_data
-    from napari_sam.io.volume import open_volume
+    from napari_sam.volume.opening import open_volume
 
     one = _one(path)
     assert one is not None
@@ -62,7 +62,7 @@ def _one(path: str | list[str] | os.PathLike[str]) -> str | None:
 def _is_zarr(path: str) -> bool:
     if "://" in path:
         return path.rstrip("/").endswith(".zarr")
-    from napari_sam.io.formats import ZARR_FILES
+    from napari_sam.volume.formats.detect import ZARR_FILES
 
     return any((Path(path) / name).exists() for name in ZARR_FILES)
 

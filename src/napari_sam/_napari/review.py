@@ -6,16 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sam._napari.camera import go_to
-from napari_sam._napari.jobs import BACKGROUND
 from napari_sam._napari.preview import Preview
 from napari_sam._napari.state import ReviewRow
+from napari_sam._napari.workers import BACKGROUND
 from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from napari_sam._napari.annotation import Annotation
-    from napari_sam._napari.jobs import Jobs
     from napari_sam._napari.state import Board, ReviewState
+    from napari_sam._napari.workers import Jobs
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
     from napari_sam.engine.suggest import Suggestion

@@ -40,7 +40,7 @@ def _dicom(file: str, name: str) -> list[LayerData]:
     from pydicom.data import get_testdata_file
 
     from napari_sam._napari.layer_data import layer_data
-    from napari_sam.io.volume import open_volume
+    from napari_sam.volume.opening import open_volume
 
     volume = open_volume(get_testdata_file(file, download=False))
     return layer_data(replace(volume, name=name))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from napari_sam._napari.prompt_layers import Tool
-    from napari_sam.core.history import Rule
+    from napari_sam.core.objects import Rule
 
 logger = logging.getLogger(__name__)
 

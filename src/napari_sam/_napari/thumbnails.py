@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.masks import Bbox, MaskCandidate
     from napari_sam.core.planes import Plane
-    from napari_sam.io.volume import Volume
+    from napari_sam.volume.volume import Volume
 
 SIDE = 96
 """Pixels of a picture's side, at most twice that."""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_sam._napari import opening
-from napari_sam._napari.jobs import PROGRESS_EVERY_S, TRAINING
+from napari_sam._napari.workers import PROGRESS_EVERY_S, TRAINING
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_sam._napari.annotation import Annotation
-    from napari_sam._napari.jobs import Jobs
     from napari_sam._napari.state import Board, TrainingState
+    from napari_sam._napari.workers import Jobs
     from napari_sam.session import Session
     from napari_sam.training.decoder_loop import Progress
     from napari_sam.training.finetune import TrainingResult
@@ -204,8 +204,8 @@ def _trained(
     session: Session, planes: list[Any], train: Train | None, **options: Any
 ) -> TrainingResult:
     """Train on a session's objects; runs in the worker."""
+    from napari_sam.training.crops import pieces_of
     from napari_sam.training.finetune import train as tune
-    from napari_sam.training.pieces import pieces_of
 
     images = pieces_of(
         session.volume,

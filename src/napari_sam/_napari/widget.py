@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
 
 from napari_sam._napari import autosave
 from napari_sam._napari.controller import Controller
-from napari_sam._napari.jobs import Jobs
 from napari_sam._napari.main_thread import MainThread
 from napari_sam._napari.views.panel import Panel
+from napari_sam._napari.workers import Jobs
 
 if TYPE_CHECKING:
     import napari

@@ -11,7 +11,7 @@ from napari_sam.errors import NapariSamError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_sam.io.volume import Volume
+    from napari_sam.volume.volume import Volume
 
 _AXES = {"0": 0, "1": 1, "2": 2, "z": 0, "y": 1, "x": 2}
 
@@ -32,7 +32,7 @@ class VolumeOptions:
 
     def open(self) -> Volume:
         """Open the volume, with the intensity asked for."""
-        from napari_sam.io.volume import open_volume
+        from napari_sam.volume.opening import open_volume
 
         volume = open_volume(
             self.source,

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from napari_sam.io.volume import Volume
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
     from napari_sam.session import Session
+    from napari_sam.volume.volume import Volume
 
 _MARK = ".napari-sam-demo"
 """File that says: this folder's contents may be replaced by the next demo."""
@@ -76,11 +76,11 @@ def _prepare(out: Path) -> None:
 def _show(
     sample: Sample, path: Path, model: PromptableModel, out: Path, report: Report
 ) -> tuple[Session, Image]:
-    from napari_sam.engine.encode import encode_volume, open_store
-    from napari_sam.io.coco import write_coco
-    from napari_sam.io.labels import write_ome_zarr_labels
-    from napari_sam.io.volume import open_volume
+    from napari_sam.embeddings.encode import encode_volume, open_store
+    from napari_sam.results.formats.coco import write_coco
+    from napari_sam.results.formats.labels import write_ome_zarr_labels
     from napari_sam.session import Session
+    from napari_sam.volume.opening import open_volume
 
     out.mkdir()
     report.say(f"\n{sample.title}")
@@ -137,7 +137,7 @@ def _show(
 def panels(session: Session, plane: Plane, title: str, *, side: int = 420) -> Image:
     """Draw the image, the prompts and the masks of a plane side by side."""
     from napari_sam.core.picture import Picture, beside
-    from napari_sam.notebook import draw_session, overview
+    from napari_sam.session.notebook import draw_session, overview
 
     shape = plane.shape(session.volume.shape)
     rgb = overview(session.volume, plane, session.predictor.intensity)

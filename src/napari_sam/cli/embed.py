@@ -47,8 +47,8 @@ def run(
     as_json: bool,
 ) -> None:
     """Encode, or say what it would take."""
-    from napari_sam.engine.encode import default_store_path, encode_volume
-    from napari_sam.engine.plan import plan_encoding, seconds_per_tile
+    from napari_sam.embeddings.encode import default_store_path, encode_volume
+    from napari_sam.embeddings.estimate import plan_encoding, seconds_per_tile
 
     report = Report(as_json)
     planes, levels = options.planes, options.levels
@@ -108,6 +108,6 @@ def _workers(options: EmbedOptions) -> AbstractContextManager[Any]:
     """Give the client of a cluster, or None to encode in this process."""
     if options.scheduler is None and options.workers is None:
         return nullcontext()
-    from napari_sam.engine.distribute import connect
+    from napari_sam.embeddings.distribute import connect
 
     return connect(options.scheduler, options.workers)

@@ -38,7 +38,7 @@ def run(
     json_file: str | None,
 ) -> None:
     """Ask, print the table, and write all scores where asked for."""
-    from napari_sam.io.whole_files import write_whole
+    from napari_sam.core.atomic_files import write_whole
     from napari_sam.training.datasets import read_labelled, those_named
     from napari_sam.training.evaluate import Protocol, evaluate
     from napari_sam.training.variants import check_variants

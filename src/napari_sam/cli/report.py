@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
 
 
 @dataclass

@@ -34,7 +34,7 @@ def check_results(paths: Iterable[Path]) -> None:
         arguments.one_of(suffix, SUFFIXES, "a result's suffix (--out)")
         check_target(path)
         if suffix == ".zarr" and path.expanduser().exists():
-            from napari_sam.io.labels import check_label_target
+            from napari_sam.results.formats.labels import check_label_target
 
             check_label_target(path.expanduser())
         elif path.expanduser().is_dir():
@@ -60,9 +60,13 @@ def check_target(path: Path) -> None:
 
 def write(path: Path, session: Session, plane: Plane) -> None:
     """Write a session's labels in the format that the suffix names."""
-    from napari_sam.io.coco import write_coco
-    from napari_sam.io.labels import write_ome_zarr_labels, write_png, write_tiff
-    from napari_sam.io.vectors import write_vectors
+    from napari_sam.results.formats.coco import write_coco
+    from napari_sam.results.formats.labels import (
+        write_ome_zarr_labels,
+        write_png,
+        write_tiff,
+    )
+    from napari_sam.results.formats.vectors import write_vectors
 
     suffix = path.suffix.lower()
     if suffix == ".zarr":

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_sam.cli.arguments import VolumeOptions
-    from napari_sam.io.volume import Volume
     from napari_sam.session import Session
+    from napari_sam.volume.volume import Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +211,8 @@ def _segment(session: Session, task: Task, report: Report) -> None:
 
 
 def _draw(path: Path, session: Session, plane: Plane) -> None:
-    from napari_sam.io.whole_files import whole
-    from napari_sam.notebook import draw_session
+    from napari_sam.core.atomic_files import whole
+    from napari_sam.session.notebook import draw_session
 
     with whole(path) as part:
         draw_session(session, plane, side=1024).save(part, "PNG")

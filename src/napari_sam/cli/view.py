@@ -73,7 +73,7 @@ def _labels(
         out.append((session.stem, saved.labels))
     if labels is not None:
         from napari_sam.errors import VolumeError
-        from napari_sam.io.volume import open_volume
+        from napari_sam.volume.opening import open_volume
 
         opened = open_volume(labels)
         if opened.shape != volume.shape or opened.dtype.kind not in "ui":

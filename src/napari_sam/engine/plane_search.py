@@ -11,7 +11,7 @@ import numpy as np
 from napari_sam.core.frames import to_level_0, touches_cut_edge, window_prompts
 from napari_sam.core.masks import boxes_meet, crops_overlap
 from napari_sam.core.prompts import Prompts
-from napari_sam.engine.encode import grid_for
+from napari_sam.embeddings.encode import grid_for
 from napari_sam.engine.predict import Prediction
 from napari_sam.engine.suggest import Suggestion, doubt_of, suggestion_of
 from napari_sam.errors import Cancelled, ModelError

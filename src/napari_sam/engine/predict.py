@@ -18,7 +18,7 @@ from napari_sam.core.frames import (
     window_prompts,
 )
 from napari_sam.core.masks import mask_iou
-from napari_sam.engine.encode import grid_for
+from napari_sam.embeddings.encode import grid_for
 from napari_sam.engine.refine import refine_mask
 from napari_sam.engine.windows import choose_window, grow_window
 from napari_sam.errors import Cancelled, StoreError
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts, WindowPrompts
     from napari_sam.core.tiles import Tile, Window
-    from napari_sam.io.embeddings import EmbeddingStore
-    from napari_sam.io.volume import Volume
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.embeddings.store import EmbeddingStore
+    from napari_sam.models.protocol import PromptableModel
+    from napari_sam.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 

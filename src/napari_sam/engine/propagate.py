@@ -11,7 +11,7 @@ from napari_sam.core.frames import Frame, to_level_0, touches_cut_edge, window_p
 from napari_sam.core.masks import MaskCandidate, mask_iou, union_bbox
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, Prompts, WindowPrompts
-from napari_sam.engine.encode import grid_for
+from napari_sam.embeddings.encode import grid_for
 from napari_sam.engine.windows import choose_window
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from napari_sam.core.embedding import Embedding
-    from napari_sam.core.history import ObjectState
     from napari_sam.core.masks import Bbox
+    from napari_sam.core.objects import ObjectState
     from napari_sam.core.tiles import TileGrid, Window
     from napari_sam.engine.predict import Predictor
 

@@ -1,1 +1,1 @@
-"""Promptable models behind one protocol; see `napari_sam.models.base`."""
+"""Promptable models behind one protocol; see `napari_sam.models.protocol`."""

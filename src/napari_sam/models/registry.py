@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import CheckpointError, DownloadError, ModelError
-from napari_sam.models import checkpoints, remembered
+from napari_sam.models import checkpoints, user_models
 from napari_sam.models import download as _download
-from napari_sam.models.base import ModelSpec
 from napari_sam.models.catalogue import KNOWN as _KNOWN
 from napari_sam.models.catalogue import KnownModel
-from napari_sam.models.sam2_keys import CONVERTED, OFFICIAL
+from napari_sam.models.protocol import ModelSpec
+from napari_sam.models.sam2.keys import CONVERTED, OFFICIAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from napari_sam.models.base import PromptableModel
     from napari_sam.models.checkpoints import Checkpoint
+    from napari_sam.models.protocol import PromptableModel
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def list_models() -> list[KnownModel]:
     >>> [m.name for m in list_models()][0]
     'nano'
     """
-    own = (_own(name, noted) for name, noted in sorted(remembered.models().items()))
+    own = (_own(name, noted) for name, noted in sorted(user_models.models().items()))
     return [*sorted(_KNOWN, key=lambda m: m.size_bytes), *own]
 
 
@@ -125,7 +125,7 @@ def remember(name: str, model: PromptableModel) -> KnownModel:
     spec = model.spec
     if not spec.source:
         raise ModelError(f"{spec.name!r} is not from a file and has its name already")
-    remembered.add(
+    user_models.add(
         name,
         {
             "source": spec.source,
@@ -145,8 +145,8 @@ def remove_model(name: str) -> None:
     ModelError
         If it is no own name.
     """
-    if not remembered.remove(name):
-        own = ", ".join(remembered.models()) or "none yet"
+    if not user_models.remove(name):
+        own = ", ".join(user_models.models()) or "none yet"
         raise ModelError(f"{name!r} is none of your own models ({own})")
 
 
@@ -179,9 +179,9 @@ def download(name: str) -> Iterator[tuple[int, int]]:
             f"download with: get {known.url} yourself and put it at {known.path}"
         )
     elif known.url:
-        if not _download.is_offline() and not remembered.is_accepted(known):
+        if not _download.is_offline() and not user_models.is_accepted(known):
             _log.warning("%s", known.notice)
-            remembered.accept(known)
+            user_models.accept(known)
         yield from _download.iter_download(known.url, known.path, known.digest)
 
 
@@ -193,7 +193,7 @@ def accept_license(name: str) -> None:
     ModelError
         If no model has that name.
     """
-    remembered.accept(find_model(name))
+    user_models.accept(find_model(name))
 
 
 def load_model(
@@ -246,12 +246,12 @@ def _load_any(name_or_path: str | Path, device: str) -> PromptableModel:
     if isinstance(name_or_path, Path) or _is_path(name_or_path):
         family, path = _split(name_or_path)
         return _load(path, None, device, family)
-    if noted := remembered.models().get(name_or_path):
+    if noted := user_models.models().get(name_or_path):
         family, path = _split(noted["source"])
         return _load(path, None, device, family, name_or_path)
     known = find_model(name_or_path)
     if FAMILIES.get(known.family) == "sam2":
-        from napari_sam.models.sam2 import check_installed
+        from napari_sam.models.sam2.sam2 import check_installed
 
         check_installed()
     for _ in download(known.name):
@@ -312,7 +312,7 @@ def _load(
         )
     source = f"{family}:{path.absolute()}"
     if family == "nano":
-        from napari_sam.models.nano import load_nano
+        from napari_sam.models.nano.nano import load_nano
 
         if known is not None and not known.url:
             return load_nano(device=device)
@@ -325,16 +325,16 @@ def _build(
     family: str, checkpoint: Checkpoint, spec: ModelSpec, device: str
 ) -> PromptableModel:
     if family in ("sam2", "medsam2"):
-        from napari_sam.models import sam2
+        from napari_sam.models.sam2 import sam2
 
         side = sam2.MEDSAM2_SIDE if family == "medsam2" else sam2.SIDE
         return sam2.from_checkpoint(checkpoint, spec, device, side=side)
     if family == "tinysam":
-        from napari_sam.models import mobile_sam
+        from napari_sam.models.sam import mobile_sam
 
         tiny = mobile_sam.TinySamNetwork
         return mobile_sam.from_checkpoint(checkpoint, spec, device, network_type=tiny)
-    code = import_module(f"napari_sam.models.{family}")
+    code = import_module(f"napari_sam.models.sam.{family}")
     built: PromptableModel = code.from_checkpoint(checkpoint, spec, device)
     return built
 

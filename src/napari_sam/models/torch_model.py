@@ -13,9 +13,9 @@ import torch
 from napari_sam.core.embedding import Embedding
 from napari_sam.core.preprocess import ResizeTransform
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.models.decoder import UPSCALE, PromptBatch
 from napari_sam.models.devices import is_out_of_memory, resolve_device
-from napari_sam.models.frame import to_candidate, to_frame
+from napari_sam.models.input_frame import to_candidate, to_frame
+from napari_sam.models.sam.decoder import UPSCALE, PromptBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.prompts import WindowPrompts
-    from napari_sam.models.base import ModelSpec
+    from napari_sam.models.protocol import ModelSpec
 
 _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")

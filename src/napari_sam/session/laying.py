@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.history import (
+from napari_sam.core.objects import (
     Key,
     ObjectState,
     Rule,
@@ -34,7 +34,7 @@ def labels_for(shape: tuple[int, ...], labels: Any = None) -> Any:
     SessionError
         If those given are not unsigned integers of that shape.
     """
-    from napari_sam.io.label_arrays import new_labels
+    from napari_sam.results.label_arrays import new_labels
 
     if labels is None:
         return new_labels(shape)
@@ -93,7 +93,7 @@ def erase(
     boxes: Mapping[Plane, Bbox] | None = None,
 ) -> Iterator[LabelPatch]:
     """Remove every pixel of an object, a patch for each plane that has some."""
-    from napari_sam.io.label_objects import boxes_of
+    from napari_sam.results.label_objects import boxes_of
 
     known = boxes_of(labels, object_id) if boxes is None else boxes
     for plane, found in known.items():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_sam.core.codec import History, decode_change, encode_change
 from napari_sam.errors import PromptError
+from napari_sam.session.codec import History, decode_change, encode_change
 
 if TYPE_CHECKING:
-    from napari_sam.core.history import Change, Key, ObjectState
+    from napari_sam.core.objects import Change, Key, ObjectState
     from napari_sam.core.planes import Plane
     from napari_sam.engine.predict import Prediction
 

@@ -13,13 +13,13 @@ from napari_sam.errors import SessionError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_sam.core.history import Rule
     from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.masks import LabelPatch
-    from napari_sam.io.session_files import SessionFiles
-    from napari_sam.io.volume import Volume
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.core.objects import Rule
+    from napari_sam.models.protocol import PromptableModel
+    from napari_sam.session.files import SessionFiles
     from napari_sam.session.ledger import Ledger
+    from napari_sam.volume.volume import Volume
 
 
 def head(
@@ -77,7 +77,7 @@ class Recorder:
             If the folder holds a session already or cannot be written; the session
             stays where it was.
         """
-        from napari_sam.io.session_files import SessionFiles
+        from napari_sam.session.files import SessionFiles
 
         files = SessionFiles(path, create=True)
         with self.lock:
@@ -112,7 +112,7 @@ def opened(
     path: str | os.PathLike[str], *, read_only: bool
 ) -> Iterator[tuple[dict[str, Any], SessionFiles | None]]:
     """Hold a saved session's folder while it is loaded; let go of it on any error."""
-    from napari_sam.io.session_files import SessionFiles, read_head
+    from napari_sam.session.files import SessionFiles, read_head
 
     head = read_head(path)
     files = None if read_only else SessionFiles(path, create=False)
@@ -126,7 +126,7 @@ def opened(
 
 def labels_of(path: str | os.PathLike[str], *, read_only: bool) -> tuple[Any, int]:
     """Return the saved labels and the number of changes they hold; (None, 0): none."""
-    from napari_sam.io.session_files import read_labels
+    from napari_sam.session.files import read_labels
 
     return read_labels(path, read_only=read_only) or (None, 0)
 
@@ -138,7 +138,7 @@ def replay(
     done: int,
 ) -> Iterator[tuple[LabelPatch, ...]]:
     """Bring back the ledger; yield the patches that come after the change `done`."""
-    from napari_sam.io.session_files import read_history
+    from napari_sam.session.files import read_history
 
     for number, (kind, line) in enumerate(read_history(path), 1):
         change = ledger.replay(kind, line)
@@ -158,7 +158,7 @@ def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
     VolumeError
         If it cannot be opened.
     """
-    from napari_sam.io.volume import open_volume
+    from napari_sam.volume.opening import open_volume
 
     source = head["volume"]["source"] if given is None else given
     if source is None:

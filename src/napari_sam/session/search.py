@@ -126,7 +126,7 @@ class Search:
 
     def _known_objects(self) -> Known:
         """Masks on planes that were worked on, or else wherever there are labels."""
-        from napari_sam.io.label_objects import iter_objects, iter_planes
+        from napari_sam.results.label_objects import iter_objects, iter_planes
 
         planes: Any = sorted(self.touched, key=lambda p: p.index)
         if not planes and self.planes[0].axis == 0:

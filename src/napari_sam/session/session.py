@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_sam.core.history import Change, Key, Kind, ObjectState, Rule
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.masks import LabelPatch
+from napari_sam.core.objects import Change, Key, Kind, ObjectState, Rule
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.predict import Prediction, Predictor
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari_sam.core.masks import MaskCandidate
+    from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.engine.suggest import Suggestion
-    from napari_sam.io.embeddings import EmbeddingStore
-    from napari_sam.io.volume import Volume
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
     from napari_sam.session.suggestions import Suggestions
+    from napari_sam.volume.volume import Volume
 
 
 class Session:
@@ -82,7 +82,7 @@ class Session:
         intensity: IntensityMapping | None = None,
         labels: Any = None,
     ) -> None:
-        from napari_sam.io.volume import open_volume
+        from napari_sam.volume.opening import open_volume
 
         self.volume: Volume = open_volume(volume)
         self.model: PromptableModel = _as_model(model)
@@ -304,7 +304,7 @@ class Session:
 
     def new_object(self) -> int:
         """Return an id that no object has yet."""
-        from napari_sam.io.label_arrays import highest_label
+        from napari_sam.results.label_arrays import highest_label
 
         return max(highest_label(self.labels), *self._ledger.planes, 0) + 1
 
@@ -481,12 +481,12 @@ class Session:
     # -- in a notebook ---------------------------------------------------------------
 
     def _repr_html_(self) -> str:
-        from napari_sam.notebook import session_html
+        from napari_sam.session.notebook import session_html
 
         return session_html(self)
 
     def _repr_png_(self) -> bytes:
-        from napari_sam.notebook import session_png
+        from napari_sam.session.notebook import session_png
 
         return session_png(self)
 
@@ -569,7 +569,7 @@ class Session:
         return (1 if object_id is None else object_id, where)
 
     def _check_id(self, object_id: int) -> None:
-        from napari_sam.io.label_arrays import highest_possible
+        from napari_sam.results.label_arrays import highest_possible
 
         top = highest_possible(self.labels)
         if not 1 <= object_id <= top:
@@ -581,7 +581,7 @@ class Session:
 
     def make_room(self, top: int) -> None:
         """Let the labels hold a value; the undo history goes on as it is."""
-        from napari_sam.io.label_arrays import grown
+        from napari_sam.results.label_arrays import grown
 
         if top > np.iinfo(self.labels.dtype).max:
             self.labels = grown(self.labels, top)

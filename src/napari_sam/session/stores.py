@@ -6,16 +6,16 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from napari_sam.engine.encode import open_store
+from napari_sam.embeddings.encode import open_store
 from napari_sam.errors import StoreError
 
 if TYPE_CHECKING:
     import os
 
     from napari_sam.core.intensity import IntensityMapping
-    from napari_sam.io.embeddings import EmbeddingStore
-    from napari_sam.io.volume import Volume
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.embeddings.store import EmbeddingStore
+    from napari_sam.models.protocol import PromptableModel
+    from napari_sam.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.core.codec import pack_array, unpack_array
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.suggest import Suggestion
+from napari_sam.session.codec import pack_array, unpack_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_sam.core.history import Change, ObjectState, differing_patch, lay_mask
 from napari_sam.core.masks import boxes_meet
+from napari_sam.core.objects import Change, ObjectState, differing_patch, lay_mask
 from napari_sam.core.planes import Plane
-from napari_sam.engine.encode import planes_of
+from napari_sam.embeddings.encode import planes_of
 from napari_sam.engine.suggest import Suggestion, SuggestRules, regrouped
 from napari_sam.errors import PromptError
 from napari_sam.session.search import Found, Search
@@ -25,8 +25,8 @@ from napari_sam.session.suggestion_file import SuggestionFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from napari_sam.core.history import Key
     from napari_sam.core.masks import Bbox, LabelPatch
+    from napari_sam.core.objects import Key
     from napari_sam.session.session import Session
 
 _COVERED = 0.5

@@ -26,13 +26,13 @@ from napari_sam.core.masks import MaskCandidate, crop_mask, mask_iou
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.core.tiles import TileGrid
 from napari_sam.errors import NapariSamError, SignatureError, StoreError
-from napari_sam.models.base import PromptableModel
+from napari_sam.models.protocol import PromptableModel
 from napari_sam.testing.phantoms import Phantom, phantom_image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_sam.io.embeddings import EmbeddingStore
+    from napari_sam.embeddings.store import EmbeddingStore
 
 
 def click(

@@ -12,7 +12,7 @@ import numpy as np
 from napari_sam.core.embedding import Embedding
 from napari_sam.core.masks import MaskCandidate, crop_mask, stability_score
 from napari_sam.errors import ModelError, PromptError
-from napari_sam.models.base import ModelSpec
+from napari_sam.models.protocol import ModelSpec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

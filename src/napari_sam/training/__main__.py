@@ -23,8 +23,8 @@ from pathlib import Path
 import torch
 import torch.distributed
 
-from napari_sam.models.nano import Nano, load_nano, write_weights
-from napari_sam.models.nano_network import NanoNetwork
+from napari_sam.models.nano.nano import Nano, load_nano, write_weights
+from napari_sam.models.nano.network import NanoNetwork
 from napari_sam.training.backbone import load_backbone
 from napari_sam.training.composites import composite_images
 from napari_sam.training.data import CropSampler, LabelledImage, read_folder, split

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_sam.errors import CheckpointError
-from napari_sam.models.nano_encoder import STAGES, Backbone
+from napari_sam.models.nano.encoder import STAGES, Backbone
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import VolumeError
-from napari_sam.io.formats import SUFFIXES, ZARR_FILES
-from napari_sam.io.label_objects import iter_blocks, iter_planes
-from napari_sam.io.volume import Volume, open_volume
+from napari_sam.results.label_objects import iter_blocks, iter_planes
 from napari_sam.training.label_pixels import label_pixels
+from napari_sam.volume.formats.detect import SUFFIXES, ZARR_FILES
+from napari_sam.volume.opening import open_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_sam.core.planes import Plane
+    from napari_sam.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 

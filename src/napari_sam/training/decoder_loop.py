@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from napari_sam.engine.regions import stopped
+from napari_sam.embeddings.tile_batches import stopped
 from napari_sam.errors import Cancelled
-from napari_sam.models.nano_network import PromptBatch
+from napari_sam.models.nano.network import PromptBatch
 from napari_sam.training.losses import candidate_losses
 from napari_sam.training.prompts import CELL, first_prompts, next_clicks
 

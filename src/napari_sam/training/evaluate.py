@@ -14,11 +14,11 @@ import numpy as np
 
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import Prompts
-from napari_sam.engine.encode import grid_for
+from napari_sam.embeddings.encode import grid_for
+from napari_sam.embeddings.tile_batches import stopped
 from napari_sam.engine.predict import Predictor
-from napari_sam.engine.regions import stopped
 from napari_sam.errors import Cancelled, PromptError, VolumeError
-from napari_sam.io.label_objects import iter_planes
+from napari_sam.results.label_objects import iter_planes
 from napari_sam.training.clicks import ellipse_in, next_click, same_frame
 from napari_sam.training.datasets import LabelledVolume, read_labelled
 from napari_sam.training.scores import Evaluation, ObjectScore
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
     from napari_sam.engine.predict import Prediction
-    from napari_sam.io.volume import Volume
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
+    from napari_sam.volume.volume import Volume
 
 PROMPTS = ("point", "box")
 """Kinds of prompt that can be evaluated."""

@@ -11,10 +11,10 @@ import numpy as np
 
 from napari_sam.core.frames import lerp
 from napari_sam.core.masks import crop_mask
-from napari_sam.engine.encode import grid_for
+from napari_sam.embeddings.encode import grid_for
 from napari_sam.engine.windows import FILL
 from napari_sam.errors import VolumeError
-from napari_sam.io.label_objects import iter_blocks, iter_planes
+from napari_sam.results.label_objects import iter_blocks, iter_planes
 from napari_sam.training.data import MIN_OBJECT_AREA
 from napari_sam.training.prompts import CELL
 from napari_sam.training.trainable import resize_of

@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 from napari_sam.core.planes import count_planes
-from napari_sam.engine.encode import grid_for, signature_for
-from napari_sam.engine.regions import Region, encode_region, stopped
+from napari_sam.embeddings.encode import grid_for, signature_for
+from napari_sam.embeddings.tile_batches import Region, encode_region, stopped
 from napari_sam.errors import Cancelled, StoreError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_sam.core.planes import Plane
-    from napari_sam.io.embeddings import EmbeddingStore
+    from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.training.datasets import LabelledVolume
     from napari_sam.training.examples import Example
     from napari_sam.training.trainable import Trainable, TrainableLora
@@ -102,7 +102,7 @@ class StoredFeatures:
         )
 
     def _store(self, source: int) -> EmbeddingStore:
-        from napari_sam.io.embeddings import EmbeddingStore
+        from napari_sam.embeddings.store import EmbeddingStore
 
         if source not in self._stores:
             volume, model = self._volumes[source].volume, self._trainable.model

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import ModelError
-from napari_sam.models import remembered
+from napari_sam.models import user_models
 from napari_sam.models.registry import (
     FAMILIES,
     add_model,
@@ -24,7 +24,7 @@ from napari_sam.training.datasets import read_labelled
 from napari_sam.training.decoder_loop import DecoderLoop, LoopOptions, Progress
 from napari_sam.training.examples import examples_of, labelled_planes, split_planes
 from napari_sam.training.features import EncodedFeatures, StoredFeatures
-from napari_sam.training.judging import Judge, compared, overall
+from napari_sam.training.held_back import Judge, compared, overall
 from napari_sam.training.trainable import (
     TrainableLora,
     check_family,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from threading import Event
 
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
     from napari_sam.training.datasets import LabelledVolume
     from napari_sam.training.examples import Shares
     from napari_sam.training.scores import Evaluation
@@ -207,8 +207,8 @@ def train(
 
 def default_folder(name: str) -> Path:
     """Folder of an own model that nobody gave a place."""
-    if os.environ.get(remembered.CONFIG_VARIABLE):
-        return remembered.config_folder() / "trained" / name
+    if os.environ.get(user_models.CONFIG_VARIABLE):
+        return user_models.config_folder() / "trained" / name
     import platformdirs
 
     data = platformdirs.user_data_dir("napari-sam", appauthor=False)
@@ -313,7 +313,7 @@ class _Run:
         gain = f"{old:.3f} -> {new:.3f} mean IoU on images held back"
         if new < old:
             return False, f"Training made the model worse ({gain})."
-        noted = remembered.models().get(self.name)
+        noted = user_models.models().get(self.name)
         if noted is not None:
             try:
                 present = load_model(self.name, device=self.trainable.model.device)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import VolumeError
-from napari_sam.io.views import LazyArray
+from napari_sam.volume.lazy_arrays import LazyArray
 
 if TYPE_CHECKING:
-    from napari_sam.io.volume import Volume
+    from napari_sam.volume.volume import Volume
 
 _AXIS_TOLERANCE = 0.1
 """How far the direction of an axis may differ between image and labels (cosine)."""
@@ -87,7 +87,7 @@ def label_pixels(volume: Volume, source: Any) -> Any:
     VolumeError
         If they cannot be opened, or do not lie on the image pixel for pixel.
     """
-    from napari_sam.io.volume import open_volume
+    from napari_sam.volume.opening import open_volume
 
     shape = tuple(getattr(source, "shape", ()))
     if not hasattr(source, "levels") and shape == volume.shape:

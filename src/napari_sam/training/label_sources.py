@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.codec import History, decode_change
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.planes import Plane
 from napari_sam.errors import SeriesError, SessionError, VolumeError
-from napari_sam.io.label_arrays import grown, new_labels
-from napari_sam.io.views import LazyArray
-from napari_sam.io.volume import Volume, open_volume
+from napari_sam.results.label_arrays import grown, new_labels
+from napari_sam.session.codec import History, decode_change
 from napari_sam.training.datasets import LabelledVolume, Opening, stem_of
 from napari_sam.training.label_pixels import label_pixels
+from napari_sam.volume.lazy_arrays import LazyArray
+from napari_sam.volume.opening import open_volume
+from napari_sam.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,7 @@ def read_session(path: Path, image: Path | None = None) -> LabelledVolume:
     VolumeError
         If the image cannot be opened or is another one.
     """
-    from napari_sam.io.session_files import read_head, read_labels
+    from napari_sam.session.files import read_head, read_labels
 
     head = read_head(path)
     volume = _session_image(head, path, image)
@@ -106,7 +107,7 @@ def _session_image(head: dict[str, Any], path: Path, image: Path | None) -> Volu
 
 def _patches_after(path: Path, done: int) -> Iterator[LabelPatch]:
     """Yield the patches of a session's history that its saved labels lack."""
-    from napari_sam.io.session_files import read_history
+    from napari_sam.session.files import read_history
 
     history = History()
     for number, (kind, line) in enumerate(read_history(path), 1):
@@ -140,7 +141,7 @@ def read_coco_images(
     VolumeError
         If the file is no COCO JSON, or an image is missing or of another size.
     """
-    from napari_sam.io.coco import load_coco
+    from napari_sam.results.formats.coco import load_coco
 
     images, annotations = load_coco(path)
     by_image: dict[Any, list[dict[str, Any]]] = {}
@@ -224,7 +225,7 @@ class CocoLabels(LazyArray):
         return out
 
     def _painted(self) -> Any:
-        from napari_sam.io.coco import decode_annotation
+        from napari_sam.results.formats.coco import decode_annotation
 
         out, number = new_labels(self.shape, self.dtype), 0
         for part in self._parts:

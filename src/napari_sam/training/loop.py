@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from napari_sam.models.nano_encoder import Features
-from napari_sam.models.nano_network import Decoded, NanoNetwork, PromptBatch
+from napari_sam.models.nano.encoder import Features
+from napari_sam.models.nano.network import Decoded, NanoNetwork, PromptBatch
 from napari_sam.training.losses import Losses, candidate_losses
 from napari_sam.training.prompts import first_prompts, next_clicks
 

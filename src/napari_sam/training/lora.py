@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.utils.checkpoint import checkpoint
 
-from napari_sam.models import mobile_sam, sam
+from napari_sam.models.sam import mobile_sam, sam
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_sam.models.nano_network import BEST_GUESS
+from napari_sam.models.nano.network import BEST_GUESS
 
 
 class Losses(NamedTuple):

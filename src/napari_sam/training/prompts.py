@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_sam.models.nano_network import PromptBatch
+from napari_sam.models.nano.network import PromptBatch
 
 CELL = 2
 """Masks here lie on a grid of this many pixels, the decoder's finest."""

@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_sam.core.prompts import WindowPrompts
-from napari_sam.training.asker import ImageAsker
 from napari_sam.training.clicks import next_click
+from napari_sam.training.encoded_image import ImageAsker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_sam.models.nano import Nano
+    from napari_sam.models.nano.nano import Nano
     from napari_sam.training.data import LabelledImage
 
 

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from napari_sam.core.preprocess import ResizeTransform
 from napari_sam.errors import ModelError
-from napari_sam.models import decoder as sam_decoder
-from napari_sam.models.decoder import SamNetwork
-from napari_sam.models.hq_sam import HqNetwork
-from napari_sam.models.mobile_sam import TinySamNetwork
-from napari_sam.models.nano import Nano, write_weights
-from napari_sam.models.nano_encoder import FEATURES, Features
-from napari_sam.models.nano_network import ALIGN, PromptBatch
+from napari_sam.models.nano.encoder import FEATURES, Features
+from napari_sam.models.nano.nano import Nano, write_weights
+from napari_sam.models.nano.network import ALIGN, PromptBatch
 from napari_sam.models.registry import FAMILIES
+from napari_sam.models.sam import decoder as sam_decoder
+from napari_sam.models.sam.decoder import SamNetwork
+from napari_sam.models.sam.hq_sam import HqNetwork
+from napari_sam.models.sam.mobile_sam import TinySamNetwork
 from napari_sam.models.torch_model import TorchModel
 from napari_sam.training import lora
 from napari_sam.training.prompts import PromptMix
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.masks import Bbox
-    from napari_sam.models.base import PromptableModel
+    from napari_sam.models.protocol import PromptableModel
 
 TRAINABLE = "nano, SAM (sam_vit_b, sam_vit_l, sam_vit_h), MobileSAM, TinySAM and MedSAM"
 """What can be trained, for messages."""

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import PromptError
-from napari_sam.io.views import LazyArray
+from napari_sam.volume.lazy_arrays import LazyArray
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from napari_sam.core.intensity import IntensityMapping
-    from napari_sam.io.views import Array
-    from napari_sam.io.volume import Volume
+    from napari_sam.volume.lazy_arrays import Array
+    from napari_sam.volume.volume import Volume
 
 VARIANTS = ("inverted", "half-contrast", "16bit")
 """Names of what can be done to an image before it is shown to a model."""
@@ -56,7 +56,7 @@ def vary(volume: Volume, variant: str) -> Volume | None:
 
     Examples
     --------
-    >>> from napari_sam.io.volume import open_volume
+    >>> from napari_sam.volume.opening import open_volume
     >>> volume = open_volume(np.array([[0, 100]], np.uint8))
     >>> [int(v) for v in vary(volume, "inverted").plane()[0]]
     [255, 155]

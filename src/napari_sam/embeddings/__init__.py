@@ -1,0 +1,1 @@
+"""Embeddings of tiles: made, scheduled, distributed and kept in a store."""

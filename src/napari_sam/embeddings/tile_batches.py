@@ -1,0 +1,168 @@
+"""Regions: tiles of one plane that one task encodes and no other writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_sam.errors import NapariSamError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Sequence
+    from threading import Event
+
+    from napari_sam.core.intensity import IntensityMapping
+    from napari_sam.core.planes import Plane
+    from napari_sam.core.tiles import Tile, TileGrid
+    from napari_sam.embeddings.store import EmbeddingStore
+    from napari_sam.models.protocol import PromptableModel
+    from napari_sam.volume.volume import Volume
+
+REGION_TILES = 64
+"""Most tiles of a region that this process encodes."""
+TASK_TILES = 4
+"""Most tiles of a region that is one of several processes': progress is that fine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Tiles of one level of one plane that one task encodes and no other writes."""
+
+    plane: Plane
+    numbers: tuple[int, ...]
+    """`Tile.number` of each."""
+
+
+def regions(
+    plane: Plane,
+    grid: TileGrid,
+    levels: Sequence[int],
+    *,
+    skip: Container[int] = (),
+    n_tiles: int = REGION_TILES,
+    first: int = 0,
+    every: int = 1,
+) -> Iterator[Region]:
+    """Cut a plane's tiles, less those to skip, into regions; coarsest level first.
+
+    Which tiles share a region depends on neither `skip` nor what runs elsewhere: with
+    `first` and `every`, several processes take every n-th region and none twice.
+    """
+    count = 0
+    for level in sorted(levels, reverse=True):
+        span = tile_numbers(grid, level)
+        for start in range(span.start, span.stop, n_tiles):
+            count += 1
+            if (count - 1) % every != first:
+                continue
+            block = range(start, min(start + n_tiles, span.stop))
+            if numbers := tuple(n for n in block if n not in skip):
+                yield Region(plane, numbers)
+
+
+def count_regions(grid: TileGrid, levels: Sequence[int], n_tiles: int) -> int:
+    """Return how many regions `regions` cuts a whole plane into."""
+    return sum(-(-grid.n_tiles(level) // n_tiles) for level in levels)
+
+
+def tile_numbers(grid: TileGrid, level: int) -> range:
+    """Return `Tile.number` of all tiles of a level."""
+    first = sum(grid.n_tiles(n) for n in range(level))
+    return range(first, first + grid.n_tiles(level))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The regions that one call encodes: all, or every n-th of them."""
+
+    grid: TileGrid
+    levels: tuple[int, ...]
+    first: int
+    every: int
+    n_tiles: int
+
+    @classmethod
+    def of(
+        cls,
+        grid: TileGrid,
+        levels: Sequence[int],
+        shard: tuple[int, int] | None,
+        n_tiles: int,
+    ) -> Share:
+        """Check a shard (i, n), None for all.
+
+        Raises
+        ------
+        NapariSamError
+            If it is none of n parts.
+        """
+        first, every = (0, 1) if shard is None else shard
+        if not 0 <= first < every:
+            raise NapariSamError(
+                f"shard is (i, n) with i from 0 to n - 1; got {(first, every)}"
+            )
+        return cls(grid, tuple(levels), first, every, n_tiles)
+
+    def regions(
+        self, number: int, plane: Plane, skip: frozenset[int] = frozenset()
+    ) -> Iterator[Region]:
+        """Regions of the plane that comes `number`-th."""
+        before = number * count_regions(self.grid, self.levels, self.n_tiles)
+        first = (self.first - before) % self.every
+        return regions(
+            plane, self.grid, self.levels,
+            skip=skip, n_tiles=self.n_tiles, first=first, every=self.every,
+        )  # fmt: skip
+
+    def numbers(self, number: int, plane: Plane) -> frozenset[int]:
+        """Numbers of the tiles of the plane that comes `number`-th."""
+        if self.every == 1:
+            spans = (tile_numbers(self.grid, n) for n in self.levels)
+            return frozenset(n for span in spans for n in span)
+        return frozenset(n for r in self.regions(number, plane) for n in r.numbers)
+
+
+def encode_region(
+    volume: Volume,
+    model: PromptableModel,
+    store: EmbeddingStore,
+    region: Region,
+    *,
+    intensity: IntensityMapping | None = None,
+    batch_size: int = 1,
+    cancel: Callable[[], bool] | Event | None = None,
+) -> Iterator[int]:
+    """Encode a region's tiles; yields how many are there more after each batch."""
+    linear = region.plane.linear(volume.shape)
+    for start in range(0, len(region.numbers), batch_size):
+        if stopped(cancel):
+            return
+        numbers = region.numbers[start : start + batch_size]
+        tiles = [store.grid.tile_by_number(n) for n in numbers]
+        # A click may have encoded some of them meanwhile, or be about to.
+        missing = [t for t in tiles if not store.has(linear, t)]
+        with store.claim(linear, missing) as waited:
+            if waited:
+                missing = [t for t in missing if not store.has(linear, t)]
+            if missing:
+                mapping = intensity or volume.intensity
+                windows = _read(volume, region.plane, missing, mapping)
+                for tile, embedding in zip(missing, model.encode(windows), strict=True):
+                    store.put(linear, tile, embedding)
+        yield len(tiles)
+
+
+def stopped(cancel: Callable[[], bool] | Event | None) -> bool:
+    """Whether a caller's `cancel` says so."""
+    if cancel is None:
+        return False
+    return cancel() if callable(cancel) else cancel.is_set()
+
+
+def _read(
+    volume: Volume, plane: Plane, tiles: Sequence[Tile], intensity: IntensityMapping
+) -> np.ndarray:
+    """(B, h, w, 3) uint8: all tiles of a level have one size."""
+    return np.stack([intensity.apply(volume.read(plane, t.window)) for t in tiles])

@@ -1,1 +1,0 @@
-"""Reading images and embeddings, writing results: every format behind plain names."""

@@ -1,0 +1,1 @@
+"""SAM and the models that share its decoder: HQ-SAM, MobileSAM, MedSAM."""

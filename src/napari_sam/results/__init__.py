@@ -1,0 +1,1 @@
+"""Results: labels, objects and geometry as a value, and the formats that hold them."""

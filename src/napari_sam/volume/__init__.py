@@ -1,0 +1,1 @@
+"""Images of any size as one `Volume`: opened lazily, read window by window."""

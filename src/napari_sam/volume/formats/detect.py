@@ -1,0 +1,134 @@
+"""Which opener reads a path: by what is in it, else by its suffix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from napari_sam.errors import VolumeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ZARR_FILES = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+"""Files that make a folder a zarr."""
+
+SUFFIXES: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(
+        (
+            ".tif",
+            ".tiff",
+            ".btf",
+            ".tf8",
+            ".lsm",
+            ".stk",
+            ".svs",
+            ".ndpi",
+            ".scn",
+            ".qptiff",
+        ),
+        ("images", "open_tiff"),
+    ),
+    **dict.fromkeys(
+        (".nii", ".nii.gz", ".hdr", ".mgz", ".mgh"), ("nifti", "open_nifti")
+    ),
+    **dict.fromkeys(
+        (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"), ("images", "open_picture")
+    ),
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), ("dicom", "open_dicom")),
+    ".npy": ("images", "open_npy"),
+    **dict.fromkeys((".vrt", ".jp2"), ("geotiff", "open_geo")),
+    ".zip": ("ome_zarr", "open_zarr"),
+}
+"""Module and function for each file suffix."""
+
+KNOWN = (
+    "OME-Zarr and zarr folders, DICOM folders and files, TIFF/OME-TIFF, GeoTIFF/COG, "
+    "NIfTI, PNG, JPG and NPY"
+)
+
+
+def opener_for(path: Path) -> Callable[..., Any]:
+    """Return the function that opens a local path.
+
+    Raises
+    ------
+    VolumeError
+        If no format fits.
+    """
+    if path.is_dir():
+        return _folder_opener(path)
+    module, function = _sniff(path) or _by_suffix(path)
+    return _load(module, function)
+
+
+def opener_for_url(url: str) -> Callable[..., Any]:
+    """Return the function that opens a URL: rasters by their suffix, else zarr."""
+    name = url.split("?")[0].rstrip("/").lower()
+    if name.endswith((".tif", ".tiff", ".vrt", ".jp2")):
+        return _load("geotiff", "open_geo")
+    for suffix, (module, _) in SUFFIXES.items():
+        if module != "ome_zarr" and name.endswith(suffix):
+            raise VolumeError(
+                f"{url!r}: files of this kind are not read over the network. Download "
+                "it first, or convert it to OME-Zarr or COG"
+            )
+    return _load("ome_zarr", "open_zarr")
+
+
+def _load(module: str, function: str) -> Callable[..., Any]:
+    opener: Callable[..., Any] = getattr(
+        import_module(f"napari_sam.volume.formats.{module}"), function
+    )
+    return opener
+
+
+def _folder_opener(path: Path) -> Callable[..., Any]:
+    if any((path / name).exists() for name in ZARR_FILES):
+        return _load("ome_zarr", "open_zarr")
+    if path.suffix == ".zarr":
+        raise VolumeError(
+            f"{str(path)!r} is named like a zarr but holds none of "
+            f"{', '.join(ZARR_FILES[:3])}: the copy is not complete, or the image lies "
+            "in another folder"
+        )
+    return _load("dicom", "open_dicom")
+
+
+def _sniff(path: Path) -> tuple[str, str] | None:
+    with path.open("rb") as file:
+        start = file.read(132)
+    if start[128:132] == b"DICM":
+        return "dicom", "open_dicom"
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        from napari_sam.volume.formats.geotiff import is_geotiff
+
+        return (
+            ("geotiff", "open_geo")
+            if is_geotiff(str(path))
+            else ("images", "open_tiff")
+        )
+    return None
+
+
+def _by_suffix(path: Path) -> tuple[str, str]:
+    name = path.name.lower()
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.endswith(suffix):
+            return SUFFIXES[suffix]
+    raise VolumeError(
+        f"{str(path)!r} is of no known format: napari-sam opens {KNOWN}. For other "
+        "formats, open the file with its own reader and pass the array."
+    )
+
+
+def describe_folder(path: Path) -> str:
+    """Say in a few words what a folder holds, for error messages."""
+    files = [p for p in path.rglob("*") if p.is_file()]
+    counts = Counter(p.suffix.lower() or "no suffix" for p in files)
+    if not counts:
+        return "the folder is empty"
+    common = ", ".join(f"{n} x {suffix}" for suffix, n in counts.most_common(3))
+    return f"the folder holds {len(files)} files ({common})"

@@ -1,0 +1,138 @@
+"""Open NIfTI and MGH files, slice by slice, with their affine in (z, y, x) order."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.errors import SeriesError, VolumeError
+from napari_sam.volume.arrays import Layout, assemble
+from napari_sam.volume.lazy_arrays import LazyArray
+
+if TYPE_CHECKING:
+    from napari_sam.volume.volume import Volume
+
+UNITS = {
+    "mm": "millimeter", "micron": "micrometer", "meter": "meter", "sec": "second",
+    "msec": "millisecond", "usec": "microsecond",
+}  # fmt: skip
+
+
+def open_nifti(
+    path: str, *, axes: Any = None, channels: Any = None, series: Any = None
+) -> Volume:
+    """Open a NIfTI-1, NIfTI-2, Analyze or MGH file.
+
+    The stored (x, y, z, t) array is seen as (t, z, y, x), and the affine leads from
+    (z, y, x) indices to the (z, y, x) of the file's own world (RAS for NIfTI).
+
+    Parameters
+    ----------
+    path : str
+    axes : str, optional
+        Names in the stored order, which begins with x.
+    channels
+        As in `open_volume`.
+    """
+    try:
+        import nibabel
+        from nibabel.filebasedimages import ImageFileError
+    except ImportError as error:
+        raise VolumeError(
+            f'{path!r} needs nibabel: pip install "napari-sam[medical]"'
+        ) from error
+    if series is not None:
+        raise SeriesError(f"{path!r} holds one image: leave series= out")
+    try:
+        image = nibabel.load(path)
+    except (ImageFileError, OSError, ValueError) as error:
+        raise VolumeError(f"{path!r} is not a whole NIfTI file: {error}") from error
+    array = NiftiArray(path, image)
+    return assemble(
+        [array], _layout(image, array), axes=axes, channels=channels,
+        name=Path(path).name.split(".")[0], source=path,
+        metadata={"coordinates": "RAS", "nifti_affine": image.affine.tolist()},
+    )  # fmt: skip
+
+
+def _layout(image: Any, array: NiftiArray) -> Layout:
+    shape = image.shape
+    names = list("xyzt"[: min(len(shape), 4)])
+    # The fifth axis holds vectors; more axes have no meaning that is agreed upon.
+    names += ["c" if i == 4 else f"d{i}" for i in range(4, len(shape))]
+    if array.is_rgb:
+        names += ["s"]
+    zooms = [float(z) for z in image.header.get_zooms()]
+    known = zip(names, zooms, strict=False)
+    spacing = {n: z for n, z in known if z > 0 and n != "c"}
+    units = _units(image)
+    return Layout(
+        axes=tuple(names), spacing=spacing,
+        units={n: units["t" if n == "t" else "xyz"] for n in spacing},
+        affine=_affine(image.affine, len(shape) - ("c" in names), spacing),
+        rgb=array.is_rgb,
+    )  # fmt: skip
+
+
+def _units(image: Any) -> dict[str, str]:
+    read = getattr(image.header, "get_xyzt_units", lambda: ("mm", "sec"))
+    space, time = read()
+    # A header that names no unit of length means millimetres to every reader.
+    return {"xyz": UNITS.get(space, "millimeter"), "t": UNITS.get(time, "pixel")}
+
+
+def _affine(stored: np.ndarray, ndim: int, spacing: dict[str, float]) -> np.ndarray:
+    """Extend or cut the 4 x 4 affine to the stored axes (x, y, z, t, ...)."""
+    affine = np.eye(ndim + 1)
+    n = min(3, ndim)
+    affine[:n, :n] = stored[:n, :n]
+    affine[:n, -1] = stored[:n, 3]
+    if ndim > 3:
+        affine[3, 3] = spacing.get("t", 1.0)
+    return affine
+
+
+class NiftiArray(LazyArray):
+    """The stored array of a NIfTI file, scaled as its header says.
+
+    A plain file is read where it is looked at. A compressed one has no way to reach a
+    slice but through all before it, so it is decompressed once, at the first look.
+    """
+
+    def __init__(self, path: str, image: Any) -> None:
+        self.path, self._proxy = path, image.dataobj
+        stored = np.dtype(self._proxy.dtype)
+        self.is_rgb = stored.fields is not None
+        slope, inter = self._proxy.slope, self._proxy.inter
+        self.scaled = not self.is_rgb and (slope, inter) != (1, 0)
+        shape = tuple(image.shape)
+        if self.is_rgb:
+            super().__init__((*shape, len(stored.fields or ())), np.uint8)
+        else:
+            single = stored.itemsize <= 2 or stored == np.float32
+            wide = np.float32 if single else np.float64
+            super().__init__(shape, wide if self.scaled else stored)
+        self._whole: np.ndarray | None = None
+        self._lock = threading.Lock()
+
+    def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        """Read a block in the stored order."""
+        if self.is_rgb:
+            stored = self._values(spans[:-1])
+            parts = [stored[name] for name in stored.dtype.names or ()]
+            return np.stack(parts, axis=-1)[..., spans[-1]]
+        return self._values(spans).astype(self.dtype, copy=False)
+
+    def _values(self, spans: tuple[slice, ...]) -> np.ndarray:
+        if not self.path.endswith((".gz", ".mgz", ".bz2", ".zst")):
+            return np.asarray(self._proxy[spans])
+        with self._lock:
+            if self._whole is None:
+                self._whole = np.asarray(self._proxy.get_unscaled())
+        values = self._whole[spans]
+        if not self.scaled:
+            return values
+        return values * float(self._proxy.slope) + float(self._proxy.inter)

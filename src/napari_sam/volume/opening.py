@@ -1,0 +1,115 @@
+"""Open any image as a `Volume`, whatever it is: a path, a URL, an array, a layer."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.errors import VolumeError
+from napari_sam.volume.arrays import is_zarr_group, open_array
+from napari_sam.volume.volume import Volume
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_sam.core.intensity import IntensityMapping
+
+
+def open_volume(
+    source: Any,
+    *,
+    axes: str | Sequence[str] | None = None,
+    channels: int | Sequence[int] | None = None,
+    series: str | int | None = None,
+) -> Volume:
+    """Open an image of any kind and size; nothing of image size is read.
+
+    Parameters
+    ----------
+    source : path, URL or array-like
+        A DICOM folder or file, OME-Zarr or zarr (local, ``s3://``, ``https://``),
+        NIfTI, TIFF or OME-TIFF, PNG or JPG; or a numpy, dask or zarr array, a list of
+        arrays (a pyramid, finest first), an xarray DataArray, a napari layer, a Volume.
+    axes : str or sequence of str, optional
+        One name for each axis of the stored array, such as "czyx", where the format
+        does not say or says it wrongly. "c" (or "s") is the channel axis.
+    channels : int or sequence of int, optional
+        Channels to keep, in this order.
+    series : str or int, optional
+        Which series of a folder or file: a DICOM SeriesInstanceUID, the number of an
+        OME-TIFF series, the path of an image inside a zarr group.
+
+    Raises
+    ------
+    VolumeError
+        If the source cannot be opened.
+    SeriesError
+        If the source holds several series; its `series` lists them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cells = np.zeros((3, 64, 48), np.uint8)
+    >>> volume = open_volume(cells, axes="cyx", channels=[0, 2])
+    >>> volume.shape, volume.n_channels
+    ((64, 48), 2)
+    """
+    if isinstance(source, Volume):
+        if axes is None and channels is None and series is None:
+            return source
+        if source.recipe is None:
+            return open_volume(
+                list(source.levels) if len(source.levels) > 1 else source.levels[0],
+                axes=axes, channels=channels, series=series,
+            )  # fmt: skip
+        source = source.recipe["source"]
+    if isinstance(source, (str, os.PathLike)):
+        opened = _open_path(os.fspath(source), axes, channels, series)
+        recipe = {
+            "source": opened.source,
+            "axes": axes if axes is None or isinstance(axes, str) else list(axes),
+            "channels": None if channels is None else [int(c) for c in _list(channels)],
+            "series": series,
+        }
+        return replace(opened, recipe=recipe, reopen=_reopen)
+    if series is not None:
+        raise VolumeError("series= chooses inside a folder or file; this is an array")
+    if is_zarr_group(source):
+        from napari_sam.volume.formats.ome_zarr import open_group
+
+        return open_group(source, axes=axes, channels=channels)
+    return open_array(source, axes=axes, channels=channels)
+
+
+def _list(given: int | Sequence[int]) -> Sequence[int]:
+    return [given] if isinstance(given, (int, np.integer)) else given
+
+
+def _open_path(path: str, axes: Any, channels: Any, series: Any) -> Volume:
+    if path.startswith("file://"):
+        path = path.removeprefix("file://")
+    options = {"axes": axes, "channels": channels, "series": series}
+    if "://" in path:
+        from napari_sam.volume.formats.detect import opener_for_url
+
+        remote: Volume = opener_for_url(path)(path, **options)
+        return remote
+    local = Path(path).expanduser().absolute()
+    if not local.exists():
+        raise VolumeError(f"there is no file or folder {str(local)!r}: check the path")
+    from napari_sam.volume.formats.detect import opener_for
+
+    try:
+        opened: Volume = opener_for(local)(str(local), **options)
+        return opened
+    except OSError as error:
+        raise VolumeError(f"cannot read {str(local)!r}: {error}") from error
+
+
+def _reopen(recipe: dict[str, Any], mapping: IntensityMapping | None) -> Volume:
+    volume = open_volume(**recipe)
+    return volume if mapping is None else replace(volume, mapping=mapping)

@@ -17,7 +17,7 @@ def main() -> None:
     """Fail with a message at the first thing that is not as it should be."""
     site = Path(sysconfig.get_path("purelib"))
     assert site in PACKAGE.parents, f"{PACKAGE} is not the installed copy in {site}"
-    files = [str(f) for f in importlib.metadata.files("napari-sam") or ()]
+    files = [str(f) for f in importlib.metadata.files("napari-sam-anysize") or ()]
     for wanted in ("napari_sam/napari.yaml", "napari_sam/weights/nano.safetensors"):
         assert files.count(wanted) == 1, f"{wanted}: {files.count(wanted)} copies"
         assert (PACKAGE.parent / wanted).stat().st_size > 100, f"{wanted} is a stub"
@@ -25,7 +25,7 @@ def main() -> None:
 
     manager = PluginManager()
     manager.discover()
-    manifest = manager.get_manifest("napari-sam")
+    manifest = manager.get_manifest("napari-sam-anysize")
     assert manifest.contributions.widgets, "the manifest contributes no widget"
     for command in manifest.contributions.commands or ():
         manager.commands.register(command.id, command.python_name)
@@ -34,7 +34,9 @@ def main() -> None:
     script = Path(sys.executable).with_name("napari-sam")
     subprocess.run([script, "--help"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([script, "models"], check=True, stdout=subprocess.DEVNULL)
-    print(f"napari-sam {importlib.metadata.version('napari-sam')}: installed and found")
+    print(
+        f"napari-sam {importlib.metadata.version('napari-sam-anysize')}: installed and found"
+    )
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def measure_mosaic(model: str, side: int, objects: int) -> dict[str, Any]:
     alone.viewer.add_points(ndim=2, size=14).mode = "add"
     pause(alone.app, 1)
     _, widget = ours.viewer.window.add_plugin_dock_widget(
-        "napari-sam", "Segment Anything"
+        "napari-sam-anysize", "Segment Anything"
     )
     controller, app = widget.controller, ours.app
     if model != "nano":
@@ -261,7 +261,9 @@ def measure(model: str, planes: int, side: int, clicks: int) -> dict[str, Any]:
     report: dict[str, Any] = {"model": Path(model).stem, "cores": os.cpu_count()}
 
     start = time.perf_counter()
-    _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    _, widget = viewer.window.add_plugin_dock_widget(
+        "napari-sam-anysize", "Segment Anything"
+    )
     report["widget_s"] = round(time.perf_counter() - start, 2)
     controller, board = widget.controller, widget.controller.board
     if model != "nano":

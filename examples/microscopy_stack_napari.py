@@ -51,7 +51,7 @@ viewer.add_image(stack, name="cell")
 labels = viewer.add_labels(session.labels, name="labels")
 labels.contour = 2
 viewer.dims.set_point(0, 2)
-viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+viewer.window.add_plugin_dock_widget("napari-sam-anysize", "Segment Anything")
 
 # %% [markdown]
 # What the session changes appears in the viewer: here it takes back the last plane.

@@ -44,7 +44,7 @@ def test_readme_has_the_two_commands_word_for_word():
 
 @pytest.mark.parametrize("requirement", list(requirements()))
 def test_tested_version_lies_in_the_open_range(requirement):
-    if requirement.name == "napari-sam":
+    if requirement.name == "napari-sam-anysize":
         return
     (pin,) = pins()[re.sub(r"[-_.]+", "-", requirement.name.lower())].specifier
 
@@ -95,7 +95,7 @@ def test_manifest_is_valid_and_all_its_commands_import():
 def test_plugin_is_discovered():
     entry_points = importlib.metadata.entry_points(group="napari.manifest")
 
-    assert [e.value for e in entry_points if e.name == "napari-sam"] == [
+    assert [e.value for e in entry_points if e.name == "napari-sam-anysize"] == [
         "napari_sam:napari.yaml"
     ]
 

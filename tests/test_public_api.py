@@ -61,7 +61,7 @@ def test_public_name_is_there_and_documented(name):
 def test_version_is_the_installed_one():
     from importlib.metadata import version
 
-    assert napari_sam.__version__ == version("napari-sam")
+    assert napari_sam.__version__ == version("napari-sam-anysize")
 
 
 def test_unknown_name_raises_attribute_error():

@@ -32,9 +32,9 @@ class Desk:
         self.viewer.theme = theme
         self.viewer.window._qt_window.resize(*SIZE)
         self.app = QApplication.instance()
-        self.viewer.open_sample("napari-sam", sample)
+        self.viewer.open_sample("napari-sam-anysize", sample)
         _, self.widget = self.viewer.window.add_plugin_dock_widget(
-            "napari-sam", "Segment Anything"
+            "napari-sam-anysize", "Segment Anything"
         )
         self.controller = self.widget.controller
         if model != "nano":

@@ -84,9 +84,9 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     elif name == "__version__":
-        from importlib.metadata import version
+        from napari_sam.core.distribution import version
 
-        value = version("napari-sam")
+        value = version()
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

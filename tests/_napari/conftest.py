@@ -12,7 +12,7 @@ import pytest
 
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 
-pytest.importorskip("napari", reason="the widget needs the extra napari-sam[gui]")
+pytest.importorskip("napari", reason="the widget needs napari")
 
 from napari.components import ViewerModel
 

@@ -75,7 +75,9 @@ def test_it_is_segmented_while_it_is_embedded_with_nothing_slow_on_the_main_thre
     image, masks = coins
     viewer = make_napari_viewer(show=True)
     layer = viewer.add_image(image, name="mosaic")
-    _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    _, widget = viewer.window.add_plugin_dock_widget(
+        "napari-sam-anysize", "Segment Anything"
+    )
     controller, canvas = widget.controller, viewer.window._qt_viewer.canvas
     qtbot.waitUntil(lambda: controller.session is not None, timeout=60_000)
     session, labels = controller.session, viewer.layers["mosaic · masks"]

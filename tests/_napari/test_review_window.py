@@ -20,7 +20,9 @@ def opened(make_napari_viewer, qtbot, monkeypatch):
     )
     viewer = make_napari_viewer(show=True)
     viewer.add_image(cells.image, name="cells")
-    _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    _, widget = viewer.window.add_plugin_dock_widget(
+        "napari-sam-anysize", "Segment Anything"
+    )
 
     def settle():
         def quiet():

@@ -26,7 +26,7 @@ class Bench:
     def __init__(self, viewer, qtbot):
         self.viewer, self.qtbot = viewer, qtbot
         _, self.widget = viewer.window.add_plugin_dock_widget(
-            "napari-sam", "Segment Anything"
+            "napari-sam-anysize", "Segment Anything"
         )
         self.canvas = viewer.window._qt_viewer.canvas
 
@@ -159,9 +159,9 @@ def test_menu_commands_reach_the_open_widget(bench):
 
     bench.click(30, 20)
     commands = get_app_model().commands
-    commands.execute_command("napari-sam.new_object").result()
+    commands.execute_command("napari-sam-anysize.new_object").result()
     assert bench.state.object_id == 2
-    commands.execute_command("napari-sam.undo").result()
+    commands.execute_command("napari-sam-anysize.undo").result()
     assert not bench.labels.any()
 
 

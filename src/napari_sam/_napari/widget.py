@@ -21,6 +21,7 @@ from napari_sam._napari.controller import Controller
 from napari_sam._napari.main_thread import MainThread
 from napari_sam._napari.views.panel import Panel
 from napari_sam._napari.workers import Jobs
+from napari_sam.core.distribution import NAME
 
 if TYPE_CHECKING:
     import napari
@@ -199,6 +200,6 @@ def _notify(text: str) -> None:
 
 def controller_of(viewer: Any) -> Controller:
     """Return the controller of a viewer's widget, which is opened when it is not."""
-    _, widget = viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    _, widget = viewer.window.add_plugin_dock_widget(NAME, "Segment Anything")
     controller: Controller = widget.controller
     return controller

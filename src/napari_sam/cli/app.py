@@ -62,8 +62,11 @@ def _example(*lines: str) -> str:
 def _version(wanted: bool) -> None:
     if wanted:
         import napari_sam
+        from napari_sam.core import distribution
 
-        typer.echo(f"napari-sam {napari_sam.__version__}")
+        typer.echo(f"napari-sam {napari_sam.__version__} ({distribution.NAME})")
+        if (warning := distribution.warning()) is not None:
+            typer.echo(warning, err=True)
         raise typer.Exit
 
 

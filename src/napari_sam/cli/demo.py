@@ -43,7 +43,7 @@ def run(out: Path, *, model: str, device: str, view: bool, as_json: bool) -> Non
         if sample.path is None:
             report.say(
                 f"{sample.title}: left out, {sample.package} is not installed "
-                f'(pip install "napari-sam[{sample.extra}]")'
+                f"(pip install {sample.needs})"
             )
             continue
         session, picture = _show(sample, sample.path, network, out / sample.key, report)

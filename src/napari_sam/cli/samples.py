@@ -23,8 +23,8 @@ class Sample:
     prompts: tuple[Prompts, ...]
     """One for each object, ids 1, 2, ..."""
     plane: int | tuple[int, ...] = 0
-    extra: str = ""
-    """Extra of ours that installs the package, where it may be missing."""
+    needs: str = ""
+    """Distribution that brings the package, where it may be missing."""
 
     @property
     def path(self) -> Path | None:
@@ -57,7 +57,7 @@ SAMPLES = (
         "mr-volume", "MR, brain, NIfTI (time 0, plane 12)", "nibabel",
         "tests/data/example4d.nii.gz",
         (Prompts.of(box=(2, 31, 89, 96)),),
-        plane=(0, 12), extra="medical",
+        plane=(0, 12), needs="nibabel",
     ),
     Sample(
         "microscopy", "Microscopy, stained colon tissue, RGB",

@@ -28,11 +28,12 @@ def open_viewer(volume: Any) -> Any:
     """Return a viewer that shows a volume, with the Segment Anything widget."""
     napari = import_napari()
     from napari_sam._napari.layer_data import layer_data
+    from napari_sam.core.distribution import NAME
 
     viewer = napari.Viewer(title=f"napari-sam: {volume.name}")
     for data, options, _ in layer_data(volume):
         viewer.add_image(data, **options)
-    viewer.window.add_plugin_dock_widget("napari-sam", "Segment Anything")
+    viewer.window.add_plugin_dock_widget(NAME, "Segment Anything")
     return viewer
 
 
@@ -55,7 +56,7 @@ def import_napari() -> Any:
         import napari
     except ImportError as error:
         raise NapariSamError(
-            'this needs napari, which is not installed: pip install "napari-sam[gui]"'
+            'this needs napari, which is not installed: pip install "napari[pyqt6]"'
         ) from error
     return napari
 

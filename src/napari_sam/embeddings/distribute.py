@@ -109,7 +109,7 @@ def connect(scheduler: str | None = None, workers: int | None = None) -> Iterato
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise NapariSamError(
-            'several workers need dask: pip install "napari-sam[cluster]"'
+            "several workers need dask: pip install distributed"
         ) from error
     if (scheduler is None) == (workers is None):
         raise NapariSamError("give either the address of a scheduler or workers")

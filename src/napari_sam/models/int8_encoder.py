@@ -58,7 +58,7 @@ def check_installed() -> None:
     if importlib.util.find_spec("openvino") is None:
         raise ModelError(
             "encoding in int8 needs the package openvino, which is not installed here: "
-            'pip install "napari-sam[openvino]"'
+            "pip install openvino"
         )
 
 

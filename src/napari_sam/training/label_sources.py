@@ -18,12 +18,12 @@ from napari_sam.training.datasets import LabelledVolume, Opening, stem_of
 from napari_sam.training.label_pixels import label_pixels
 from napari_sam.volume.lazy_arrays import LazyArray
 from napari_sam.volume.opening import open_volume
-from napari_sam.volume.volume import Volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_sam.core.masks import LabelPatch
+    from napari_sam.volume.volume import Volume
 
 
 def read_ome_zarr(path: str, how: Opening | None = None) -> list[LabelledVolume]:

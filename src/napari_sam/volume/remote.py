@@ -56,7 +56,7 @@ def open_remote(url: str, *, read_only: bool = False) -> RemoteStore:
     except ImportError as error:
         raise NapariSamError(
             f"{url!r} lies on a server, which needs a further package: "
-            'pip install "napari-sam[remote]"'
+            "pip install obstore"
         ) from error
     try:
         store = from_url(

@@ -62,7 +62,7 @@ def check_installed() -> None:
     if importlib.util.find_spec("transformers") is None:
         raise ModelError(
             "SAM 2 runs on the package transformers, which is not installed here: "
-            'pip install "napari-sam[sam2]"'
+            "pip install transformers"
         )
 
 
@@ -366,6 +366,6 @@ def _compute_buffers(model: Any) -> None:
         if value is None or value.shape != buffer.shape:
             raise ModelError(
                 f"this version of transformers keeps a constant {name!r} in SAM 2 that "
-                'is unknown here: pip install --upgrade "napari-sam[sam2]"'
+                "is unknown here: pip install 'transformers>=5.23'"
             )
         buffer.copy_(value)

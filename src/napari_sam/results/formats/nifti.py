@@ -69,9 +69,7 @@ def nifti_header(volume: Volume, dtype: Any) -> Any:
     try:
         import nibabel
     except ImportError as error:
-        raise ExportError(
-            'NIfTI needs nibabel: pip install "napari-sam[medical]"'
-        ) from error
+        raise ExportError("NIfTI needs nibabel: pip install nibabel") from error
     sizes = dict(zip(volume.axes, volume.shape, strict=True))
     if not set(sizes) <= set("tzyx"):
         raise ExportError(

@@ -112,7 +112,8 @@ def read_vectors(path: str | os.PathLike[str], session: Session) -> list[int]:
         import rasterio.features  # noqa: F401
     except ImportError as error:
         raise VolumeError(
-            f'polygons need further packages ({error}): pip install "napari-sam[geo]"'
+            f"polygons need further packages ({error}): pip install geopandas "
+            "pyogrio rasterio"
         ) from error
     try:
         frame = geopandas.read_file(path, engine="pyogrio")
@@ -182,7 +183,8 @@ def _frame(session: Session) -> Any:
         import rasterio.features  # noqa: F401
     except ImportError as error:
         raise ExportError(
-            f'polygons need further packages ({error}): pip install "napari-sam[geo]"'
+            f"polygons need further packages ({error}): pip install geopandas "
+            "pyogrio rasterio"
         ) from error
     rows = list(_rows(session))
     if not rows:

@@ -162,7 +162,7 @@ def _check_decoder(path: str, ds: Any) -> None:
         raise VolumeError(
             f"{path!r} is compressed as {syntax.name}, which nothing installed "
             "decodes: "
-            'pip install "napari-sam[medical]"'
+            "pip install pylibjpeg pylibjpeg-openjpeg pyjpegls imagecodecs"
         )
 
 
@@ -378,7 +378,7 @@ def decode(header: Header, frame: Frame, dtype: np.dtype[Any]) -> np.ndarray:
         raise VolumeError(
             f"the pixels of {frame.label} cannot be decoded ({reason}): the file is "
             "damaged, or its compression needs another decoder (pip install "
-            '"napari-sam[medical]")'
+            "pylibjpeg pylibjpeg-openjpeg pyjpegls imagecodecs)"
         ) from error
     expected = (*header.size, 3) if header.is_colour else header.size
     if pixels.shape != expected:

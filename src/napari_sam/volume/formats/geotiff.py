@@ -50,7 +50,7 @@ def require_rasterio(path: str) -> Any:
     except ImportError as error:
         raise VolumeError(
             f"{path!r} is a geographic image, and its coordinate system can only be "
-            'read with rasterio: pip install "napari-sam[geo]"'
+            "read with rasterio: pip install rasterio"
         ) from error
     return rasterio
 

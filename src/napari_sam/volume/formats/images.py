@@ -214,7 +214,7 @@ def _check_codecs(path: str, compressions: set[Any]) -> None:
         names = ", ".join(sorted(getattr(c, "name", str(c)) for c in compressions))
         raise VolumeError(
             f"{path!r} is compressed with {names}, which needs imagecodecs: "
-            'pip install "napari-sam[images]"'
+            "pip install imagecodecs"
         ) from error
 
 

@@ -41,9 +41,7 @@ def open_nifti(
         import nibabel
         from nibabel.filebasedimages import ImageFileError
     except ImportError as error:
-        raise VolumeError(
-            f'{path!r} needs nibabel: pip install "napari-sam[medical]"'
-        ) from error
+        raise VolumeError(f"{path!r} needs nibabel: pip install nibabel") from error
     if series is not None:
         raise SeriesError(f"{path!r} holds one image: leave series= out")
     try:

@@ -34,9 +34,8 @@ def main() -> None:
     script = Path(sys.executable).with_name("napari-sam")
     subprocess.run([script, "--help"], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([script, "models"], check=True, stdout=subprocess.DEVNULL)
-    print(
-        f"napari-sam {importlib.metadata.version('napari-sam-anysize')}: installed and found"
-    )
+    version = importlib.metadata.version("napari-sam-anysize")
+    print(f"napari-sam {version}: installed and found")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.models.protocol import ModelSpec
 from napari_sam.models.registry import load_model
 from napari_sam.models.sam import mobile_sam
-from napari_sam.models.sam.decoder import DecoderConfig, MaskDecoder, PromptEncoder
+from napari_sam.models.sam.decoder import MaskDecoder, PromptEncoder
+from napari_sam.models.sam.decoder_config import DecoderConfig
 from napari_sam.models.torch_model import TorchModel
 
 GOLDEN = np.load(Path(__file__).with_name("mobile_sam_golden.npz"))

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from napari_sam.models.checkpoints import Checkpoint, load_strict
 from napari_sam.models.protocol import ModelSpec
 from napari_sam.models.sam import decoder, sam
-from napari_sam.models.sam.decoder import DecoderConfig, PromptBatch, SamNetwork
+from napari_sam.models.sam.decoder import PromptBatch, SamNetwork
+from napari_sam.models.sam.decoder_config import DecoderConfig
 
 
 @pytest.fixture(scope="module")

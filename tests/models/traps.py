@@ -31,14 +31,14 @@ _ENCODER = (
         "frame = torch.zeros(3, resize.side, resize.side)",
         "frame = -(torch.tensor(IMAGE_MEAN) / torch.tensor(IMAGE_STD))[:, None, None]"
         ".repeat(1, resize.side, resize.side)",
-        "test_frame.py::test_frame_equals_the_reference",
+        "test_input_frame.py::test_frame_equals_the_reference",
     ),
     _trap(
         "channels are normalised as blue, green, red",
         "models/input_frame.py",
         "torch.tensor(IMAGE_MEAN)) / torch.tensor(IMAGE_STD)",
         "torch.tensor(IMAGE_MEAN[::-1])) / torch.tensor(IMAGE_STD[::-1])",
-        "test_frame.py::test_frame_equals_the_reference",
+        "test_input_frame.py::test_frame_equals_the_reference",
     ),
     _trap(
         "keys of the padding of windows are not the projection's bias",
@@ -352,7 +352,7 @@ _SAM2 = (
     ),
     _trap(
         "position encodings go into the store with SAM 2's features",
-        "models/sam2/sam2.py",
+        "models/sam2/network.py",
         '            "image_embedding": maps[2],',
         '            "position": self.positions(maps[2].shape, "cpu", torch.float32),\n'
         '            "image_embedding": maps[2],',
@@ -360,14 +360,14 @@ _SAM2 = (
     ),
     _trap(
         "an image without a past is not marked as one",
-        "models/sam2/sam2.py",
+        "models/sam2/network.py",
         '(features["image_embedding"] + no_memory)[None]',
         '(features["image_embedding"] + 0 * no_memory)[None]',
         "test_sam2.py::test_masks_equal_the_authors",
     ),
     _trap(
         "norms of SAM 2's two-way transformer have an epsilon of 1e-6",
-        "models/sam2/sam2.py",
+        "models/sam2/network.py",
         "        self.model = model\n",
         "        self.model = model\n"
         "        for m in model.mask_decoder.transformer.modules():\n"
@@ -377,7 +377,7 @@ _SAM2 = (
     ),
     _trap(
         "a lone mask prompt is padded with an empty point",
-        "models/sam2/sam2.py",
+        "models/sam2/network.py",
         "        return None, None\n",
         "        n = len(prompts.masks)\n"
         "        return torch.zeros(n, 1, 1, 2), -torch.ones(n, 1, 1).long()\n",
@@ -385,7 +385,7 @@ _SAM2 = (
     ),
     _trap(
         "a box comes without the empty point that pads it in SAM 2",
-        "models/sam2/sam2.py",
+        "models/sam2/network.py",
         "        if sparse is None:\n",
         "        if prompts.boxes_xyxy is not None:\n"
         "            sparse = sparse[:, :, :-1]\n"
@@ -394,7 +394,7 @@ _SAM2 = (
     ),
     _trap(
         "prompts of a batch share one mask prompt in SAM 2",
-        "models/sam2/sam2.py",
+        "models/sam2/network.py",
         "masks = masks[:, None]",
         "masks = masks[:1, None].repeat(len(masks), 1, 1, 1)",
         "test_sam2.py::test_each_prompt_of_a_batch_has_its_own_mask",
@@ -411,21 +411,21 @@ _SAM2 = (
     ),
     _trap(
         "transformers is imported before a SAM 2 is built",
-        "models/sam2/sam2.py",
+        "models/sam2/network.py",
         "import importlib.util\n",
         "import importlib.util\nimport transformers\n",
         "test_sam2.py::test_transformers_is_imported_only_when_a_model_is_built",
     ),
     _trap(
         "what a key mask leaves in memory is read off the best of three tokens",
-        "models/sam2/sam2.py",
+        "models/sam2/network.py",
         "model._single_frame_forward, multimask_output=False",
         "model._single_frame_forward",
         "test_sam2_memory.py::test_following_equals_the_authors",
     ),
     _trap(
         "a key mask is remembered whole, not through low resolution",
-        "models/sam2/sam2.py",
+        "models/sam2/network.py",
         "        model._use_mask_as_output = partial("
         "_as_remembered, model._use_mask_as_output)\n",
         "",

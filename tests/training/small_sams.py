@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from napari_sam.models.protocol import ModelSpec
 from napari_sam.models.sam import medsam, mobile_sam, sam
-from napari_sam.models.sam.decoder import DecoderConfig, SamNetwork
+from napari_sam.models.sam.decoder import SamNetwork
+from napari_sam.models.sam.decoder_config import DecoderConfig
 from napari_sam.models.torch_model import TorchModel
 
 SIDE = 64

@@ -24,8 +24,9 @@ from napari_sam.training.clicks import (
     next_click,
     same_frame,
 )
-from napari_sam.training.datasets import LabelledVolume, read_labelled
+from napari_sam.training.datasets import read_labelled
 from napari_sam.training.evaluate import evaluate
+from napari_sam.training.labelled import LabelledVolume
 from napari_sam.training.scores import Evaluation, ObjectScore
 from napari_sam.training.variants import vary
 from napari_sam.volume.opening import open_volume

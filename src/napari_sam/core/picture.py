@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_sam.core.masks import Bbox
     from napari_sam.core.prompts import Prompts
 
 Color = tuple[int, int, int]
@@ -71,7 +70,12 @@ class Picture:
         return cls(Image.fromarray(rgb).resize(size, how), scale)
 
     def mask(
-        self, mask: np.ndarray, bbox: Bbox, color: Color, *, fill: float = 0.35
+        self,
+        mask: np.ndarray,
+        bbox: tuple[int, int, int, int],
+        color: Color,
+        *,
+        fill: float = 0.35,
     ) -> None:
         """Draw a mask: a tint of strength `fill` (0..1) and an outline.
 

@@ -16,7 +16,7 @@ import importlib.util
 import logging
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.masks import MaskCandidate
-    from napari_sam.models.torch_model import TorchModel
+    from napari_sam.models.protocol import ModelSpec
 
     Encode = Callable[[Tensor], Mapping[str, Tensor]]
 
@@ -60,6 +60,28 @@ def check_installed() -> None:
             "encoding in int8 needs the package openvino, which is not installed here: "
             "pip install openvino"
         )
+
+
+class Float32Model(Protocol):
+    """What is asked of the model whose encoder is rebuilt: `TorchModel` is one."""
+
+    network: Any
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What is known about it."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+
+    def encode_with(self, encode: Any, image: np.ndarray) -> Embedding:
+        """Encode one window (h, w, 3) uint8 with another function."""
+
+    def decode_many(
+        self, embedding: Embedding, prompts: Sequence[WindowPrompts]
+    ) -> list[list[MaskCandidate]]:
+        """Predict the candidates of each prompt."""
 
 
 class Int8Encoder:
@@ -110,13 +132,13 @@ class Int8Encoder:
 
 
 def make_encoder(
-    model: TorchModel, image: np.ndarray | None = None
+    model: Float32Model, image: np.ndarray | None = None
 ) -> tuple[Int8Encoder, float]:
     """Build a model's encoder in int8, if it passes.
 
     Parameters
     ----------
-    model : TorchModel
+    model : Float32Model
         On the CPU, encoding in float32.
     image : ndarray, (h, w, 3), uint8, optional
         To compare masks on, best one of those to be segmented; a photograph of coins
@@ -133,7 +155,7 @@ def make_encoder(
         If OpenVINO is missing or cannot run the encoder, if the model is on another
         device, or if the IoU is under `LEAST_IOU`.
     """
-    spec, network = model.spec, model.network
+    spec, network, encode = model.spec, model.network, model.network.encode
     check_installed()
     if model.device != "cpu":
         raise ModelError(
@@ -145,9 +167,7 @@ def make_encoder(
             f"{spec.name} cannot encode in int8: only SAM, MedSAM, HQ-SAM, MobileSAM, "
             "TinySAM and micro-sam's models can"
         )
-    encoder = Int8Encoder(
-        network.encode, network, spec.input_side, tuple(spec.feature_shapes)
-    )
+    encoder = Int8Encoder(encode, network, spec.input_side, tuple(spec.feature_shapes))
     iou = _compare(model, encoder, coins() if image is None else np.asarray(image))
     if not iou >= LEAST_IOU:
         raise ModelError(
@@ -269,7 +289,7 @@ def _decompositions() -> Any:
     return table
 
 
-def _compare(model: TorchModel, encoder: Int8Encoder, image: np.ndarray) -> float:
+def _compare(model: Float32Model, encoder: Int8Encoder, image: np.ndarray) -> float:
     """Mean IoU of masks from both encoders on an image (h, w, 3) uint8.
 
     For boxes and points all over it.
@@ -296,7 +316,7 @@ def _compare(model: TorchModel, encoder: Int8Encoder, image: np.ndarray) -> floa
 
 
 def _masks(
-    model: TorchModel, embedding: Embedding, prompts: list[WindowPrompts]
+    model: Float32Model, embedding: Embedding, prompts: list[WindowPrompts]
 ) -> list[list[np.ndarray]]:
     """Masks (h, w) bool, as large as the image, of each prompt's candidates."""
 

@@ -251,7 +251,7 @@ def _load_any(name_or_path: str | Path, device: str) -> PromptableModel:
         return _load(path, None, device, family, name_or_path)
     known = find_model(name_or_path)
     if FAMILIES.get(known.family) == "sam2":
-        from napari_sam.models.sam2.sam2 import check_installed
+        from napari_sam.models.sam2.network import check_installed
 
         check_installed()
     for _ in download(known.name):

@@ -19,6 +19,7 @@ import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed
@@ -28,10 +29,13 @@ from napari_sam.models.nano.network import NanoNetwork
 from napari_sam.training.backbone import load_backbone
 from napari_sam.training.composites import composite_images
 from napari_sam.training.data import CropSampler, LabelledImage, read_folder, split
-from napari_sam.training.datasets import LabelledVolume, read_labelled
+from napari_sam.training.datasets import read_labelled
 from napari_sam.training.loop import Trainer, TrainOptions
 from napari_sam.training.procedural import procedural_images
 from napari_sam.training.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from napari_sam.training.labelled import LabelledVolume
 
 SHARES = {
     "dsb2018": 2.2,

@@ -10,7 +10,7 @@ import numpy as np
 from napari_sam.core.tiles import Window
 from napari_sam.errors import VolumeError
 from napari_sam.results.label_objects import iter_objects, iter_planes
-from napari_sam.training.datasets import LabelledVolume
+from napari_sam.training.labelled import LabelledVolume
 from napari_sam.volume.opening import open_volume
 
 if TYPE_CHECKING:

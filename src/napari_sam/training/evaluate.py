@@ -20,7 +20,7 @@ from napari_sam.engine.predict import Predictor
 from napari_sam.errors import Cancelled, PromptError, VolumeError
 from napari_sam.results.label_objects import iter_planes
 from napari_sam.training.clicks import ellipse_in, next_click, same_frame
-from napari_sam.training.datasets import LabelledVolume, read_labelled
+from napari_sam.training.datasets import read_labelled
 from napari_sam.training.scores import Evaluation, ObjectScore
 from napari_sam.training.variants import check_variants, vary
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_sam.core.planes import Plane
     from napari_sam.engine.predict import Prediction
     from napari_sam.models.protocol import PromptableModel
+    from napari_sam.training.labelled import LabelledVolume
     from napari_sam.volume.volume import Volume
 
 PROMPTS = ("point", "box")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_sam.core.planes import Plane
     from napari_sam.core.preprocess import ResizeTransform
     from napari_sam.core.tiles import Tile, TileGrid
-    from napari_sam.training.datasets import LabelledVolume
+    from napari_sam.training.labelled import LabelledVolume
     from napari_sam.training.trainable import Trainable
 
 MIN_PLANES = 3

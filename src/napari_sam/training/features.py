@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from napari_sam.core.planes import Plane
     from napari_sam.embeddings.store import EmbeddingStore
-    from napari_sam.training.datasets import LabelledVolume
     from napari_sam.training.examples import Example
+    from napari_sam.training.labelled import LabelledVolume
     from napari_sam.training.trainable import Trainable, TrainableLora
 
 

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from threading import Event
 
     from napari_sam.models.protocol import PromptableModel
-    from napari_sam.training.datasets import LabelledVolume
     from napari_sam.training.examples import Shares
+    from napari_sam.training.labelled import LabelledVolume
     from napari_sam.training.scores import Evaluation
     from napari_sam.training.trainable import Trainable
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.training.datasets import LabelledVolume
 from napari_sam.training.evaluate import evaluate
+from napari_sam.training.labelled import LabelledVolume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -14,8 +14,8 @@ from napari_sam.core.planes import Plane
 from napari_sam.errors import SeriesError, SessionError, VolumeError
 from napari_sam.results.label_arrays import grown, new_labels
 from napari_sam.session.codec import History, decode_change
-from napari_sam.training.datasets import LabelledVolume, Opening, stem_of
 from napari_sam.training.label_pixels import label_pixels
+from napari_sam.training.labelled import LabelledVolume, Opening, stem_of
 from napari_sam.volume.lazy_arrays import LazyArray
 from napari_sam.volume.opening import open_volume
 

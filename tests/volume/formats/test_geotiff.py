@@ -240,7 +240,7 @@ def test_missing_rasterio_is_said_and_nothing_is_read_without_place(
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(VolumeError, match=r"napari-sam\[geo\]"):
+    with pytest.raises(VolumeError, match="pip install rasterio"):
         open_volume(path)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from napari_sam.models.checkpoints import load_strict
-from napari_sam.models.sam.decoder import DecoderConfig, SamNetwork
+from napari_sam.models.sam.decoder import SamNetwork
+from napari_sam.models.sam.decoder_config import DecoderConfig
 from napari_sam.models.torch_model import TorchModel
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ K masks.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,53 +28,14 @@ from napari_sam.models.sam.two_way import TwoWayTransformer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_sam.models.checkpoints import Checkpoint
+    from napari_sam.models.sam.decoder_config import DecoderConfig
+
 
 UPSCALE = 4
 """Mask logits a patch token becomes on each axis."""
 
 _TOKENS_AT_ONCE = 2048
 """Image tokens that are upscaled together: their 16 successors each fit a cache."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecoderConfig:
-    """Sizes of prompt encoder and mask decoder; the defaults are those of every SAM."""
-
-    side: int = 1024
-    """Pixels of the model's square frame."""
-    grid: int = 64
-    """Image tokens on each axis."""
-    dim: int = 256
-    heads: int = 8
-    inner: int = 128
-    """Width of the attention between prompt and image tokens."""
-    depth: int = 2
-    mlp_dim: int = 2048
-    mask_channels: int = 16
-    n_masks: int = 4
-    """Mask tokens: one for a clear prompt, then the alternatives."""
-    iou_hidden: int = 256
-    iou_depth: int = 3
-
-    @classmethod
-    def infer(cls, checkpoint: Checkpoint, side: int, grid: int) -> DecoderConfig:
-        """Read the sizes off a checkpoint's tensors."""
-        shape, count = checkpoint.shape, checkpoint.count
-        layer = "mask_decoder.transformer.layers.0"
-        head = "mask_decoder.iou_prediction_head.layers"
-        return cls(
-            side=side,
-            grid=grid,
-            dim=shape("prompt_encoder.no_mask_embed.weight")[1],
-            inner=shape(f"{layer}.cross_attn_token_to_image.q_proj.weight")[0],
-            depth=count("mask_decoder.transformer.layers"),
-            mlp_dim=shape(f"{layer}.mlp.lin1.weight")[0],
-            mask_channels=shape("prompt_encoder.mask_downscaling.3.weight")[0],
-            n_masks=shape("mask_decoder.mask_tokens.weight")[0],
-            iou_hidden=shape(f"{head}.0.weight")[0],
-            iou_depth=count(head),
-        )
 
 
 class PromptBatch(NamedTuple):

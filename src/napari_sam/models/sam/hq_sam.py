@@ -25,7 +25,6 @@ from napari_sam.models.sam import mobile_sam, sam
 from napari_sam.models.sam.build import build_sam_like
 from napari_sam.models.sam.decoder import (
     UPSCALE,
-    DecoderConfig,
     ImageTokens,
     MaskDecoder,
     Mlp,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from napari_sam.models.checkpoints import Checkpoint
     from napari_sam.models.protocol import ModelSpec
     from napari_sam.models.sam.decoder import PromptBatch
+    from napari_sam.models.sam.decoder_config import DecoderConfig
     from napari_sam.models.torch_model import TorchModel
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from napari_sam.models.sam.decoder import DecoderConfig
+    from napari_sam.models.sam.decoder_config import DecoderConfig
 
 
 class Attention(nn.Module):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.preprocess import ResizeTransform
-    from napari_sam.models.sam2.sam2 import Sam2Network
+    from napari_sam.models.sam2.network import Sam2Network
 
 _OBJECT = 1
 

@@ -123,3 +123,31 @@ def cells() -> Any:
 @pytest.fixture(scope="session")
 def stack() -> Any:
     return phantom_volume((8, 64, 80), n_objects=2, noise=0)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> ToyModel:
+    """Answer in every window instead of a model with weights."""
+    model = ToyModel(64)
+    monkeypatch.setitem(
+        Controller.__init__.__kwdefaults__, "load_model", lambda name: model
+    )
+    return model
+
+
+@pytest.fixture
+def bench(make_napari_viewer: Any, qtbot: Any, toy: ToyModel) -> Any:
+    """A real window with a bright bar, and the panel opened from the menu."""
+    from napari_window import Bench
+
+    viewer = make_napari_viewer(show=True)
+    image = np.full((60, 90), 20, np.uint8)
+    image[20:40, 10:80] = 200
+    viewer.add_image(image, name="bar", scale=(0.5, 0.5), translate=(3, -2))
+    made = Bench(viewer, qtbot)
+    made.settle()
+    yield made
+    jobs = made.widget.jobs
+    made.controller.close()
+    jobs.close(timeout_s=5)
+    assert not jobs.alive

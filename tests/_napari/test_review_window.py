@@ -27,7 +27,7 @@ def opened(make_napari_viewer, qtbot, monkeypatch):
     def settle():
         def quiet():
             assert widget.controller.session is not None
-            assert not widget.jobs.keys and not widget._showing
+            assert widget.contents.settled
             assert not widget.controller.review._drawing
 
         qtbot.waitUntil(quiet, timeout=60_000)

@@ -4,102 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from napari_window import Bench, choose
+from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QScrollArea
 
-from napari_sam._napari.controller import Controller
 from napari_sam._napari.state import (
     EncodingState,
     ReviewRow,
     ReviewState,
     TrainingState,
 )
-from napari_sam.testing import ToyModel, phantom_volume
+from napari_sam._napari.widget import DOCK, SegmentWidget
+from napari_sam.testing import phantom_volume
 
 pytestmark = pytest.mark.canvas
-
-
-class Bench:
-    """A viewer with the widget open, and a mouse and keys."""
-
-    def __init__(self, viewer, qtbot):
-        self.viewer, self.qtbot = viewer, qtbot
-        _, self.widget = viewer.window.add_plugin_dock_widget(
-            "napari-sam-anysize", "Segment Anything"
-        )
-        self.canvas = viewer.window._qt_viewer.canvas
-
-    @property
-    def controller(self):
-        return self.widget.controller
-
-    @property
-    def state(self):
-        return self.controller.board.state
-
-    @property
-    def labels(self):
-        return np.asarray(self.controller.session.labels)
-
-    def settle(self):
-        def quiet():
-            assert self.controller.session is not None
-            assert not self.widget.jobs.keys and not self.widget._showing
-
-        self.qtbot.waitUntil(quiet, timeout=60_000)
-
-    def where(self, *data):
-        layer = self.controller.annotation.image
-        y, x = layer.data_to_world(data)[-2:]
-        at = self.canvas.view.scene.transform.map([x, y, 0, 1])
-        return QPoint(round(at[0]), round(at[1]))
-
-    def click(self, *data):
-        at = self.where(*data)
-        QTest.mouseMove(self.canvas.native, at)
-        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-        QTest.mouseClick(self.canvas.native, left, none, at)
-        self.settle()
-
-    def drag(self, start, stop):
-        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-        a, b = self.where(*start), self.where(*stop)
-        QTest.mousePress(self.canvas.native, left, none, a)
-        for part in np.linspace(0, 1, 6)[1:]:
-            to = a + QPoint(*(round(part * v) for v in ((b - a).x(), (b - a).y())))
-            QTest.mouseMove(self.canvas.native, to)
-            self.qtbot.wait(10)
-        QTest.mouseRelease(self.canvas.native, left, none, b)
-        self.settle()
-
-    def key(self, key, modifiers=Qt.KeyboardModifier.NoModifier):
-        QTest.keyClick(self.canvas.native, key, modifiers)
-        self.settle()
-
-
-@pytest.fixture
-def toy(monkeypatch):
-    model = ToyModel(64)
-    monkeypatch.setitem(
-        Controller.__init__.__kwdefaults__, "load_model", lambda name: model
-    )
-    return model
-
-
-@pytest.fixture
-def bench(make_napari_viewer, qtbot, toy):
-    viewer = make_napari_viewer(show=True)
-    image = np.full((60, 90), 20, np.uint8)
-    image[20:40, 10:80] = 200
-    viewer.add_image(image, name="bar", scale=(0.5, 0.5), translate=(3, -2))
-    made = Bench(viewer, qtbot)
-    made.settle()
-    yield made
-    jobs = made.widget.jobs
-    made.controller.close()
-    jobs.close(timeout_s=5)
-    assert not jobs.alive
 
 
 def test_a_mouse_click_gives_a_mask_a_negative_one_refines_it_and_undo_restores(bench):
@@ -248,3 +167,62 @@ def test_nothing_in_the_panel_is_cut_off_on_the_right(bench, theme):
     inner = panel.findChild(QScrollArea)
     widest = inner.widget().minimumSizeHint().width()
     assert widest <= inner.viewport().width()
+
+
+SEGMENT = ("Layers", "Segment")
+
+
+def panels(viewer):
+    docked = viewer.window.dock_widgets.values()
+    return [w for w in docked if isinstance(w, SegmentWidget)]
+
+
+def test_commands_after_the_plugins_menu_find_the_panel_that_is_open(bench):
+    bench.click(30, 20)
+    before = bench.labels.copy()
+    choose(bench.viewer, *SEGMENT, "Next candidate (napari-sam)")
+    choose(bench.viewer, *SEGMENT, "New object (napari-sam)")
+    bench.settle()
+    assert bench.state.object_id == 2
+    assert panels(bench.viewer) == [bench.widget]
+    np.testing.assert_array_equal(bench.labels, before)
+
+
+def test_a_panel_opened_by_another_name_takes_over_the_one_that_is_there(bench):
+    bench.click(30, 20)
+    before, controller = bench.labels.copy(), bench.controller
+    _, second = bench.viewer.window.add_plugin_dock_widget(
+        "napari-sam-anysize", "Segment Anything"
+    )
+    assert second is not bench.widget and panels(bench.viewer) == [second]
+    assert second.controller is controller and not controller.closed
+    bench.widget = second
+    bench.qtbot.wait(20)
+    assert second.panel.isVisible()
+    np.testing.assert_array_equal(bench.labels, before)
+    bench.click(30, 70)
+    assert len(bench.viewer.layers) == 3 and bench.labels.any()
+
+
+def test_a_panel_that_was_hidden_comes_back_with_a_command(bench):
+    choose(bench.viewer, "Plugins", DOCK)
+    assert not bench.widget.isVisible()
+    choose(bench.viewer, *SEGMENT, "New object (napari-sam)")
+    assert bench.widget.isVisible() and panels(bench.viewer) == [bench.widget]
+
+
+@pytest.mark.parametrize("slip", [(0, 0), (0, 0.6), (1, 8)], ids=str)
+def test_a_box_without_area_is_no_prompt(bench, slip):
+    bench.click(30, 20)
+    before, steps = bench.labels.copy(), bench.controller.session.can_redo
+    bench.key(Qt.Key.Key_B)
+    if any(slip):
+        bench.drag((10, 40), (10 + slip[0] / 4, 40 + slip[1]))
+    else:
+        bench.click(10, 40)
+    np.testing.assert_array_equal(bench.labels, before)
+    assert "drag" in bench.state.status
+    assert not len(bench.viewer.layers["bar · boxes"].data)
+    assert bench.controller.session.can_redo == steps
+    bench.drag((15, 5), (45, 85))
+    assert len(bench.viewer.layers["bar · boxes"].data) == 1

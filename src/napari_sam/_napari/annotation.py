@@ -90,6 +90,9 @@ class Annotation:
         self._early_paint: list[LabelPatch] = []
         """What was painted while the session was being opened."""
         self.layers.edited.connect(self.on_edited)
+        self.layers.slipped.connect(
+            lambda: self.board.say("Hold the mouse button and drag: a box has corners.")
+        )
         self.layers.made.connect(self._on_prompt_layer)
         self.writer.made.connect(self._on_labels_layer)
         self.writer.painted.connect(self._on_painted)

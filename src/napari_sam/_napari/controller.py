@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_sam.volume.volume import Volume
 
 OPEN_HINT = (
-    "Open an image: File › Open, or File › Open Sample › Segment Anything. "
+    "Open an image: File › Open, or File › Open Sample › napari-sam. "
     "It is taken up here by itself."
 )
 

@@ -23,6 +23,8 @@ SIGNS = {1: "positive", 0: "negative"}
 COLORS = {1: "#2ecc71", 0: "#ff4d4d"}
 SYMBOLS = {1: "disc", 0: "x"}
 """A sign differs in shape too: red and green alone do not reach everybody."""
+DRAGGED = 4
+"""Pixels of the screen that each side of a box spans, else it is a slip of the hand."""
 _DONE = {"added", "removed", "changed"}
 """Actions of `events.data` after which the data are final."""
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
@@ -57,6 +59,8 @@ class PromptLayers:
 
     edited = Signal()
     """The user added, moved or removed a point or box."""
+    slipped = Signal()
+    """The user clicked where a box has to be dragged; nothing is changed."""
     made = Signal(object)
     """A layer was made (it needs its keys bound)."""
 
@@ -277,9 +281,24 @@ class PromptLayers:
 
     def _on_data(self, event: Any) -> None:
         action = str(getattr(event, "action", "changed"))
-        if not self._showing and action in _DONE:
-            self._read()
+        if self._showing or action not in _DONE:
+            return
+        self._read()
+        known = len(self._corners)
+        if action == "added":
+            self._corners = [c for c in self._corners if not self._is_slip(c)]
+        if len(self._corners) < known:
+            self._fill_boxes(self.boxes)
+            self.slipped()
+        else:
             self.edited()
+
+    def _is_slip(self, corners: np.ndarray) -> bool:
+        """Whether a box has no area, as far as a hand can tell on the screen."""
+        scene = getattr(self.viewer, "scene", self.viewer)
+        scale = np.abs(np.asarray(self.image.scale, float))[-corners.shape[1] :]
+        sides = np.sort(np.ptp(corners, axis=0) * scale)[-2:]
+        return bool((sides * float(scene.camera.zoom) < DRAGGED).any())
 
 
 def find_layer(viewer: Any, image: Any, role: str) -> Any:

@@ -21,7 +21,6 @@ from napari_sam._napari.controller import Controller
 from napari_sam._napari.main_thread import MainThread
 from napari_sam._napari.views.panel import Panel
 from napari_sam._napari.workers import Jobs
-from napari_sam.core.distribution import NAME
 
 if TYPE_CHECKING:
     import napari
@@ -35,8 +34,16 @@ EXPORTS = {
 """File filter, suffix and writer of each export format."""
 
 
+DOCK = "Segment Anything (napari-sam)"
+"""Name of the dock, as the Plugins menu gives it."""
+
+
 class SegmentWidget(QWidget):  # type: ignore[misc]
     """Segment Anything in napari: click on the image, get a mask.
+
+    A viewer has one such widget: a second one takes over what the first one shows,
+    and the first one's dock closes. Two that work on one image would each take the
+    other's prompts for what the user drew.
 
     Parameters
     ----------
@@ -49,6 +56,58 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         super().__init__(parent)
         # Layers are told apart by identity, which napari's proxy for plugins hides.
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        former = widget_of(viewer)
+        self._contents: Contents | None
+        if former is None:
+            self._contents = Contents(viewer)
+        else:
+            self._contents, former._contents = former._contents, None
+        layout.addWidget(self._contents)
+        if former is not None:
+            viewer.window.remove_dock_widget(former)
+
+    @property
+    def contents(self) -> Contents:
+        """Panel, controller and threads."""
+        if self._contents is None:
+            raise RuntimeError("another dock of this viewer has taken the panel over")
+        return self._contents
+
+    @property
+    def controller(self) -> Controller:
+        """Joins viewer and session."""
+        return self.contents.controller
+
+    @property
+    def jobs(self) -> Jobs:
+        """Threads that work for it."""
+        return self.contents.jobs
+
+    @property
+    def panel(self) -> Panel:
+        """What is seen."""
+        return self.contents.panel
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Closing the dock takes its widget out of it, and nothing else."""
+        gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if gone and self._contents is not None:
+            self._contents.finish()
+        super().changeEvent(event)
+
+
+class Contents(QWidget):  # type: ignore[misc]
+    """The panel with its controller, and the dialogs that ask for files.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    """
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
         self._showing = False
         self.main_thread = MainThread()
         self.jobs = Jobs(self.main_thread.post)
@@ -64,15 +123,14 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         self.controller.download_wanted.connect(self._on_download_wanted)
         self.panel.show_state(board.state)
         # Qt deletes the widget with its window, without a close event.
-        self._close = partial(_close, self.controller)
-        self.destroyed.connect(self._close)
-        weakref.finalize(self, self._close)
+        self.finish = partial(_close, self.controller)
+        self.destroyed.connect(self.finish)
+        weakref.finalize(self, self.finish)
 
-    def changeEvent(self, event: QEvent) -> None:
-        """Closing the dock takes its widget out of it, and nothing else."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self._close()
-        super().changeEvent(event)
+    @property
+    def settled(self) -> bool:
+        """Whether no work is under way and the panel shows all there is."""
+        return not self.jobs.keys and not self._showing
 
     def _show_soon(self) -> None:
         """Draw the panel once for all changes made in one go."""
@@ -198,8 +256,23 @@ def _notify(text: str) -> None:
     show_warning(text)
 
 
+def widget_of(viewer: Any) -> SegmentWidget | None:
+    """Return the widget of a viewer, or None; whatever its dock is called."""
+    window = getattr(viewer, "window", None)
+    docked = () if window is None else window.dock_widgets.values()
+    mine = (w for w in docked if isinstance(w, SegmentWidget))
+    return next((w for w in mine if w._contents is not None), None)
+
+
 def controller_of(viewer: Any) -> Controller:
     """Return the controller of a viewer's widget, which is opened when it is not."""
-    _, widget = viewer.window.add_plugin_dock_widget(NAME, "Segment Anything")
-    controller: Controller = widget.controller
-    return controller
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    widget = widget_of(viewer)
+    if widget is None:
+        widget = SegmentWidget(viewer)
+        viewer.window.add_dock_widget(widget, name=DOCK)
+    else:
+        dock = widget.parent()
+        dock.show()
+        dock.raise_()
+    return widget.controller

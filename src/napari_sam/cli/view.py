@@ -28,12 +28,12 @@ def open_viewer(volume: Any) -> Any:
     """Return a viewer that shows a volume, with the Segment Anything widget."""
     napari = import_napari()
     from napari_sam._napari.layer_data import layer_data
-    from napari_sam.core.distribution import NAME
+    from napari_sam._napari.widget import controller_of
 
     viewer = napari.Viewer(title=f"napari-sam: {volume.name}")
     for data, options, _ in layer_data(volume):
         viewer.add_image(data, **options)
-    viewer.window.add_plugin_dock_widget(NAME, "Segment Anything")
+    controller_of(viewer)
     return viewer
 
 

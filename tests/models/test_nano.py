@@ -17,8 +17,8 @@ from napari_sam.models.nano.nano import MASK_SIDE, Nano, load_nano, write_weight
 from napari_sam.models.nano.network import (
     Decoded,
     NanoNetwork,
+    PaddedPrompts,
     Prepared,
-    PromptBatch,
 )
 from napari_sam.testing import ModelContract
 from napari_sam.testing.phantoms import phantom_image
@@ -87,7 +87,7 @@ def test_a_mask_that_misses_a_click_is_looked_at_again(
 ) -> None:
     model, seen = _random_nano(), []
 
-    def forward(ready: Prepared, batch: PromptBatch) -> Decoded:
+    def forward(ready: Prepared, batch: PaddedPrompts) -> Decoded:
         """Nothing at first, everything once there is a mask."""
         seen.append(batch)
         value = torch.where(batch.has_prev > 0, 5.0, -5.0)[:, None, None, None]

@@ -12,7 +12,7 @@ from small_sams import SIDE, small_mobile_sam, small_sam
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import ModelError
 from napari_sam.models.nano.nano import load_nano
-from napari_sam.models.nano.network import PromptBatch
+from napari_sam.models.nano.network import PaddedPrompts
 from napari_sam.training.lora import encode, merged_state
 from napari_sam.training.trainable import (
     TrainableLora,
@@ -43,12 +43,12 @@ FORMS = [
 ]  # fmt: skip
 
 
-def batch_of(prompts: WindowPrompts, pad: int = 0) -> PromptBatch:
+def batch_of(prompts: WindowPrompts, pad: int = 0) -> PaddedPrompts:
     """One row; `pad` columns without a point come first."""
     n = len(prompts.points)
     m, has_prev = SIDE // 4, prompts.mask_input is not None
     prev = np.zeros((m, m), np.float32) if prompts.mask_input is None else None
-    return PromptBatch(
+    return PaddedPrompts(
         torch.zeros(1, dtype=torch.int64),
         torch.from_numpy(np.r_[np.zeros((pad, 2)), prompts.points])[None].float(),
         torch.from_numpy(np.r_[np.full(pad, -1), prompts.point_labels])[None].view(
@@ -89,7 +89,7 @@ def test_rows_of_all_forms_are_answered_where_they_stand() -> None:
     one = [batch_of(p.values[0], 2 - len(p.values[0].points)) for p in FORMS]
     rows = [one[i] for i in (0, 2, 1, 0)]
     names = ("image_of", "points", "labels", "box", "has_box", "prev", "has_prev")
-    together = PromptBatch(*(torch.cat([getattr(r, n) for r in rows]) for n in names))
+    together = PaddedPrompts(*(torch.cat([getattr(r, n) for r in rows]) for n in names))
     for answer in trainable.decode(ready, together):
         for row, low_res in zip(answer.rows.tolist(), answer.low_res, strict=True):
             (alone,) = trainable.decode(ready, rows[row])

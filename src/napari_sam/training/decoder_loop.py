@@ -1,17 +1,14 @@
 """The loop that fine-tunes a decoder: simulated prompts on features made beforehand.
 
 Every step is a function of (seed, step) and the state so far, as in
-`napari_sam.training.loop`: windows, objects and prompts need no saved random state, so
+`tools.nano.loop`: windows, objects and prompts need no saved random state, so
 a killed run that goes on ends in the same weights.
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import logging
 import math
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,9 +18,9 @@ import torch
 
 from napari_sam.embeddings.tile_batches import stopped
 from napari_sam.errors import Cancelled
-from napari_sam.models.nano.network import PromptBatch
 from napari_sam.training.losses import candidate_losses
 from napari_sam.training.prompts import CELL, first_prompts, next_clicks
+from napari_sam.training.run_files import LOG, load_state, log_rows, save_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_sam.core.masks import Bbox
+    from napari_sam.models.nano.network import PaddedPrompts
     from napari_sam.training.examples import Example
     from napari_sam.training.trainable import Answer, Trainable
 
@@ -292,7 +290,7 @@ class DecoderLoop:
             masks, np.zeros(len(masks), np.int64), rng, mix=self.trainable.mix
         )
         for i in range(rounds):
-            there = _to(prompts, device)
+            there = prompts.to(device)
             ready = self.trainable.prepare(features)
             answers = list(self.trainable.decode(ready, there))
             loss, tops = self._losses(answers, there, truth)
@@ -303,7 +301,7 @@ class DecoderLoop:
                 prompts = next_clicks(prompts, masks, predicted, low_res, rng)
 
     def _losses(
-        self, answers: Sequence[Answer], prompts: PromptBatch, truth: Tensor
+        self, answers: Sequence[Answer], prompts: PaddedPrompts, truth: Tensor
     ) -> tuple[Tensor, dict[int, tuple[float, np.ndarray, Tensor]]]:
         """Loss of all rows; of each: IoU, mask and low-res logits of the first one."""
         options, total = self.options, torch.zeros((), device=truth.device)
@@ -390,32 +388,23 @@ class DecoderLoop:
             "weights": self._weights(),
             "optimiser": self._optimiser.state_dict(),
         }
-        path = self._folder / "state.pt"
-        part = path.with_suffix(".part")
-        torch.save(content, part)
-        os.replace(part, path)
+        save_state(self._folder, content)
 
     def _loaded(self) -> _State | None:
-        path = self._folder / "state.pt"
-        if not path.exists():
-            return None
-        content: dict[str, Any] = torch.load(path, "cpu", weights_only=True)
-        if content["key"] != self._key:
+        content = load_state(self._folder)
+        if content is None or content["key"] != self._key:
             return None
         with torch.no_grad():
             for name, values in content["weights"].items():
                 self._parameters[name].copy_(values)
         self._optimiser.load_state_dict(content["optimiser"])
         names = ("step", "best", "best_epoch", "rows", "loss_sum")
-        logger.info("%s goes on at step %d", path, content["step"])
+        logger.info("%s goes on at step %d", self._folder, content["step"])
         return _State(**{k: content[k] for k in names})
 
     def _log(self) -> None:
-        with (self._folder / "log.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, LOG_COLUMNS)
-            writer.writeheader()
-            for row in self._state.rows:
-                writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
+        (self._folder / LOG).unlink(missing_ok=True)
+        log_rows(self._folder, LOG_COLUMNS, self._state.rows)
 
 
 def _span(
@@ -428,8 +417,3 @@ def _span(
         return 0, size
     start = int(rng.integers(first, last + 1)) * unit
     return start, start + side
-
-
-def _to(prompts: PromptBatch, device: str) -> PromptBatch:
-    values = {f.name: getattr(prompts, f.name) for f in dataclasses.fields(prompts)}
-    return PromptBatch(**{k: v.to(device) for k, v in values.items()})

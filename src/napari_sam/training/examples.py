@@ -15,7 +15,6 @@ from napari_sam.embeddings.encode import grid_for
 from napari_sam.engine.windows import FILL
 from napari_sam.errors import VolumeError
 from napari_sam.results.label_objects import iter_blocks, iter_planes
-from napari_sam.training.data import MIN_OBJECT_AREA
 from napari_sam.training.prompts import CELL
 from napari_sam.training.trainable import resize_of
 
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from napari_sam.training.labelled import LabelledVolume
     from napari_sam.training.trainable import Trainable
 
+MIN_OBJECT_AREA = 20
+"""Smaller objects, in pixels, are neither trained on nor scored."""
 MIN_PLANES = 3
 """Planes with objects that a run needs: to train, to stop, and to be judged by."""
 _WHOLE_SOURCES = 5

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from napari_sam.models.nano.network import PromptBatch
+from napari_sam.models.nano.network import PaddedPrompts
 
 CELL = 2
 """Masks here lie on a grid of this many pixels, the decoder's finest."""
@@ -55,7 +55,7 @@ def first_prompts(
     *,
     n_clicks: int = 1,
     mix: PromptMix | None = None,
-) -> PromptBatch:
+) -> PaddedPrompts:
     """Prompt every object for the first time.
 
     Parameters
@@ -84,7 +84,7 @@ def first_prompts(
             prev[i], has_prev[i] = _distorted(mask, rng), 1
         if (not click or kind >= mix.click) and not (from_mask and rng.random() < 0.5):
             boxes[i], has_box[i] = _jittered(tight_box(mask), rng), 1
-    return PromptBatch(
+    return PaddedPrompts(
         image_of=torch.from_numpy(image_of),
         points=torch.from_numpy(points),
         labels=torch.from_numpy(labels),
@@ -96,12 +96,12 @@ def first_prompts(
 
 
 def next_clicks(
-    batch: PromptBatch,
+    batch: PaddedPrompts,
     masks: np.ndarray,
     predicted: np.ndarray,
     low_res: torch.Tensor,
     rng: np.random.Generator,
-) -> PromptBatch:
+) -> PaddedPrompts:
     """Add one click to each object, in the deepest error, and feed the mask back.
 
     Parameters
@@ -121,7 +121,7 @@ def next_clicks(
         if not region.any():
             region = masks[i]
         points[i, 0] = _to_pixels(inner_point(region, rng, depth=0.8), rng)
-    return PromptBatch(
+    return PaddedPrompts(
         image_of=batch.image_of,
         points=torch.cat([batch.points, torch.from_numpy(points)], 1),
         labels=torch.cat([batch.labels, torch.from_numpy(labels)], 1),

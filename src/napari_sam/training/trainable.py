@@ -22,7 +22,7 @@ from napari_sam.core.preprocess import ResizeTransform
 from napari_sam.errors import ModelError
 from napari_sam.models.nano.encoder import FEATURES, Features
 from napari_sam.models.nano.nano import Nano, write_weights
-from napari_sam.models.nano.network import ALIGN, PromptBatch
+from napari_sam.models.nano.network import ALIGN, PaddedPrompts
 from napari_sam.models.registry import FAMILIES
 from napari_sam.models.sam import decoder as sam_decoder
 from napari_sam.models.sam.decoder import SamNetwork
@@ -98,7 +98,7 @@ class Trainable(Protocol):
         """Do what the decoder does once for all prompts; keeps gradients."""
         ...
 
-    def decode(self, ready: Any, prompts: PromptBatch) -> Iterator[Answer]:
+    def decode(self, ready: Any, prompts: PaddedPrompts) -> Iterator[Answer]:
         """Answer all prompts, rows of one kind together."""
         ...
 
@@ -151,7 +151,7 @@ class TrainableNano:
         """Let the decoder read the maps."""
         return self._network.decoder.prepare(Features(**features))
 
-    def decode(self, ready: Any, prompts: PromptBatch) -> Iterator[Answer]:
+    def decode(self, ready: Any, prompts: PaddedPrompts) -> Iterator[Answer]:
         """Answer with all candidates at once."""
         with _mixed_precision(self.model.device):
             found = self._network.decoder(ready, prompts)
@@ -205,7 +205,7 @@ class TrainableSam:
         """Put features into tokens."""
         return self._network.prepare(features)
 
-    def decode(self, ready: Any, prompts: PromptBatch) -> Iterator[Answer]:
+    def decode(self, ready: Any, prompts: PaddedPrompts) -> Iterator[Answer]:
         """Answer prompts of one form together, with the masks shown for that form.
 
         As in use: three candidates for a lone click, the token for a clear prompt
@@ -336,7 +336,7 @@ def weights_hash(model: PromptableModel) -> str:
 
 
 def _sam_prompts(
-    prompts: PromptBatch, rows: Tensor, n: int, has_box: bool, has_prev: bool
+    prompts: PaddedPrompts, rows: Tensor, n: int, has_box: bool, has_prev: bool
 ) -> sam_decoder.PromptBatch:
     """Rows of one form: n points (the first n columns that are none), box, mask."""
     points = labels = boxes = masks = None

@@ -24,8 +24,8 @@ from napari_sam.models.nano.network import (
     ALIGN,
     BEST_GUESS,
     NanoNetwork,
+    PaddedPrompts,
     Prepared,
-    PromptBatch,
 )
 from napari_sam.models.protocol import ModelSpec
 
@@ -218,7 +218,9 @@ class Nano:
         out[:, :, :h, :w] = x.clamp(-_LARGEST_HALF, _LARGEST_HALF)
         return out.numpy()
 
-    def _batch(self, prompts: Sequence[WindowPrompts], hp: int, wp: int) -> PromptBatch:
+    def _batch(
+        self, prompts: Sequence[WindowPrompts], hp: int, wp: int
+    ) -> PaddedPrompts:
         n = len(prompts)
         k = max(1, *(len(p.points) for p in prompts))
         points, labels = np.zeros((n, k, 2), np.float32), np.full((n, k), -1, np.int64)
@@ -241,7 +243,7 @@ class Nano:
             "prev": prev,
             "has_prev": has_prev,
         }
-        return PromptBatch(
+        return PaddedPrompts(
             **{k: torch.from_numpy(v).to(self._device) for k, v in arrays.items()}
         )
 

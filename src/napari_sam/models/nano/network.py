@@ -12,7 +12,7 @@ H, W pixels of the padded window (multiples of 32), h, w cells of the grid at ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -46,7 +46,7 @@ _LOGIT_LIMIT = 8.0
 
 
 @dataclass(slots=True)
-class PromptBatch:
+class PaddedPrompts:
     """Prompts of P objects, padded to K clicks each; pixels of the window."""
 
     image_of: Tensor  # (P,) int64: the window each belongs to
@@ -56,6 +56,11 @@ class PromptBatch:
     has_box: Tensor  # (P,) float 0 | 1
     prev: Tensor  # (P, H/4, W/4) float logits; ignored where has_prev is 0
     has_prev: Tensor  # (P,) float 0 | 1
+
+    def to(self, device: str) -> PaddedPrompts:
+        """Return the same on another device."""
+        values = {f.name: getattr(self, f.name).to(device) for f in fields(self)}
+        return PaddedPrompts(**values)
 
 
 class Decoded(NamedTuple):
@@ -74,7 +79,7 @@ def _cell_centres(n: int, stride: int, like: Tensor) -> Tensor:
     return (torch.arange(n, device=like.device, dtype=like.dtype) + 0.5) * stride - 0.5
 
 
-def _nearest_click(batch: PromptBatch, ys: Tensor, xs: Tensor, label: int) -> Tensor:
+def _nearest_click(batch: PaddedPrompts, ys: Tensor, xs: Tensor, label: int) -> Tensor:
     """Squared distance of every cell to the nearest click of one label, (P, h, w)."""
     py, px = batch.points[..., 0, None], batch.points[..., 1, None]  # (P, K, 1)
     off = (batch.labels != label).to(py.dtype)[..., None] * 1e7  # (P, K, 1)
@@ -94,7 +99,7 @@ class _BoxMaps(NamedTuple):
 
 
 def _in_box(
-    batch: PromptBatch, ys: Tensor, xs: Tensor
+    batch: PaddedPrompts, ys: Tensor, xs: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Half sides (P, 1) and coordinates relative to them, (P, h, 1) and (P, 1, w)."""
     y0, x0, y1, x1 = (batch.box[:, i, None] - 0.5 for i in range(4))  # (P, 1), edges
@@ -108,7 +113,7 @@ def _ellipse_logits(r: Tensor) -> Tensor:
     return (4 * (1 - r)).clamp(-4, 4)
 
 
-def _box_maps(batch: PromptBatch, ys: Tensor, xs: Tensor) -> _BoxMaps:
+def _box_maps(batch: PaddedPrompts, ys: Tensor, xs: Tensor) -> _BoxMaps:
     hh, hw, ry, rx = _in_box(batch, ys, xs)
     r = (ry.square() + rx.square() + 1e-6).sqrt()  # (P, h, w)
     dy, dx = (1 - ry.abs()) * hh[:, :, None], (1 - rx.abs()) * hw[:, :, None]
@@ -133,7 +138,7 @@ def _weighted_mean(x: Tensor, weight: Tensor) -> Tensor:
     return total / (weight.sum((2, 3))[..., None] + 1e-4)
 
 
-def _at_clicks(x: Tensor, batch: PromptBatch) -> Tensor:
+def _at_clicks(x: Tensor, batch: PaddedPrompts) -> Tensor:
     """Values of x (P, C, h, w) in the cells of the clicks, (P, C, K)."""
     h, w = x.shape[-2:]
     cell = ((batch.points + 0.5) / 4).floor().long()  # (P, K, 2)
@@ -141,7 +146,7 @@ def _at_clicks(x: Tensor, batch: PromptBatch) -> Tensor:
     return x.flatten(2).gather(2, at[:, None, :].expand(-1, x.shape[1], -1))
 
 
-def _colour_maps(colours: Tensor, batch: PromptBatch, regions: Tensor) -> Tensor:
+def _colour_maps(colours: Tensor, batch: PaddedPrompts, regions: Tensor) -> Tensor:
     """How alike colours are to those prompted, before anything is learned.
 
     Parameters
@@ -324,7 +329,7 @@ class Decoder(nn.Module):
             torch.cat([f.s4[:, 48:], F.avg_pool2d(f.s4[:, 48:], 5, 1, 2)], 1),
         )
 
-    def forward(self, ready: Prepared, batch: PromptBatch) -> Decoded:
+    def forward(self, ready: Prepared, batch: PaddedPrompts) -> Decoded:
         """Answer P prompt sets."""
         h, w = ready.base4.shape[-2:]
         ys, xs = _cell_centres(h, 4, ready.base4), _cell_centres(w, 4, ready.base4)
@@ -383,7 +388,7 @@ class Decoder(nn.Module):
         return Decoded(logits, low, iou)
 
     @staticmethod
-    def _ellipse_at_2(batch: PromptBatch, h: int, w: int) -> Tensor:
+    def _ellipse_at_2(batch: PaddedPrompts, h: int, w: int) -> Tensor:
         """Logits of the box's ellipse on the finest grid, (P, 2 h, 2 w)."""
         ys = _cell_centres(2 * h, 2, batch.box)
         _, _, ry, rx = _in_box(batch, ys, _cell_centres(2 * w, 2, batch.box))
@@ -406,7 +411,7 @@ class Decoder(nn.Module):
         return y4, x32.mean((2, 3))
 
     def _query_vectors(
-        self, keys: Tensor, batch: PromptBatch, regions: Tensor
+        self, keys: Tensor, batch: PaddedPrompts, regions: Tensor
     ) -> Queries:
         clicked = _at_clicks(keys, batch)  # (P, 32, K)
         positive = (batch.labels == 1).to(keys.dtype)[:, None]  # (P, 1, K)

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from napari_sam.training.augment import smooth_field
-from napari_sam.training.data import LabelledImage
+from tools.nano.augment import smooth_field
+from tools.nano.data import LabelledImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

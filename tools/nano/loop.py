@@ -12,10 +12,8 @@ can be extended by resuming from a checkpoint taken before the decay.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import logging
-import os
 import queue
 import threading
 import time
@@ -27,15 +25,16 @@ import torch
 from torch import Tensor, distributed
 
 from napari_sam.models.nano.encoder import Features
-from napari_sam.models.nano.network import Decoded, NanoNetwork, PromptBatch
+from napari_sam.models.nano.network import Decoded, NanoNetwork, PaddedPrompts
 from napari_sam.training.losses import Losses, candidate_losses
 from napari_sam.training.prompts import first_prompts, next_clicks
+from napari_sam.training.run_files import load_state, log_rows, save_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_sam.training.data import CropBatch, CropSampler
+    from tools.nano.data import CropBatch, CropSampler
 
 logger = logging.getLogger(__name__)
 
@@ -142,13 +141,8 @@ class Trainer:
             self._groups(), lr=options.learning_rate, betas=(0.9, 0.98), fused=True
         )
         folder.mkdir(parents=True, exist_ok=True)
-        if self.checkpoint.exists():
-            self._load()
-
-    @property
-    def checkpoint(self) -> Path:
-        """Where the whole state is kept."""
-        return self.folder / "state.pt"
+        if (state := load_state(folder, options.device)) is not None:
+            self._take(state)
 
     def run(self) -> Iterator[dict[str, float]]:
         """Train up to `options.steps`, yielding a row of numbers for each step."""
@@ -159,7 +153,7 @@ class Trainer:
             self.step += 1
             row |= {"step": self.step, "seconds": time.monotonic() - started}
             if self.rank == 0:
-                self._log(row)
+                log_rows(self.folder, LOG_COLUMNS, [row])
             yield row
             if self._all_stop():
                 break
@@ -179,9 +173,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "options": dataclasses.asdict(self.options),
         }
-        part = self.checkpoint.with_suffix(".part")
-        torch.save(state, part)
-        os.replace(part, self.checkpoint)
+        save_state(self.folder, state)
 
     def _groups(self) -> list[dict[str, Any]]:
         """Parameters by how they learn.
@@ -213,25 +205,22 @@ class Trainer:
             heads,
         ]
 
-    def _load(self) -> None:
-        state: dict[str, Any] = torch.load(
-            self.checkpoint, map_location=self.options.device, weights_only=True
-        )
+    def _take(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = int(state["step"])
-        logger.info("resumed %s at step %d", self.checkpoint, self.step)
+        logger.info("resumed %s at step %d", self.folder, self.step)
 
-    def _batches(self) -> Iterator[tuple[CropBatch, PromptBatch]]:
+    def _batches(self) -> Iterator[tuple[CropBatch, PaddedPrompts]]:
         """Crops and first prompts of the coming steps, made in a background thread."""
-        ready: queue.Queue[tuple[CropBatch, PromptBatch] | BaseException] = queue.Queue(
-            4
+        ready: queue.Queue[tuple[CropBatch, PaddedPrompts] | BaseException] = (
+            queue.Queue(4)
         )
         stop = threading.Event()
         first, last, seed = self.step, self.options.steps, self._seed()
 
-        def put(item: tuple[CropBatch, PromptBatch] | BaseException) -> None:
+        def put(item: tuple[CropBatch, PaddedPrompts] | BaseException) -> None:
             while not stop.is_set():
                 try:
                     return ready.put(item, timeout=0.5)
@@ -262,7 +251,7 @@ class Trainer:
             stop.set()
             thread.join()
 
-    def _train_step(self, batch: CropBatch, prompts: PromptBatch) -> dict[str, float]:
+    def _train_step(self, batch: CropBatch, prompts: PaddedPrompts) -> dict[str, float]:
         options, device = self.options, self.options.device
         rate = options.rate(self.step)
         for group in self.optimiser.param_groups:
@@ -278,7 +267,7 @@ class Trainer:
         leaves = Features(*(f.detach().requires_grad_(learns) for f in features))
         row: dict[str, float] = {"rate": rate}
         for i in range(before + rounds):
-            prompts = _to(prompts, device)
+            prompts = prompts.to(device)
             with torch.set_grad_enabled(i >= before):
                 ready = self.network.decoder.prepare(leaves)
                 decoded = self.network.decoder(ready, prompts)
@@ -307,7 +296,7 @@ class Trainer:
         return row | {"grad_norm": float(norm), "side": float(batch.images.shape[-1])}
 
     def _losses(
-        self, decoded: Decoded, prompts: PromptBatch, batch: CropBatch
+        self, decoded: Decoded, prompts: PaddedPrompts, batch: CropBatch
     ) -> Losses:
         device = self.options.device
         lone = (prompts.labels == 1).sum(1) == 1
@@ -352,17 +341,6 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_lerp_(mine, new, 1 - keep)
 
-    def _log(self, row: dict[str, float]) -> None:
-        path = self.folder / "log.csv"
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(
-                file, LOG_COLUMNS, extrasaction="ignore", restval=""
-            )
-            if new:
-                writer.writeheader()
-            writer.writerow({k: f"{v:.6g}" for k, v in row.items()})
-
 
 LOG_COLUMNS = (
     "step",
@@ -387,7 +365,7 @@ LOG_COLUMNS = (
 
 
 def _summary(
-    i: int, reached: Tensor, best: Tensor, prompts: PromptBatch
+    i: int, reached: Tensor, best: Tensor, prompts: PaddedPrompts
 ) -> dict[str, float]:
     """Mean IoU of the first-ranked and the best candidate, clicks and boxes apart."""
     top = reached.gather(1, best[:, None]).squeeze(1)
@@ -400,23 +378,18 @@ def _summary(
 
 
 def _corrected(
-    prompts: PromptBatch,
+    prompts: PaddedPrompts,
     decoded: Decoded,
     batch: CropBatch,
     rng: np.random.Generator,
-) -> PromptBatch:
+) -> PaddedPrompts:
     """Click into the errors of the candidates ranked first."""
     best = decoded.iou.detach().argmax(1)  # (P,)
     pick = torch.arange(len(best), device=best.device)
     return next_clicks(
-        _to(prompts, "cpu"),
+        prompts.to("cpu"),
         batch.masks,
         (decoded.logits.detach()[pick, best] > 0).cpu().numpy(),
         decoded.low_res.detach()[pick, best].cpu(),
         rng,
     )
-
-
-def _to(prompts: PromptBatch, device: str) -> PromptBatch:
-    values = {f.name: getattr(prompts, f.name) for f in dataclasses.fields(prompts)}
-    return PromptBatch(**{k: v.to(device) for k, v in values.items()})

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from napari_sam.errors import VolumeError
-from napari_sam.training.data import (
+from tools.nano.data import (
     HELD_OUT,
     CropSampler,
     LabelledImage,
@@ -16,7 +16,7 @@ from napari_sam.training.data import (
     read_folder,
     split,
 )
-from napari_sam.training.procedural import procedural_images
+from tools.nano.procedural import procedural_images
 
 
 def _blank(dataset: str, stem: str) -> LabelledImage:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_sam.training.composites import composite_images
-from napari_sam.training.data import COMPOSITE, CropSampler, LabelledImage
-from napari_sam.training.procedural import procedural_images
+from tools.nano.composites import composite_images
+from tools.nano.data import COMPOSITE, CropSampler, LabelledImage
+from tools.nano.procedural import procedural_images
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from napari_sam.training.data import COMPOSITE, LabelledImage
+from tools.nano.data import COMPOSITE, LabelledImage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,8 +4,8 @@ import torch
 
 from napari_sam.models.nano.nano import Nano
 from napari_sam.models.nano.network import NanoNetwork
-from napari_sam.training.procedural import procedural_images
-from napari_sam.training.ranking import Evidence, collect_evidence, fit_ranking
+from tools.nano.procedural import procedural_images
+from tools.nano.ranking import Evidence, collect_evidence, fit_ranking
 
 
 def _nano() -> Nano:

@@ -1,12 +1,12 @@
-"""Command line of the training package: ``python -m napari_sam.training``.
+"""Command line of the training package: ``python -m tools.nano``.
 
 Examples
 --------
 ::
 
-    python -m napari_sam.training run --data DATA --folder STATE --steps 4000
-    python -m napari_sam.training score --data DATA --folder STATE
-    python -m napari_sam.training export --folder STATE --out nano.safetensors
+    python -m tools.nano run --data DATA --folder STATE --steps 4000
+    python -m tools.nano score --data DATA --folder STATE
+    python -m tools.nano export --folder STATE --out nano.safetensors
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ import torch.distributed
 
 from napari_sam.models.nano.nano import Nano, load_nano, write_weights
 from napari_sam.models.nano.network import NanoNetwork
-from napari_sam.training.backbone import load_backbone
-from napari_sam.training.composites import composite_images
-from napari_sam.training.data import CropSampler, LabelledImage, read_folder, split
 from napari_sam.training.datasets import read_labelled
-from napari_sam.training.loop import Trainer, TrainOptions
-from napari_sam.training.procedural import procedural_images
+from napari_sam.training.run_files import load_state
 from napari_sam.training.variants import VARIANTS
+from tools.nano.backbone import load_backbone
+from tools.nano.composites import composite_images
+from tools.nano.data import CropSampler, LabelledImage, read_folder, split
+from tools.nano.loop import Trainer, TrainOptions
+from tools.nano.procedural import procedural_images
 
 if TYPE_CHECKING:
     from napari_sam.training.labelled import LabelledVolume
@@ -56,7 +57,7 @@ logger = logging.getLogger("napari_sam.training")
 def main() -> None:
     """Run one of the verbs."""
     usual = TrainOptions()
-    parser = argparse.ArgumentParser(prog="python -m napari_sam.training")
+    parser = argparse.ArgumentParser(prog="python -m tools.nano")
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="train, or go on training")
     run.add_argument("--data", type=Path, required=True)
@@ -148,7 +149,9 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _averaged(folder: Path) -> NanoNetwork:
-    state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    state = load_state(folder)
+    if state is None:
+        raise FileNotFoundError(f"no state of a run in {folder}")
     network = NanoNetwork()
     network.load_state_dict(state["average"])
     logger.info("weights of step %d", state["step"])
@@ -189,7 +192,7 @@ def _volumes(images: list[LabelledImage], most: int) -> list[LabelledVolume]:
 
 
 def _rank(args: argparse.Namespace) -> None:
-    from napari_sam.training.ranking import collect_evidence, fit_ranking
+    from tools.nano.ranking import collect_evidence, fit_ranking
 
     network = _averaged(args.folder)
     model = Nano(network)

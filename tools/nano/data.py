@@ -14,7 +14,8 @@ from PIL import Image
 from scipy import ndimage
 
 from napari_sam.errors import VolumeError
-from napari_sam.training.augment import augment
+from napari_sam.training.examples import MIN_OBJECT_AREA
+from tools.nano.augment import augment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,8 +26,6 @@ KEPT_BACK = 0.12
 """Share of every other data set that is kept back for validation."""
 COMPOSITE = "composite"
 """Label kind of objects that a lone click cannot mean."""
-MIN_OBJECT_AREA = 20
-"""Smaller objects, in pixels, are neither trained on nor scored."""
 
 
 @dataclass(frozen=True, eq=False)

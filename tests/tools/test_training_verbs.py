@@ -10,10 +10,10 @@ from PIL import Image
 
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.testing import ToyModel, phantom_image
-from napari_sam.training import __main__ as verbs
-from napari_sam.training.data import HELD_OUT, read_folder, split
-from napari_sam.training.encoded_image import ImageAsker
 from napari_sam.training.evaluate import evaluate
+from tools.nano import __main__ as verbs
+from tools.nano.data import HELD_OUT, read_folder, split
+from tools.nano.encoded_image import ImageAsker
 
 
 @pytest.fixture

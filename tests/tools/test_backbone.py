@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from napari_sam.errors import CheckpointError
 from napari_sam.models.nano.encoder import STAGES
-from napari_sam.training.backbone import load_backbone
+from tools.nano.backbone import load_backbone
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.training.clicks import next_click
-from napari_sam.training.encoded_image import ImageAsker
+from tools.nano.encoded_image import ImageAsker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_sam.models.nano.nano import Nano
-    from napari_sam.training.data import LabelledImage
+    from tools.nano.data import LabelledImage
 
 
 @dataclass(frozen=True, slots=True, eq=False)

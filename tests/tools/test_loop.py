@@ -9,9 +9,9 @@ import torch.multiprocessing
 from torch import distributed
 
 from napari_sam.models.nano.network import NanoNetwork
-from napari_sam.training.data import CropSampler
-from napari_sam.training.loop import Trainer, TrainOptions
-from napari_sam.training.procedural import procedural_images
+from tools.nano.data import CropSampler
+from tools.nano.loop import Trainer, TrainOptions
+from tools.nano.procedural import procedural_images
 
 if TYPE_CHECKING:
     from pathlib import Path

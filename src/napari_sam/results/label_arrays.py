@@ -17,7 +17,7 @@ import numpy as np
 from napari_sam.errors import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +187,47 @@ class ChunkedLabels:
         self._array.attrs.update(attributes)
 
 
+class OnlyLabels:
+    """Read-only labels in which only some objects are there.
+
+    Parameters
+    ----------
+    labels : array-like, unsigned integers
+    object_ids : iterable of int
+        Values that stay; all others read as 0.
+    """
+
+    def __init__(self, labels: Any, object_ids: Iterable[int]) -> None:
+        self._labels = labels
+        self._ids = np.array(sorted(object_ids), labels.dtype)
+        self.shape: tuple[int, ...] = tuple(labels.shape)
+        self.dtype: np.dtype[Any] = labels.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        block = np.asarray(self._labels[key])
+        return np.where(np.isin(block, self._ids), block, block.dtype.type(0))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype=dtype)
+
+    def iter_blocks(self) -> Iterator[Spans]:
+        """Yield blocks that hold every label; those known to be 0 are left out."""
+        return iter_blocks_of(self._labels)
+
+
 def grown(labels: Any, top: int) -> Any:
     """Return labels that can hold `top`: the same, or a copy of a bigger type.
 
@@ -248,6 +289,9 @@ def iter_blocks_of(labels: Any) -> Iterator[Spans]:
     """
     if isinstance(labels, ChunkedLabels):
         yield from labels.iter_written()
+        return
+    if isinstance(labels, OnlyLabels):
+        yield from labels.iter_blocks()
         return
     sides = (*(1,) * (len(labels.shape) - 2), _BLOCK, _BLOCK)
     steps = (range(0, n, s) for n, s in zip(labels.shape, sides, strict=True))

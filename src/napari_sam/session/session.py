@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.engine.suggest import Suggestion
     from napari_sam.models.protocol import PromptableModel
+    from napari_sam.results.results import Results
     from napari_sam.session.suggestions import Suggestions
     from napari_sam.volume.volume import Volume
 
@@ -323,6 +324,18 @@ class Session:
         patches = tuple(laying.erase(self.labels, object_id, states, boxes))
         if patches or states:
             self._commit(Change("delete", patches, states, {}))
+
+    def results(self, *, reviewed_only: bool = False) -> Results:
+        """Return labels, objects and provenance, as every writer takes them.
+
+        Parameters
+        ----------
+        reviewed_only : bool
+            Leave out objects that nobody has accepted.
+        """
+        from napari_sam.session.provenance import results_of
+
+        return results_of(self, reviewed_only=reviewed_only)
 
     def record_paint(self, patch: LabelPatch, object_id: int | None = None) -> None:
         """Take pixels painted by hand, already in the labels, into the history."""

@@ -516,14 +516,17 @@ def test_view_and_demo_say_that_there_is_no_screen(run, cells, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "labels", [np.ones((5, 6), np.uint8), np.full((96, 128), 0.5, np.float32)],
-    ids=["size", "type"],
-)  # fmt: skip
-def test_view_refuses_labels_that_do_not_fit(labels, run, cells, tmp_path):
+    ("labels", "message"),
+    [
+        pytest.param(np.ones((5, 6), "u1"), "96 (y) x 128 (x)", id="size"),
+        pytest.param(np.full((96, 128), 0.5, "f4"), "fractions", id="type"),
+    ],
+)
+def test_view_refuses_labels_that_do_not_fit(labels, message, run, cells, tmp_path):
     path = tmp_path / "labels.npy"
     np.save(path, labels)
     code, _, err = run("view", cells[0], "--labels", path)
-    assert code == 2 and "as large as their image (96 x 128)" in err
+    assert code == 2 and message in err
 
 
 def test_demo_into_a_file_is_one_message(run, cells):

@@ -153,6 +153,11 @@ class LabelWriter:
             self.painted(painted_patches(event.value, self.layer.data, self.axis))
 
 
+def adopt(layer: Any, image: Any) -> None:
+    """Let a Labels layer be the one that the widget goes on with for an image."""
+    layer.metadata[TAG] = {"role": ROLE, "image": image.unique_id}
+
+
 def painted_patches(atoms: Sequence[Any], data: Any, axis: int = 0) -> list[LabelPatch]:
     """Turn one entry of a Labels layer's history into patches, one for each plane.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam._napari.prompt_layers import TAG
+from napari_sam.volume.geometry import coordinates_of, directions, is_aligned
 
 if TYPE_CHECKING:
     from napari_sam.volume.volume import Volume
@@ -41,6 +42,38 @@ def _channel(volume: Volume, c: int) -> Volume:
     return open_volume(volume, axes=axes, channels=c)
 
 
+def label_layer(labels: Any, volume: Volume, name: str) -> LayerData:
+    """Turn labels on a volume's grid into a Labels layer that lies on its image."""
+    return labels, {"name": name, **placement(volume)}, "labels"
+
+
+def placement(volume: Volume) -> dict[str, Any]:
+    """Keyword arguments that place any layer of a volume's pixels in napari's world.
+
+    The layer lies exactly where the affine says. Of a volume that is turned against
+    the axes of the world, napari can show no slice, or none across; such layers lie in
+    the frame of their own axes, and those of equal directions in place to each other.
+    """
+    affine = np.asarray(volume.affine, float)
+    sizes, origin = np.linalg.norm(affine[:-1, :-1], axis=0), affine[:-1, -1]
+    place: dict[str, Any] = {"units": _units(volume)}
+    if is_aligned(affine):
+        return {**place, "scale": np.diag(affine)[:-1], "translate": origin}
+    ways = directions(affine)
+    if coordinates_of(volume) or not is_aligned(_without_planes(affine)):
+        return {**place, "scale": sizes, "translate": np.linalg.solve(ways, origin)}
+    turned = np.eye(volume.ndim + 1)
+    turned[:-1, :-1], turned[:-1, -1] = ways, origin
+    return {**place, "scale": sizes, "affine": turned}
+
+
+def _without_planes(affine: np.ndarray) -> np.ndarray:
+    """The affine with the turn within planes left out: what slices see of it."""
+    out = affine.copy()
+    out[-3:-1, -3:-1] = np.diag(np.linalg.norm(affine[-3:-1, -3:-1], axis=0))
+    return out
+
+
 def _layer(volume: Volume, name: str) -> LayerData:
     levels = list(volume.levels)
     channel = volume.channel_axis
@@ -48,12 +81,9 @@ def _layer(volume: Volume, name: str) -> LayerData:
         levels = [_channels_last(a, channel) for a in levels]
     options: dict[str, Any] = {
         "name": name,
-        "scale": volume.spacing,
-        "units": _units(volume),
         "metadata": {TAG: {"volume": volume}},
+        **placement(volume),
     }
-    if _is_aligned(volume.affine):
-        options["translate"] = volume.affine[:-1, -1]
     if volume.rgb:
         options["rgb"] = True
     else:
@@ -70,13 +100,6 @@ def _channels_last(level: Any, channel: int) -> Any:
     if isinstance(level, np.ndarray):
         return level.transpose(order)
     return AxisView(level, order, None, None)
-
-
-def _is_aligned(affine: np.ndarray) -> bool:
-    """Whether it only scales and shifts: other layers are shown upright instead."""
-    linear = affine[:-1, :-1]
-    off = linear - np.diag(np.diag(linear))
-    return bool(np.allclose(off, 0) and (np.diag(linear) > 0).all())
 
 
 def _units(volume: Volume) -> tuple[str, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterable
 
     from napari_sam.cli.arguments import VolumeOptions
 
@@ -16,23 +17,32 @@ def run(source: VolumeOptions, *, session: Path | None, labels: str | None) -> N
     """Open the window and stay until it is closed."""
     volume = source.open()
     shown = _labels(volume, session, labels)  # before a window opens
-    viewer = open_viewer(volume)
-    for name, data in shown:
-        viewer.add_labels(data, name=name, scale=volume.spacing)
+    open_viewer(volume, shown)
     import napari
 
     napari.run()
 
 
-def open_viewer(volume: Any) -> Any:
-    """Return a viewer that shows a volume, with the Segment Anything widget."""
+def open_viewer(volume: Any, labels: Iterable[tuple[str, Any]] = ()) -> Any:
+    """Return a viewer that shows a volume, with the Segment Anything widget.
+
+    The widget goes on with the first of the labels, which lie on the image.
+    """
     napari = import_napari()
-    from napari_sam._napari.layer_data import layer_data
+    from napari_sam._napari.label_writer import adopt
+    from napari_sam._napari.layer_data import label_layer, layer_data
     from napari_sam._napari.widget import controller_of
 
     viewer = napari.Viewer(title=f"napari-sam: {volume.name}")
     for data, options, _ in layer_data(volume):
         viewer.add_image(data, **options)
+    if volume.crs is not None:  # north is up
+        getattr(viewer, "scene", viewer).camera.orientation2d = ("up", "right")
+    for number, (name, data) in enumerate(labels):
+        data, options, _ = label_layer(data, volume, name)
+        layer = viewer.add_labels(data, **options)
+        if number == 0:
+            adopt(layer, viewer.layers[0])
     controller_of(viewer)
     return viewer
 
@@ -73,19 +83,8 @@ def _labels(
         saved = Session.load(session, volume=volume, model=ToyModel(), read_only=True)
         out.append((session.stem, saved.labels))
     if labels is not None:
-        from napari_sam.errors import VolumeError
-        from napari_sam.volume.opening import open_volume
+        from napari_sam.results.incoming import shown_labels
 
-        opened = open_volume(labels)
-        if opened.shape != volume.shape or opened.dtype.kind not in "ui":
-            raise VolumeError(
-                "labels are whole numbers, 0 or more, and as large as their image "
-                f"({_size(volume.shape)}); {labels!r} is {opened.dtype} of "
-                f"{_size(opened.shape)}"
-            )
-        out.append((opened.name, opened.levels[0]))
+        name = Path(labels.rstrip("/\\")).name.partition(".")[0]
+        out.append((name or "labels", shown_labels(volume, labels)))
     return out
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

@@ -14,7 +14,6 @@ from napari_sam.core.objects import (
     lay_mask,
     touched,
 )
-from napari_sam.errors import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,26 +23,6 @@ if TYPE_CHECKING:
     from napari_sam.engine.predict import Prediction
 
 _NOWHERE = (0, 0, 0, 0)
-
-
-def labels_for(shape: tuple[int, ...], labels: Any = None) -> Any:
-    """Return labels for a volume of that shape: those given, checked, or empty ones.
-
-    Raises
-    ------
-    SessionError
-        If those given are not unsigned integers of that shape.
-    """
-    from napari_sam.results.label_arrays import new_labels
-
-    if labels is None:
-        return new_labels(shape)
-    if tuple(labels.shape) != tuple(shape) or labels.dtype.kind != "u":
-        raise SessionError(
-            "labels must be unsigned integers of the volume's shape "
-            f"{tuple(shape)}; got {labels.dtype} of {tuple(labels.shape)}"
-        )
-    return labels
 
 
 def lay(

@@ -49,9 +49,11 @@ class Session:
         later.
     intensity : IntensityMapping, optional
         How raw values become the model's input; the volume's own when left out.
-    labels : array-like, optional
-        Existing labels to continue, unsigned integers of the volume's shape. They are
-        changed in place, until an id needs a bigger type than numpy labels have.
+    labels : path or array-like, optional
+        Existing labels to continue: a file of any format, or whole numbers of the
+        volume's shape. A file must lie where the image lies; flipped or permuted axes
+        are turned. Unsigned integers are changed in place, until an id needs a bigger
+        type than numpy labels have; everything else is copied.
 
     Raises
     ------
@@ -83,6 +85,7 @@ class Session:
         intensity: IntensityMapping | None = None,
         labels: Any = None,
     ) -> None:
+        from napari_sam.results.incoming import writable_labels
         from napari_sam.volume.opening import open_volume
 
         self.volume: Volume = open_volume(volume)
@@ -97,7 +100,7 @@ class Session:
         self.predictor = Predictor(
             self.volume, self.model, intensity=intensity, stores=self.store
         )
-        self.labels: Any = laying.labels_for(self.volume.shape, labels)
+        self.labels: Any = writable_labels(self.volume, labels)
         """Array-like of the volume's shape, unsigned integers; 0 is background."""
         if path is not None:
             self.save(path)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import VolumeError
+from napari_sam.results.incoming import IncomingLabels
 from napari_sam.results.label_objects import iter_blocks, iter_planes
-from napari_sam.training.label_pixels import LabelPixels
 from napari_sam.volume.formats.detect import SUFFIXES
 from napari_sam.volume.opening import open_volume
 
@@ -131,4 +131,4 @@ def _joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _anew(labels: Any) -> Any:
-    return copy.copy(labels) if isinstance(labels, LabelPixels) else labels
+    return copy.copy(labels) if isinstance(labels, IncomingLabels) else labels

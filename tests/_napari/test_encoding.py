@@ -48,7 +48,7 @@ def show(desk, y0, x0, y1, x1, zoom=1.0):
 
 
 def there(desk):
-    store = desk.session.store(0)
+    store = desk.session.engine.stores(0)
     return {
         (plane, store.grid.tile_by_number(n))
         for plane in range(6)
@@ -65,7 +65,7 @@ def begin(desk, tiles=30):
 
 def test_what_the_view_shows_is_embedded_by_itself_and_nothing_else(desk, wide, cache):
     desk.open(wide.image)  # not drawn yet: the whole plane counts as shown
-    store = desk.session.store(0)
+    store = desk.session.engine.stores(0)
     assert len(there(desk)) == len(store.numbers(2)) == store.grid.n_tiles(0)
     desk.viewer.dims.set_current_step(0, 0)
     show(desk, 0, 0, 50, 60)
@@ -107,7 +107,7 @@ def test_everything_is_embedded_in_the_order_of_the_view(desk, wide, cache):
     assert not {p for p, _ in there(desk)} & {1, 3, 4}
     desk.model.delay_s = 0
     desk.main.settle()
-    store = desk.session.store(0)
+    store = desk.session.engine.stores(0)
     assert store.count() == (6 * store.grid.n_tiles(),) * 2
     assert desk.state.encoding.phase == "idle"
     assert "All planes are embedded" in desk.state.status
@@ -159,7 +159,7 @@ def test_pause_holds_it_and_resume_goes_on_without_encoding_twice(desk, wide, ca
     desk.model.delay_s = 0
     desk.controller.embed()
     desk.main.settle()
-    store = desk.session.store(0)
+    store = desk.session.engine.stores(0)
     assert store.count()[0] == store.count()[1] == desk.model.n_encoded
 
 
@@ -169,7 +169,7 @@ def test_cancel_stops_it_and_keeps_what_is_done(desk, wide, cache):
     desk.controller.cancel()
     assert desk.state.encoding.phase == "idle" and "Stopped" in desk.state.status
     desk.main.settle()
-    done, total = desk.session.store(0).count()
+    done, total = desk.session.engine.stores(0).count()
     assert 0 < done < total
 
 
@@ -180,14 +180,14 @@ def test_closed_in_the_middle_it_goes_on_where_it_was(desk_for, wide, cache):
     session = desk.session
     desk.controller.close()
     desk.main.jobs.close(timeout_s=5)
-    done, total = session.store(0).count()
+    done, total = session.engine.stores(0).count()
     assert 0 < done < total and desk.model.n_encoded == done
 
     again = desk_for(ToyModel(64))
     again.open(wide.image)
     again.controller.embed()
     again.main.settle()
-    assert again.session.store(0).count() == (total, total)
+    assert again.session.engine.stores(0).count() == (total, total)
     assert again.model.n_encoded == total - done
 
 
@@ -198,7 +198,7 @@ def test_another_intensity_window_embeds_anew_and_goes_on(desk, wide, cache):
     assert desk.state.encoding.phase == "all"
     desk.model.delay_s = 0
     desk.main.settle()
-    store = desk.session.store(0)
+    store = desk.session.engine.stores(0)
     assert store.count()[0] == store.count()[1]
 
 
@@ -207,8 +207,8 @@ def test_another_axis_is_embedded_in_a_store_of_its_own(desk, cache):
     desk.controller.use_axis(1)
     desk.controller.embed()
     desk.main.settle()
-    store = desk.session.store(1)
-    assert store.count() == (16, 16) and desk.session.store(0).count()[0] == 1
+    store = desk.session.engine.stores(1)
+    assert store.count() == (16, 16) and desk.session.engine.stores(0).count()[0] == 1
 
 
 def test_images_on_a_server_are_never_embedded_without_being_asked(
@@ -227,7 +227,7 @@ def test_images_on_a_server_are_never_embedded_without_being_asked(
     assert "on a server" in bills[0] and "may cost money" in bills[0]
     desk.controller.embed(agreed=True)
     desk.main.settle()
-    assert desk.session.store(0).count()[0] == desk.model.n_encoded > 0
+    assert desk.session.engine.stores(0).count()[0] == desk.model.n_encoded > 0
 
 
 def test_where_nothing_can_be_kept_it_says_so_and_clicks_still_work(
@@ -278,7 +278,7 @@ def test_workers_of_a_scheduler_embed_everything_and_are_shown(desk, tmp_path, c
         assert desk.state.encoding.workers.startswith("1 worker, 1 thread on 127.0.0.1")
         desk.controller.embed()
         desk.main.settle()
-    store = desk.session.store(0)
+    store = desk.session.engine.stores(0)
     assert store.count()[0] == store.count()[1] and desk.model.n_encoded == n
     assert desk.state.encoding.phase == "idle"
 
@@ -300,7 +300,7 @@ def test_a_scheduler_that_does_not_answer_pauses_and_says_so(
     desk.controller.encoding.use_scheduler("")
     desk.controller.embed()
     desk.main.settle()
-    store = desk.session.store(0)
+    store = desk.session.engine.stores(0)
     assert store.count()[0] == store.count()[1]
 
 

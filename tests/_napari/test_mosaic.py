@@ -16,14 +16,15 @@ from qtpy.QtTest import QTest
 from napari_sam._napari import annotation
 from napari_sam.embeddings import scheduler, tile_batches
 from napari_sam.embeddings.store import EmbeddingStore
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
+from napari_sam.session import requests
 from napari_sam.volume.volume import Volume
 
 pytestmark = pytest.mark.canvas
 
 SLOW = (
-    (Predictor, "predict"),
-    (Predictor, "embedding"),
+    (requests, "predict"),
+    (Engine, "embedding"),
     (EmbeddingStore, "get"),
     (EmbeddingStore, "put"),
     (EmbeddingStore, "numbers"),

@@ -142,7 +142,7 @@ def test_the_bar_tells_how_far_embedding_is_and_pauses_it(
     toy.delay_s = 0
     bar.pause.click()
     qtbot.waitUntil(lambda: not bar.isVisible(), timeout=60_000)
-    store = bench.controller.session.store(0)
+    store = bench.controller.session.engine.stores(0)
     assert store.count() == (20, 20)
     bench.controller.close()
     bench.widget.jobs.close(timeout_s=5)

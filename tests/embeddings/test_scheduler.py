@@ -12,7 +12,7 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.tiles import TileGrid
 from napari_sam.embeddings.encode import encode_volume, open_store
 from napari_sam.embeddings.scheduler import EncodingQueue, Pace, View, encode_queue
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
 from napari_sam.errors import NapariSamError, StoreError
 from napari_sam.testing import ToyModel, phantom_volume
 from napari_sam.volume.opening import open_volume
@@ -277,13 +277,13 @@ def test_a_click_waits_for_the_tile_it_needs_rather_than_encode_it_too(volume, d
             )
         )
     ).window
-    predictor = Predictor(volume, model, stores=lambda axis: store)
+    engine = Engine.of(volume, model, stores=lambda axis: store)
     steps = encode_queue(volume, model, store, queue)
     next(steps)
     thread = threading.Thread(target=next, args=(steps,))
     thread.start()
     while not store._claimed:
         time.sleep(0.001)
-    found = predictor.embedding(queue.view.plane, window)
+    found = engine.embedding(queue.view.plane, window)
     thread.join(10)
     assert model.n_encoded == 1 and found.features["colors"].any()

@@ -1,4 +1,4 @@
-"""Predictor: the same mask wherever tiles lie, and as little work as a click needs."""
+"""Predicting: the same mask wherever tiles lie, and as little work as a click needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import TileGrid
 from napari_sam.embeddings.encode import open_store
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
+from napari_sam.engine.predict import choose, predict, refine
 from napari_sam.engine.windows import choose_window
 from napari_sam.errors import Cancelled, StoreError
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
@@ -46,16 +47,16 @@ def test_an_object_smaller_than_a_tile_is_whole_wherever_seams_lie(
 ):
     center = (round(y * height), round(x * width))
     truth = disc((height, width), center, radius)
-    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=side))
-    mask = predictor.predict(Prompts.of(points=[center]), PLANE).chosen
+    engine = Engine.of(open_volume(image_of(truth)), ToyModel(input_side=side))
+    mask = predict(engine, Prompts.of(points=[center]), PLANE).chosen
     assert mask_iou(mask.full(truth.shape), truth) >= 0.99
 
 
 @pytest.mark.parametrize("radius", [70, 150, 260])
 def test_an_object_larger_than_a_tile_gets_one_whole_mask(radius):
     truth = disc((640, 700), (310, 350), radius)
-    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=128))
-    mask = predictor.predict(Prompts.of(points=[(310, 350)]), PLANE).chosen
+    engine = Engine.of(open_volume(image_of(truth)), ToyModel(input_side=128))
+    mask = predict(engine, Prompts.of(points=[(310, 350)]), PLANE).chosen
     assert mask_iou(mask.full(truth.shape), truth) >= 0.95
 
 
@@ -73,9 +74,9 @@ def test_a_refined_mask_equals_the_object_whatever_its_size_and_place(
 ):
     center = (round(y * (height - 1)), round(x * (width - 1)))
     truth = disc((height, width), center, radius)
-    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=side))
-    found = predictor.predict(Prompts.of(points=[center]), PLANE)
-    *_, found = (found, *predictor.refine(found, PLANE))
+    engine = Engine.of(open_volume(image_of(truth)), ToyModel(input_side=side))
+    found = predict(engine, Prompts.of(points=[center]), PLANE)
+    *_, found = (found, *refine(engine, found, PLANE))
     assert mask_iou(found.chosen.full(truth.shape), truth) >= 0.99
 
 
@@ -87,55 +88,55 @@ def test_a_candidate_that_its_window_cuts_is_whole_once_chosen(center, radius):
     halo = disc(shape, center, radius)
     image = np.where(halo, 178, 40).astype(np.uint8)
     image[disc(shape, center, 8)] = 200
-    predictor = Predictor(open_volume(image), ToyModel(input_side=128))
+    engine = Engine.of(open_volume(image), ToyModel(input_side=128))
     prompts = Prompts.of(points=[center])
-    first = predictor.predict(prompts, PLANE)
+    first = predict(engine, prompts, PLANE)
     assert first.chosen.area < 300
-    chosen = predictor.choose(first, PLANE, 2)
+    chosen = choose(engine, first, PLANE, 2)
     assert chosen.choices == (2,)
-    sharp = [chosen, *predictor.refine(chosen, PLANE)][-1]
+    sharp = [chosen, *refine(engine, chosen, PLANE)][-1]
     assert mask_iou(sharp.chosen.full(shape), halo) >= 0.99
-    again = predictor.predict(prompts, PLANE, choices=(2,))
+    again = predict(engine, prompts, PLANE, choices=(2,))
     assert again.window == chosen.window
     assert np.array_equal(again.chosen.mask, chosen.chosen.mask)
     further = Prompts.of(points=[center, (center[0] + 20, center[1])])
-    one = predictor.predict(further, PLANE, previous=chosen)
-    other = predictor.predict(further, PLANE, choices=(2,))
+    one = predict(engine, further, PLANE, previous=chosen)
+    other = predict(engine, further, PLANE, choices=(2,))
     assert np.array_equal(one.chosen.mask, other.chosen.mask)
 
 
 def test_a_candidate_in_its_window_is_chosen_without_looking_again():
     model = ToyModel()
-    predictor = Predictor(open_volume(phantom_image().image), model)
-    first = predictor.predict(Prompts.of(points=[phantom_image().center(1)]), PLANE)
+    engine = Engine.of(open_volume(phantom_image().image), model)
+    first = predict(engine, Prompts.of(points=[phantom_image().center(1)]), PLANE)
     decoded = model.n_decoded
     for k in range(len(first.candidates)):
-        assert predictor.choose(first, PLANE, k).chosen is first.candidates[k]
+        assert choose(engine, first, PLANE, k).chosen is first.candidates[k]
     assert model.n_decoded == decoded
     with pytest.raises(IndexError, match="there are"):
-        predictor.choose(first, PLANE, len(first.candidates))
+        choose(engine, first, PLANE, len(first.candidates))
 
 
 def test_refining_stops_when_asked():
     truth = disc((640, 700), (310, 350), 260)
-    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=128))
-    found = predictor.predict(Prompts.of(points=[(310, 350)]), PLANE)
+    engine = Engine.of(open_volume(image_of(truth)), ToyModel(input_side=128))
+    found = predict(engine, Prompts.of(points=[(310, 350)]), PLANE)
     with pytest.raises(Cancelled):
-        list(predictor.refine(found, PLANE, cancel=lambda: True))
+        list(refine(engine, found, PLANE, cancel=lambda: True))
 
 
 def test_a_click_near_the_rim_of_a_large_object_gets_all_of_it():
     truth = disc((640, 700), (310, 350), 200)
-    predictor = Predictor(open_volume(image_of(truth)), ToyModel(input_side=128))
-    mask = predictor.predict(Prompts.of(points=[(310, 160)]), PLANE).chosen
+    engine = Engine.of(open_volume(image_of(truth)), ToyModel(input_side=128))
+    mask = predict(engine, Prompts.of(points=[(310, 160)]), PLANE).chosen
     assert mask_iou(mask.full(truth.shape), truth) >= 0.95
 
 
 def test_prompts_far_apart_are_all_heard():
     one, other = disc((600, 600), (80, 80), 60), disc((600, 600), (500, 520), 60)
-    predictor = Predictor(open_volume(image_of(one | other)), ToyModel(input_side=128))
+    engine = Engine.of(open_volume(image_of(one | other)), ToyModel(input_side=128))
     prompts = Prompts.of(points=[(80, 80), (500, 520)])
-    mask = predictor.predict(prompts, PLANE).chosen
+    mask = predict(engine, prompts, PLANE).chosen
     assert mask_iou(mask.full(one.shape), one | other) >= 0.85
 
 
@@ -143,10 +144,10 @@ def test_one_click_on_a_huge_image_encodes_one_window():
     model = ToyModel(input_side=64)
     image = np.zeros((4000, 3000), np.uint8)
     image[disc(image.shape, (1999, 1600), 12)] = 200
-    predictor = Predictor(open_volume(image), model)
-    predictor.predict(Prompts.of(points=[(1999, 1600)]), PLANE)
+    engine = Engine.of(open_volume(image), model)
+    predict(engine, Prompts.of(points=[(1999, 1600)]), PLANE)
     assert model.n_encoded == 1
-    predictor.predict(Prompts.of(points=[(1999, 1600), (2003, 1600)]), PLANE)
+    predict(engine, Prompts.of(points=[(1999, 1600), (2003, 1600)]), PLANE)
     assert model.n_encoded == 1
 
 
@@ -156,11 +157,11 @@ def test_stored_embeddings_are_used_and_new_ones_kept(tmp_path):
     store = open_store(volume, model, tmp_path / "e")
     z, y, x = phantom.center(1)
     prompts = Prompts.of(points=[(y, x)])
-    first = Predictor(volume, model, stores=lambda axis: store)
-    a = first.predict(prompts, Plane((z,))).chosen
+    first = Engine.of(volume, model, stores=lambda axis: store)
+    a = predict(first, prompts, Plane((z,))).chosen
     assert model.n_encoded == 1 and store.count()[0] == 1
-    second = Predictor(volume, model, stores=lambda axis: store)
-    b = second.predict(prompts, Plane((z,))).chosen
+    second = Engine.of(volume, model, stores=lambda axis: store)
+    b = predict(second, prompts, Plane((z,))).chosen
     assert model.n_encoded == 1
     assert a.bbox == b.bbox and np.array_equal(a.mask, b.mask)
 
@@ -172,9 +173,9 @@ def test_a_mask_is_the_same_with_and_without_a_store(tmp_path):
     z, y, x = phantom.center(1)
     prompts, plane = Prompts.of(points=[(y, x)]), Plane((z,))
     for _ in range(2):
-        stored = Predictor(volume, model, stores=lambda axis: store)
-        a = stored.predict(prompts, plane).chosen
-        b = Predictor(volume, model).predict(prompts, plane).chosen
+        stored = Engine.of(volume, model, stores=lambda axis: store)
+        a = predict(stored, prompts, plane).chosen
+        b = predict(Engine.of(volume, model), prompts, plane).chosen
         assert np.array_equal(a.low_res_logits, b.low_res_logits)
 
 
@@ -183,9 +184,8 @@ def test_a_damaged_stored_tile_is_encoded_again(tmp_path, caplog):
     volume, model = open_volume(phantom.image), ToyModel()
     prompts = Prompts.of(points=[phantom.center(1)])
     with open_store(volume, model, tmp_path / "e") as store:
-        good = Predictor(volume, model, stores=lambda axis: store).predict(
-            prompts, PLANE
-        )
+        once = Engine.of(volume, model, stores=lambda axis: store)
+        good = predict(once, prompts, PLANE)
     damaged = 0
     for file in (tmp_path / "e").rglob("*"):
         if file.is_file() and file.stat().st_size > 1000 and "json" not in file.name:
@@ -193,8 +193,8 @@ def test_a_damaged_stored_tile_is_encoded_again(tmp_path, caplog):
             damaged += 1
     assert damaged
     with open_store(volume, model, tmp_path / "e") as store:
-        again = Predictor(volume, model, stores=lambda axis: store)
-        mask = again.predict(prompts, PLANE).chosen.mask
+        again = Engine.of(volume, model, stores=lambda axis: store)
+        mask = predict(again, prompts, PLANE).chosen.mask
     assert np.array_equal(mask, good.chosen.mask)
     assert "encoding again" in caplog.text
 
@@ -208,9 +208,9 @@ def test_a_full_disk_does_not_stop_a_click(tmp_path, monkeypatch, caplog):
         raise StoreError("the disk is full")
 
     monkeypatch.setattr(type(store), "put", full)
-    predictor = Predictor(volume, model, stores=lambda axis: store)
+    engine = Engine.of(volume, model, stores=lambda axis: store)
     prompts = Prompts.of(points=[phantom.center(1)])
-    assert predictor.predict(prompts, PLANE).chosen.area > 0
+    assert predict(engine, prompts, PLANE).chosen.area > 0
     assert "disk is full" in caplog.text
 
 
@@ -218,23 +218,23 @@ def test_memory_for_embeddings_is_bounded():
     phantom = phantom_volume()
     model = ToyModel()
     volume = open_volume(phantom.image)
-    one = Predictor(volume, model).embedding(Plane((0,)), _whole(volume)).nbytes
-    predictor = Predictor(volume, model, cache_bytes=3 * one)
+    one = Engine.of(volume, model).embedding(Plane((0,)), _whole(volume)).nbytes
+    engine = Engine.of(volume, model, cache_bytes=3 * one)
     for z in range(8):
-        predictor.embedding(Plane((z,)), _whole(volume))
+        engine.embedding(Plane((z,)), _whole(volume))
     before = model.n_encoded
-    predictor.embedding(Plane((7,)), _whole(volume))
+    engine.embedding(Plane((7,)), _whole(volume))
     assert model.n_encoded == before
-    predictor.embedding(Plane((0,)), _whole(volume))
+    engine.embedding(Plane((0,)), _whole(volume))
     assert model.n_encoded == before + 1
 
 
 def test_cancel_stops_between_steps():
     phantom = phantom_image()
-    predictor = Predictor(open_volume(phantom.image), ToyModel())
+    engine = Engine.of(open_volume(phantom.image), ToyModel())
     with pytest.raises(Cancelled):
-        predictor.predict(
-            Prompts.of(points=[phantom.center(1)]), PLANE, cancel=lambda: True
+        predict(
+            engine, Prompts.of(points=[phantom.center(1)]), PLANE, cancel=lambda: True
         )
 
 
@@ -261,10 +261,10 @@ def test_a_polygon_and_a_mask_prompt_find_the_object_they_cover():
     phantom = phantom_image()
     truth = phantom.labels == 2
     y0, x0, y1, x1 = phantom.box(2)
-    predictor = Predictor(open_volume(phantom.image), ToyModel())
+    engine = Engine.of(open_volume(phantom.image), ToyModel())
     polygon = [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
     for prompts in (Prompts.of(polygon=polygon), Prompts.of(mask=truth)):
-        mask = predictor.predict(prompts, PLANE).chosen
+        mask = predict(engine, prompts, PLANE).chosen
         assert mask_iou(mask.full(truth.shape), truth) >= 0.9
 
 

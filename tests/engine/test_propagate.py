@@ -10,7 +10,7 @@ import pytest
 from napari_sam.core.masks import MaskCandidate, mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, WindowPrompts
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
 from napari_sam.engine.propagate import (
     Propagator,
     StopRules,
@@ -68,9 +68,9 @@ class _Recall:
         self.masks.clear()
 
 
-def predictor(model=None, array=None) -> Predictor:
+def engine(model=None, array=None) -> Engine:
     volume = open_volume(PHANTOM.image if array is None else array)
-    return Predictor(volume, model or ToyModel(128))
+    return Engine.of(volume, model or ToyModel(128))
 
 
 def truth(number: int, object_id: int = 1, axis: int = 0) -> np.ndarray:
@@ -94,7 +94,7 @@ def extent(object_id: int, axis: int) -> range:
 def test_one_key_plane_gives_the_whole_object(model, axis, object_id) -> None:
     planes = extent(object_id, axis)
     middle = (planes.start + planes.stop) // 2
-    run = propagate(predictor(model(128)), dict([key(middle, object_id, axis)]))
+    run = propagate(engine(model(128)), dict([key(middle, object_id, axis)]))
     found = {plane.index[0]: (plane, c) for plane, c in run}
     assert middle not in found
     assert set(found) <= set(planes)
@@ -108,7 +108,7 @@ def test_one_key_plane_gives_the_whole_object(model, axis, object_id) -> None:
 @pytest.mark.parametrize("model", [ToyModel, RecallingToy])
 def test_every_plane_between_keys_is_found_once(model) -> None:
     keys = dict([key(8), key(12), key(15)])
-    found = [p.index[0] for p, _ in propagate(predictor(model(128)), keys)]
+    found = [p.index[0] for p, _ in propagate(engine(model(128)), keys)]
     assert len(found) == len(set(found))
     assert {9, 10, 11, 13, 14} <= set(found)
     assert not {8, 12, 15} & set(found)
@@ -123,7 +123,7 @@ def test_projections_meet_in_the_middle() -> None:
         mask = np.zeros((64, 64), bool)
         mask[20:stop, 20:40] = True
         keys[Plane.of(image.shape, number)] = MaskPrompt.of(mask)
-    order = [p.index[0] for p, _ in propagate(predictor(array=image), keys)]
+    order = [p.index[0] for p, _ in propagate(engine(array=image), keys)]
     assert order == [1, 2, 3, 4, 5, 9, 8, 7, 6]
 
 
@@ -131,7 +131,7 @@ def test_memory_knows_all_keys_and_goes_up_between_them() -> None:
     model = RecallingToy()
     order = [
         p.index[0]
-        for p, _ in propagate(predictor(model), dict([key(9), key(13)]), last=14)
+        for p, _ in propagate(engine(model), dict([key(9), key(13)]), last=14)
     ]
     assert order[-4:] == [10, 11, 12, 14]
     assert order[:-4] == list(range(8, 8 - len(order[:-4]), -1))
@@ -140,7 +140,7 @@ def test_memory_knows_all_keys_and_goes_up_between_them() -> None:
 
 
 def test_planes_outside_first_and_last_are_left_alone() -> None:
-    run = propagate(predictor(), dict([key(12)]), first=10, last=13)
+    run = propagate(engine(), dict([key(12)]), first=10, last=13)
     assert sorted(p.index[0] for p, _ in run) == [10, 11, 13]
 
 
@@ -151,7 +151,7 @@ def test_an_object_larger_than_a_tile_is_followed(model) -> None:
         image[z, 60 - 8 * z : 200 + 8 * z, 80 : 210 + 8 * z] = 200
     plane = Plane.of(image.shape, 0)
     keys = {plane: MaskPrompt.of(image[0] > 100)}
-    found = dict(propagate(predictor(model(64), image), keys))
+    found = dict(propagate(engine(model(64), image), keys))
     assert len(found) == 4
     for plane, candidate in found.items():
         expected = image[plane.index[0]] > 100
@@ -164,7 +164,7 @@ def test_an_object_that_wanders_through_windows_is_followed(model) -> None:
     for z in range(36):
         image[z, 20:44, 10 + 5 * z : 50 + 5 * z] = 200
     keys = {Plane.of(image.shape, 0): MaskPrompt.of(image[0] > 100)}
-    found = dict(propagate(predictor(model(64), image), keys))
+    found = dict(propagate(engine(model(64), image), keys))
     assert len(found) == 35
     for plane, candidate in found.items():
         expected = image[plane.index[0]] > 100
@@ -206,7 +206,7 @@ def test_a_walk_can_be_stopped_and_keeps_what_was_found() -> None:
     found = []
     with pytest.raises(Cancelled):
         for plane, _ in propagate(
-            predictor(), dict([key(12)]), cancel=lambda: len(found) == 2
+            engine(), dict([key(12)]), cancel=lambda: len(found) == 2
         ):
             found.append(plane)
     assert len(found) == 2
@@ -214,7 +214,7 @@ def test_a_walk_can_be_stopped_and_keeps_what_was_found() -> None:
 
 def test_stored_embeddings_are_read_not_made_again() -> None:
     model = ToyModel(128)
-    looking = predictor(model)
+    looking = engine(model)
     first = [p for p, _ in propagate(looking, dict([key(12)]))]
     made = model.n_encoded
     assert [p for p, _ in propagate(looking, dict([key(12)]))] == first
@@ -228,7 +228,7 @@ def test_a_session_s_object_is_propagated_from_the_planes_it_was_segmented_on() 
     session.segment(2, plane=9, points=[PHANTOM.center(2)[1:]])
     keys = key_planes(session.objects[1], Plane((0,)))
     assert [p.to_json() for p in keys] == [{"axis": 0, "index": [12]}]
-    found = dict(propagate(predictor(), keys))
+    found = dict(propagate(engine(), keys))
     assert len(found) > 5
     for plane, candidate in found.items():
         expected = truth(plane.index[0])
@@ -238,25 +238,25 @@ def test_a_session_s_object_is_propagated_from_the_planes_it_was_segmented_on() 
 def test_time_points_are_kept_apart() -> None:
     image = np.stack([PHANTOM.image[::-1], PHANTOM.image])
     plane = Plane.of(image.shape, (1, 12))
-    run = propagate(predictor(array=image), {plane: MaskPrompt.of(truth(12))})
+    run = propagate(engine(array=image), {plane: MaskPrompt.of(truth(12))})
     found = dict(run)
     assert found and {p.index[0] for p in found} == {1}
     other = Plane.of(image.shape, (0, 12))
     with pytest.raises(PromptError, match="one axis at one time point"):
         mask = MaskPrompt.of(truth(12))
-        list(propagate(predictor(array=image), {plane: mask, other: mask}))
+        list(propagate(engine(array=image), {plane: mask, other: mask}))
 
 
 def test_what_cannot_be_propagated_is_refused() -> None:
     with pytest.raises(PromptError, match="one or more key planes"):
-        list(propagate(predictor(), {}))
+        list(propagate(engine(), {}))
     with pytest.raises(PromptError, match="no key plane lies between planes 0 and 5"):
-        list(propagate(predictor(), dict([key(12)]), last=5))
+        list(propagate(engine(), dict([key(12)]), last=5))
     with pytest.raises(ModelError, match="toy has no memory"):
-        list(propagate(predictor(), dict([key(12)]), method="memory"))
+        list(propagate(engine(), dict([key(12)]), method="memory"))
     with pytest.raises(ModelError, match="unknown method 'tracking'"):
-        list(propagate(predictor(), dict([key(12)]), method="tracking"))
-    flat = Predictor(open_volume(PHANTOM.image[12]), ToyModel(128))
+        list(propagate(engine(), dict([key(12)]), method="tracking"))
+    flat = Engine.of(open_volume(PHANTOM.image[12]), ToyModel(128))
     with pytest.raises(VolumeError, match="one plane"):
         list(propagate(flat, {Plane(()): MaskPrompt.of(truth(12))}))
 
@@ -265,7 +265,7 @@ def test_models_with_a_memory_are_told_apart() -> None:
     assert isinstance(RecallingToy(), Propagator)
     assert not isinstance(ToyModel(), Propagator)
     model = RecallingToy()
-    list(propagate(predictor(model), dict([key(12)]), method="projection"))
+    list(propagate(engine(model), dict([key(12)]), method="projection"))
     assert not model.followed
 
 
@@ -283,7 +283,7 @@ def test_planes_are_prompted_with_what_the_model_understands(understands, said) 
     asked = []
     decode = model.decode
     model.decode = lambda e, p: asked.append(p) or decode(e, p)
-    list(propagate(predictor(model), dict([key(12)]), first=11, last=13))
+    list(propagate(engine(model), dict([key(12)]), first=11, last=13))
     for prompts in asked:
         given = {
             "points": len(prompts.points) > 0,
@@ -297,7 +297,7 @@ def test_planes_are_prompted_with_what_the_model_understands(understands, said) 
 
 def test_nano_follows_an_object_and_stops_where_it_ends() -> None:
     phantom = phantom_volume((24, 160, 160), n_objects=3, noise=8)
-    looking = Predictor(open_volume(phantom.image), load_model("nano", device="cpu"))
+    looking = Engine.of(open_volume(phantom.image), load_model("nano", device="cpu"))
     objects = phantom.labels == 2
     keys = {Plane((11,)): MaskPrompt.of(objects[11])}
     found = dict(propagate(looking, keys))

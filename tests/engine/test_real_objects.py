@@ -17,7 +17,8 @@ from napari_sam import load_model
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
+from napari_sam.engine.predict import predict, refine
 from napari_sam.engine.windows import FILL
 from napari_sam.volume.opening import open_volume
 from napari_sam.volume.pyramid import block_mean
@@ -186,9 +187,7 @@ class OneWindow:
         self.corner = starts
         pixels = volume.plane()[starts[0] : stops[0], starts[1] : stops[1]]
         coarse = pixels if level == 0 else block_mean(pixels, self.scale)
-        self.predictor = Predictor(
-            open_volume(coarse), model, intensity=volume.intensity
-        )
+        self.engine = Engine.of(open_volume(coarse), model, intensity=volume.intensity)
 
     def _point(self, y: float, x: float) -> Point:
         s = self.scale
@@ -204,8 +203,8 @@ class OneWindow:
             box=box,
             polygon=[self._point(*p) for p in prompts.polygon] or None,
         )
-        found = self.predictor.predict(moved, PLANE).chosen
-        seen = found.full(self.predictor.volume.shape)
+        found = predict(self.engine, moved, PLANE).chosen
+        seen = found.full(self.engine.volume.shape)
         large = np.kron(seen, np.ones((self.scale, self.scale), bool))
         out = np.zeros(self.shape, bool)
         y, x = self.corner
@@ -217,7 +216,7 @@ class OneWindow:
 def compared(things, volume, model):
     """(what, steadiness of the windows, IoU of tiles with them) of every prompt."""
     for thing in things:
-        tiled = Predictor(volume, model)
+        tiled = Engine.of(volume, model)
         # As far aside as tiles take an object, and as clicks may lie from an edge.
         room = SIDE // 2 - SIDE // 8 - min(thing.size, FILL * SIDE) // 2
         asides = (0, max(room, SIDE // 8), -max(room, SIDE // 8))
@@ -225,9 +224,9 @@ def compared(things, volume, model):
         for kind, prompts in prompts_of(thing).items():
             whole, *others = [w.mask(prompts) for w in windows]
             steady = min(mask_iou(whole, other) for other in others)
-            found = tiled.predict(prompts, PLANE)
+            found = predict(tiled, prompts, PLANE)
             if whole.sum() >= COVERED * thing.area:
-                *_, found = (found, *tiled.refine(found, PLANE))
+                *_, found = (found, *refine(tiled, found, PLANE))
             iou = mask_iou(found.chosen.full(volume.shape), whole)
             yield f"{thing.picture} {thing.size} {kind}", steady, iou
 

@@ -4,9 +4,9 @@ import pytest
 from napari_sam.core.masks import crops_overlap
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt
+from napari_sam.engine.engine import Engine
 from napari_sam.engine.exemplars import Exemplars, look_of
 from napari_sam.engine.plane_search import PlaneSearch
-from napari_sam.engine.predict import Predictor
 from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import Cancelled, ModelError, PromptError
 from napari_sam.models.protocol import ModelSpec
@@ -22,12 +22,12 @@ def cells():
 
 
 def _search(image, labels, *, side=40, rules=None, **options):
-    predictor = Predictor(open_volume(image), ToyModel(side))
+    engine = Engine.of(open_volume(image), ToyModel(side))
     known = [(HERE, MaskPrompt.of(labels == k)) for k in np.unique(labels) if k]
     return PlaneSearch(
-        predictor, HERE,
+        engine, HERE,
         lambda b, step: labels[b[0] : b[2] : step, b[1] : b[3] : step] > 0,
-        rules or SuggestRules(points_per_batch=8), Exemplars.of(predictor, known),
+        rules or SuggestRules(points_per_batch=8), Exemplars.of(engine, known),
         **options,
     )  # fmt: skip
 
@@ -105,7 +105,7 @@ def test_a_region_keeps_the_search_inside(cells):
 def test_points_in_what_is_found_already_are_not_asked_again(cells):
     labels = np.where(cells.labels <= 2, cells.labels, 0)
     search = _search(cells.image, labels, side=128)
-    model = search.predictor.model
+    model = search.engine.model
     before = model.n_decoded
     _all(search)
     asked = sum(np.isfinite(search._points(t)[..., 0]).sum() for t in search.tiles)
@@ -133,9 +133,9 @@ def test_cancelling_stops_between_batches(cells):
 
 
 def test_the_look_is_what_the_model_sees_and_how_it_stands_out(cells):
-    predictor = Predictor(open_volume(cells.image), ToyModel(64))
-    seen = predictor.intensity.apply(cells.image)
-    look = look_of(predictor, HERE, MaskPrompt.of(cells.labels == 3))
+    engine = Engine.of(open_volume(cells.image), ToyModel(64))
+    seen = engine.intensity.apply(cells.image)
+    look = look_of(engine, HERE, MaskPrompt.of(cells.labels == 3))
     np.testing.assert_allclose(look[:3], seen[cells.labels == 3].mean(0))
     np.testing.assert_allclose(look[3:], look[:3] - seen[0, 0], atol=1e-6)
 
@@ -148,9 +148,9 @@ def test_a_model_of_boxes_finds_no_new_objects_and_says_so(cells):
             kept = {f: getattr(spec, f) for f in ModelSpec.__dataclass_fields__}
             return ModelSpec(**{**kept, "prompts": frozenset({"box"})})
 
-    predictor = Predictor(open_volume(cells.image), Boxes(64))
+    engine = Engine.of(open_volume(cells.image), Boxes(64))
     with pytest.raises(ModelError, match="takes no points"):
-        PlaneSearch(predictor, HERE, lambda b, step: np.zeros((1, 1)), SuggestRules())
+        PlaneSearch(engine, HERE, lambda b, step: np.zeros((1, 1)), SuggestRules())
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.embeddings.encode import encode_volume
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
+from napari_sam.engine.predict import predict
 from napari_sam.errors import CheckpointError
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.models.protocol import ModelSpec, PromptableModel
@@ -174,7 +175,7 @@ def test_both_features_go_through_the_store(
     model = build("vit")
     volume = open_volume(np.random.RandomState(0).randint(0, 255, (90, 120)))
     box, plane = (10, 20, 70, 100), Plane(())
-    direct = Predictor(volume, model).predict(Prompts.of(box=box), plane).candidates
+    direct = predict(Engine.of(volume, model), Prompts.of(box=box), plane).candidates
     *_, (done, total) = encode_volume(volume, model, str(tmp_path / "emb.zarr"))
     assert done == total == 1
     features = {"image_embedding", "hq_features"}

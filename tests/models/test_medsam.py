@@ -15,7 +15,8 @@ from skimage import transform
 
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
+from napari_sam.engine.predict import predict, refine
 from napari_sam.errors import PromptError
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.models.protocol import ModelSpec
@@ -143,12 +144,12 @@ def test_a_large_object_is_found_and_not_asked_for_with_masks(
     model: medsam.MedSam, form: str
 ) -> None:
     volume = open_volume(seeded_image((900, 800)))
-    predictor = Predictor(volume, model)
+    engine = Engine.of(volume, model)
     corners = ((50.0, 40.0), (850.0, 60.0), (800.0, 760.0), (60.0, 700.0))
     prompts = {
         "box": Prompts(box=(50, 40, 850, 760)),
         "polygon": Prompts(polygon=corners),
     }[form]
-    found = predictor.predict(prompts, Plane(()))
+    found = predict(engine, prompts, Plane(()))
     assert found.window.level > 0 and found.candidates[0].area > 0
-    assert list(predictor.refine(found, Plane(()))) == []
+    assert list(refine(engine, found, Plane(()))) == []

@@ -23,7 +23,8 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.core.tiles import Window
 from napari_sam.embeddings.encode import encode_volume, open_store
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
+from napari_sam.engine.predict import predict
 from napari_sam.errors import CheckpointError, DownloadError, ModelError
 from napari_sam.models import checkpoints, registry
 from napari_sam.models.checkpoints import Checkpoint
@@ -194,14 +195,14 @@ def test_embeddings_go_through_a_store_on_disk(
         FEATURES
     )
     plane = Plane.of(volume.shape, 1)
-    made = Predictor(volume, model)
-    stored = Predictor(
+    made = Engine.of(volume, model)
+    stored = Engine.of(
         volume,
         model,
         stores=lambda axis: open_store(volume, model, tmp_path / "store", mode="r"),
     )
     prompts = Prompts.of(points=[(40, 30)])
-    first, second = (p.predict(prompts, plane) for p in (made, stored))
+    first, second = (predict(p, prompts, plane) for p in (made, stored))
     for a, b in zip(first.candidates, second.candidates, strict=True):
         np.testing.assert_array_equal(a.full((90, 70)), b.full((90, 70)))
         np.testing.assert_array_equal(a.low_res_logits, b.low_res_logits)

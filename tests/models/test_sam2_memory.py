@@ -1,4 +1,4 @@
-"""SAM 2's memory against its authors' video predictor and transformers' own way."""
+"""SAM 2's memory against its authors' video engine and transformers' own way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, WindowPrompts
 from napari_sam.core.tiles import Window
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
 from napari_sam.engine.propagate import Propagator, StopRules, propagate
 from napari_sam.errors import ModelError
 from napari_sam.models.sam2 import sam2
@@ -244,19 +244,19 @@ def test_an_object_is_propagated_through_a_volume_along_any_axis(
     assert isinstance(model, Propagator)
     pixels = np.moveaxis(np.stack([p[..., 0] for p in planes()]), 0, axis)
     volume = open_volume(np.ascontiguousarray(pixels))
-    predictor = Predictor(volume, model)
+    engine = Engine.of(volume, model)
     mask = np.zeros((90, 70), bool)
     mask[20:60, 20:50] = True
     keys = {Plane.of(volume.shape, 2, axis=axis): MaskPrompt.of(mask)}
     anything = StopRules(min_iou=0, max_area_ratio=np.inf, min_overlap=0)
-    found = dict(propagate(predictor, keys, rules=anything))
+    found = dict(propagate(engine, keys, rules=anything))
     plane_3 = Plane.of(volume.shape, 3, axis=axis)
     assert [p.index[0] for p in found] == [1, 0, 3, 4, 5]
     assert {p.axis for p in found} == {axis}
     # The same as the tracker gives by hand on the whole plane, SAM 2's one window.
     whole = Window(0, 0, 0, 90, 70)
     following = model.tracker(
-        lambda i: predictor.embedding(Plane.of(volume.shape, i, axis=axis), whole),
+        lambda i: engine.embedding(Plane.of(volume.shape, i, axis=axis), whole),
         N,
         (90, 70),
     )

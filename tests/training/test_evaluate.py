@@ -14,7 +14,8 @@ from skimage.draw import disk
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.masks import MaskCandidate, crop_mask, mask_iou
 from napari_sam.core.prompts import Prompts
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
+from napari_sam.engine.predict import predict, refine
 from napari_sam.errors import Cancelled, NapariSamError, PromptError, VolumeError
 from napari_sam.models.protocol import ModelSpec
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
@@ -144,11 +145,11 @@ def test_a_perfect_model_scores_one_and_baselines_are_those_of_the_shape() -> No
         assert score.area == truth.sum()
 
 
-def test_answers_are_those_of_the_predictor_click_after_click() -> None:
+def test_answers_are_those_of_the_engine_click_after_click() -> None:
     cells = phantom_image((200, 260), n_objects=3, noise=12)
     model = ToyModel(input_side=64)  # windows are chosen and masks refined
     found = evaluate(model, cells.image, cells.labels, clicks=3)
-    predictor = Predictor(open_volume(cells.image), model)
+    engine = Engine.of(open_volume(cells.image), model)
     for score in found.scores:
         truth = cells.labels == score.object_id
         (plane,) = {p for p, _ in read_labelled(cells.image, cells.labels)[0].planes()}
@@ -161,12 +162,12 @@ def test_answers_are_those_of_the_predictor_click_after_click() -> None:
             point, sign = next_click(truth, mask)
             points, signs = [*points, point], [*signs, sign]
             prompts = Prompts.of(points=points, point_labels=signs)
-            answer = predictor.predict(prompts, plane, previous=answer)
-            *_, answer = (answer, *predictor.refine(answer, plane))
+            answer = predict(engine, prompts, plane, previous=answer)
+            *_, answer = (answer, *refine(engine, answer, plane))
             mask = answer.chosen.full(truth.shape)
             assert score.click[n] == mask_iou(mask, truth)
-        boxed = predictor.predict(Prompts.of(box=cells.box(score.object_id)), plane)
-        *_, boxed = (boxed, *predictor.refine(boxed, plane))
+        boxed = predict(engine, Prompts.of(box=cells.box(score.object_id)), plane)
+        *_, boxed = (boxed, *refine(engine, boxed, plane))
         assert score.box == mask_iou(boxed.chosen.full(truth.shape), truth)
 
 
@@ -219,9 +220,7 @@ def test_objects_are_asked_tile_by_tile(monkeypatch: pytest.MonkeyPatch) -> None
 
     def encoded(**options: Any) -> int:
         model = _Counting(input_side=128)
-        monkeypatch.setattr(
-            "napari_sam.training.evaluate.Predictor", partial(Predictor, **options)
-        )
+        monkeypatch.setattr(Engine, "of", partial(Engine.of, **options))
         evaluate(model, image, labels, prompts="box")
         return model.encoded
 

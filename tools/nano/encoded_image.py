@@ -1,6 +1,6 @@
 """One encoded image that is asked for many objects at once, without the engine.
 
-Quicker than `Predictor` where one window holds the image and answers are only counted.
+Quicker than `Engine` where one window holds the image and answers are only counted.
 """
 
 from __future__ import annotations

@@ -425,7 +425,7 @@ class Annotation:
             return
 
         def work(_: Any) -> Any:
-            mapping = session.predictor.intensity
+            mapping = session.engine.intensity
             return draw_thumbnails(session.volume, mapping, plane, found)
 
         def drawn(thumbnails: tuple[Thumbnail, ...]) -> None:

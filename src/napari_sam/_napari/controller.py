@@ -388,7 +388,7 @@ class Controller:
         facts = [session.model.device, licence, f"tiles of {spec.input_side} px"]
         self.board.update(
             model_note=" · ".join(f for f in facts if f),
-            window=session.predictor.intensity.windows[0],
+            window=session.engine.intensity.windows[0],
             can_embed=True,
         )
         name = self._names_of_files.pop(self.board.state.model, "")
@@ -425,7 +425,7 @@ class Controller:
         if session is None:
             return
         try:
-            session.use(intensity=session.predictor.intensity.with_window(low, high))
+            session.use(intensity=session.engine.intensity.with_window(low, high))
         except NapariSamError as error:
             self.board.fail(error)
             return

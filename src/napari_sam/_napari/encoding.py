@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_sam._napari.annotation import Annotation
     from napari_sam._napari.state import Board, EncodingState
     from napari_sam._napari.workers import Jobs
+    from napari_sam.engine.engine import Engine
     from napari_sam.session import Session
 
 KEY = "embed"
@@ -168,24 +169,25 @@ class Encoding:
         return None if self._annotation is None else self._annotation.session
 
     def _new_queue(self, view: View) -> EncodingQueue:
-        session, axis = self._session, view.plane.axis
-        assert session is not None
+        assert self._session is not None
+        engine, axis = self._session.engine, view.plane.axis
 
         def present(plane: int) -> Any:
-            store = session.store(axis)
+            store = engine.stores(axis)
             return () if store is None else store.numbers(plane)
 
-        return EncodingQueue.of(session.volume, session.model, present, view)
+        return EncodingQueue.of(engine.volume, engine.model, present, view)
 
     def _submit(self, *, everything: bool) -> None:
         session, queue = self._session, self._queue
         assert session is not None and queue is not None
+        engine = session.engine  # another model or mapping is another engine
         if everything != queue.everything:
             queue.everything = everything
         address = self.state.scheduler if everything else ""
 
         def work(cancelled: Callable[[], bool]) -> Iterator[Step]:
-            return _steps(session, queue, address, cancelled)
+            return _steps(engine, queue, address, cancelled)
 
         self.jobs.submit(
             KEY,
@@ -232,7 +234,7 @@ class Encoding:
 
 
 def _steps(
-    session: Session,
+    engine: Engine,
     queue: EncodingQueue,
     address: str,
     cancelled: Callable[[], bool],
@@ -242,7 +244,7 @@ def _steps(
         time.sleep(STILL_S)  # a view that goes on moving cancels this work
         if cancelled():
             return
-    store = session.store(queue.axis)
+    store = engine.stores(queue.axis)
     if store is None or not store.writable:
         if not queue.everything:
             return
@@ -252,11 +254,11 @@ def _steps(
         )
     options: dict[str, Any] = {
         "cancel": cancelled,
-        "intensity": session.predictor.intensity,
+        "intensity": engine.intensity,
     }
     if not address:
         for done, total in encode_queue(
-            session.volume, session.model, store, queue, **options
+            engine.volume, engine.model, store, queue, **options
         ):
             yield Step(done, total)
         return
@@ -264,7 +266,7 @@ def _steps(
 
     with connect(address) as client:
         for done, total in encode_queue(
-            session.volume, session.model, store, queue, client=client, **options
+            engine.volume, engine.model, store, queue, client=client, **options
         ):
             yield Step(done, total, describe_workers(client))
 

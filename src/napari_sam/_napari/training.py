@@ -212,6 +212,6 @@ def _trained(
         session.labels,
         planes,
         side=session.model.spec.input_side,
-        intensity=session.predictor.intensity,
+        intensity=session.engine.intensity,
     )
     return (train or tune)(session.model, images, **options)

@@ -140,7 +140,7 @@ def panels(session: Session, plane: Plane, title: str, *, side: int = 420) -> Im
     from napari_sam.session.notebook import draw_session, overview
 
     shape = plane.shape(session.volume.shape)
-    rgb = overview(session.volume, plane, session.predictor.intensity)
+    rgb = overview(session.volume, plane, session.engine.intensity)
     prompted = Picture.of(rgb, shape, side=side)
     for states in session.objects.values():
         prompted.prompts(states[plane].prompts)
@@ -172,7 +172,7 @@ def _view(sessions: list[tuple[Sample, Any]]) -> None:
     viewer = napari.Viewer(title="napari-sam demo")
     for sample, session in sessions:
         plane = Plane.of(session.volume.shape, sample.plane)
-        pixels = session.predictor.intensity.apply(session.volume.plane(plane))
+        pixels = session.engine.intensity.apply(session.volume.plane(plane))
         # All as large as each other, so that each fills its cell of the grid.
         scale = (100 / max(pixels.shape),) * 2
         viewer.add_image(pixels, name=sample.title, rgb=True, scale=scale)

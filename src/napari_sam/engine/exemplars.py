@@ -11,6 +11,7 @@ import numpy as np
 from napari_sam.core.masks import crops_overlap
 from napari_sam.core.prompts import MaskPrompt, Prompts
 from napari_sam.core.tiles import Window
+from napari_sam.engine.predict import predict
 from napari_sam.engine.propagate import innermost
 from napari_sam.errors import Cancelled
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
-    from napari_sam.engine.predict import Predictor
+    from napari_sam.engine.engine import Engine
 
 MOST = 16
 """Known objects that the model is asked about; more teach little."""
@@ -56,7 +57,7 @@ class Exemplars:
     @classmethod
     def of(
         cls,
-        predictor: Predictor,
+        engine: Engine,
         known: Sequence[tuple[Plane, MaskPrompt]],
         cancel: Callable[[], bool] | None = None,
     ) -> Exemplars | None:
@@ -64,7 +65,7 @@ class Exemplars:
 
         Parameters
         ----------
-        predictor : Predictor
+        engine : Engine
         known : sequence of (Plane, MaskPrompt)
             Masks to take as right; `MOST` of them, evenly spread, are asked about.
         cancel : callable, optional
@@ -75,12 +76,12 @@ class Exemplars:
         areas = [int(np.count_nonzero(m.mask)) for _, m in known]
         step = max(1, -(-len(known) // MOST))
         asked = known[::step]
-        looks = [look_of(predictor, plane, mask) for plane, mask in asked]
+        looks = [look_of(engine, plane, mask) for plane, mask in asked]
         scores = []
         for plane, mask in asked:
             if cancel is not None and cancel():
                 raise Cancelled("stopped before anything was suggested")
-            scores.append(_score(predictor, plane, mask))
+            scores.append(_score(engine, plane, mask))
         found = [s for s in scores if s[0] >= _FOUND] or scores
         _, iou, stability = np.array(found).T
         return cls(
@@ -102,12 +103,12 @@ class Exemplars:
         return math.exp(-0.5 * (size + max(seen - _USUAL, 0.0)))
 
 
-def look_of(predictor: Predictor, plane: Plane, mask: MaskPrompt) -> np.ndarray:
+def look_of(engine: Engine, plane: Plane, mask: MaskPrompt) -> np.ndarray:
     """Mean colour of an object, and how it differs from what lies around it.
 
     Parameters
     ----------
-    predictor : Predictor
+    engine : Engine
     plane : Plane
     mask : MaskPrompt
         In level-0 pixels.
@@ -118,7 +119,7 @@ def look_of(predictor: Predictor, plane: Plane, mask: MaskPrompt) -> np.ndarray:
         Red, green and blue as the model sees them, 0..255, then the differences.
     """
     y0, x0, y1, x1 = mask.bbox
-    h, w = plane.shape(predictor.volume.shape)
+    h, w = plane.shape(engine.volume.shape)
     margin = max(2, round(0.15 * max(y1 - y0, x1 - x0)))
     y2, x2 = max(y0 - margin, 0), max(x0 - margin, 0)
     y3, x3 = min(y1 + margin, h), min(x1 + margin, w)
@@ -127,7 +128,7 @@ def look_of(predictor: Predictor, plane: Plane, mask: MaskPrompt) -> np.ndarray:
     step = 1 << level
     rows, cols = range(y2 // step, -(-y3 // step)), range(x2 // step, -(-x3 // step))
     window = Window(level, rows.start, cols.start, len(rows), len(cols))
-    pixels = predictor.intensity.apply(predictor.volume.read(plane, window))
+    pixels = engine.intensity.apply(engine.volume.read(plane, window))
     inside = _sampled(mask, window)
     if not inside.any() or inside.all():
         return np.concatenate([pixels.reshape(-1, 3).mean(0), np.zeros(3)])
@@ -148,15 +149,15 @@ def _sampled(mask: MaskPrompt, window: Window) -> np.ndarray:
 
 
 def _score(
-    predictor: Predictor, plane: Plane, mask: MaskPrompt
+    engine: Engine, plane: Plane, mask: MaskPrompt
 ) -> tuple[float, float, float]:
     """Click once on a known object: (IoU with it, predicted IoU, stability score)."""
-    kinds = predictor.model.spec.prompts
+    kinds = engine.model.spec.prompts
     if "points" in kinds:
         prompts = Prompts.of(points=[innermost(mask)])
     else:
         prompts = Prompts.of(box=mask.bbox)
-    found = predictor.predict(prompts, plane).candidates
+    found = predict(engine, prompts, plane).candidates
     best = max(found, key=lambda c: _iou(c, mask))
     return _iou(best, mask), best.predicted_iou, best.stability_score
 

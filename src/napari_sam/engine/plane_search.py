@@ -11,8 +11,8 @@ import numpy as np
 from napari_sam.core.frames import to_level_0, touches_cut_edge, window_prompts
 from napari_sam.core.masks import boxes_meet, crops_overlap
 from napari_sam.core.prompts import Prompts
-from napari_sam.embeddings.encode import grid_for
-from napari_sam.engine.predict import Prediction
+from napari_sam.engine.predict import predict, refine
+from napari_sam.engine.prediction import Prediction
 from napari_sam.engine.suggest import Suggestion, doubt_of, suggestion_of
 from napari_sam.errors import Cancelled, ModelError
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox, MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.core.tiles import Tile, TileGrid, Window
+    from napari_sam.engine.engine import Engine
     from napari_sam.engine.exemplars import Exemplars
-    from napari_sam.engine.predict import Predictor
     from napari_sam.engine.suggest import SuggestRules
 
     Cancel = Callable[[], bool]
@@ -57,7 +57,7 @@ class PlaneSearch:
 
     Parameters
     ----------
-    predictor : Predictor
+    engine : Engine
     plane : Plane
     taken : callable
         (bbox, step) -> (h, w) bool: every `step`-th pixel of a level-0 box, whether it
@@ -80,7 +80,7 @@ class PlaneSearch:
         If the model takes no points.
     """
 
-    predictor: Predictor
+    engine: Engine
     plane: Plane
     taken: Taken
     rules: SuggestRules
@@ -91,16 +91,14 @@ class PlaneSearch:
     cancel: Cancel | None = None
 
     def __post_init__(self) -> None:
-        spec = self.predictor.model.spec
+        spec = self.engine.model.spec
         if "points" not in spec.prompts:
             raise ModelError(
                 f"{spec.name} takes no points, so it finds no new objects by itself: "
                 "use another model, or only follow known objects (grid=False)"
             )
-        self.shape = self.plane.shape(self.predictor.volume.shape)
-        self.grid: TileGrid = grid_for(
-            self.predictor.volume, self.predictor.model, self.plane.axis
-        )
+        self.shape = self.plane.shape(self.engine.volume.shape)
+        self.grid: TileGrid = self.engine.grid(self.plane.axis)
         self.level = self._level()
         self._near: list[Suggestion] = []
         """Those of `known` that reach into the tile at hand."""
@@ -223,11 +221,11 @@ class PlaneSearch:
         """Prompt points one by one; yields what passes the rules."""
         if not points:
             return
-        predictor = self.predictor
+        engine = self.engine
         asked = [Prompts.of(points=[p], level=self.level) for p in points]
-        frame = predictor.frame(window)
-        answers = predictor.model.decode_many(
-            predictor.embedding(self.plane, window),
+        frame = engine.frame(window)
+        answers = engine.model.decode_many(
+            engine.embedding(self.plane, window),
             [window_prompts(prompts, frame, None) for prompts in asked],
         )
         for prompts, raw in zip(asked, answers, strict=True):
@@ -243,7 +241,7 @@ class PlaneSearch:
     def _judged(
         self, prompts: Prompts, candidates: Sequence[MaskCandidate], k: int
     ) -> Suggestion:
-        doubt = doubt_of(self.predictor, self.plane, candidates[k], self.like)
+        doubt = doubt_of(self.engine, self.plane, candidates[k], self.like)
         return suggestion_of(self.plane, prompts, candidates, k, doubt)
 
     def _select(self, found: Iterator[tuple[Suggestion, Prediction]]) -> Batch:
@@ -290,7 +288,7 @@ class PlaneSearch:
 
     def _finished(self, suggestion: Suggestion, seen: Prediction) -> Suggestion | None:
         """Predict a mask that its tile cuts in a window that holds it, and sharpen."""
-        predictor, window = self.predictor, seen.window
+        engine, window = self.engine, seen.window
         raw = seen.coarse or seen.candidates
         bbox = raw[suggestion.choice].bbox
         if not seen.coarse:
@@ -299,7 +297,7 @@ class PlaneSearch:
                 bbox[2] - window.y0, bbox[3] - window.x0,
             )  # fmt: skip
         if touches_cut_edge(bbox, window, self.grid.level_shape(window.level)):
-            seen = predictor.predict(suggestion.prompts, self.plane)
+            seen = predict(engine, suggestion.prompts, self.plane)
             whole = [
                 self._judged(seen.prompts, seen.candidates, k)
                 for k, c in enumerate(seen.candidates)
@@ -309,7 +307,7 @@ class PlaneSearch:
                 return None
             suggestion = min(whole, key=lambda s: s.doubt)
             seen = seen.choose(suggestion.choice)
-        for sharper in predictor.refine(seen, self.plane, self.cancel):
+        for sharper in refine(engine, seen, self.plane, self.cancel):
             seen = sharper
         return replace(suggestion, bbox=seen.chosen.bbox, mask=seen.chosen.mask)
 

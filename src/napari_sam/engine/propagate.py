@@ -11,7 +11,6 @@ from napari_sam.core.frames import Frame, to_level_0, touches_cut_edge, window_p
 from napari_sam.core.masks import MaskCandidate, mask_iou, union_bbox
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, Prompts, WindowPrompts
-from napari_sam.embeddings.encode import grid_for
 from napari_sam.engine.windows import choose_window
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox
     from napari_sam.core.objects import ObjectState
     from napari_sam.core.tiles import TileGrid, Window
-    from napari_sam.engine.predict import Predictor
+    from napari_sam.engine.engine import Engine
 
 _MARGIN = 0.25
 """Part of an object's size that a window leaves around it, for the next planes."""
@@ -84,7 +83,7 @@ class StopRules:
 
 
 def propagate(
-    predictor: Predictor,
+    engine: Engine,
     keys: Mapping[Plane, MaskPrompt | MaskCandidate],
     *,
     method: str = "auto",
@@ -101,7 +100,7 @@ def propagate(
 
     Parameters
     ----------
-    predictor : Predictor
+    engine : Engine
     keys : mapping of Plane to MaskPrompt or MaskCandidate
         The object as it is on one or more planes of one axis, in level-0 pixels.
     method : {"auto", "memory", "projection"}
@@ -130,7 +129,7 @@ def propagate(
         If the volume is a single image.
     Cancelled
     """
-    stack = _Stack.of(predictor, keys)
+    stack = _Stack.of(engine, keys)
     last = stack.n_planes - 1 if last is None else min(last, stack.n_planes - 1)
     numbers = [n for n in sorted(stack.keys) if max(first, 0) <= n <= last]
     if not numbers:
@@ -138,7 +137,7 @@ def propagate(
             f"no key plane lies between planes {first} and {last}; they are "
             f"{sorted(stack.keys)}"
         )
-    follower = _follower(method, predictor, stack)
+    follower = _follower(method, engine, stack)
     walk = _Walk(follower, stack, rules or StopRules(), cancel)
     done = max(first, 0) - 1
     for key, following in zip(numbers, [*numbers[1:], None], strict=True):
@@ -170,7 +169,7 @@ def key_planes(
     Examples
     --------
     >>> keys = key_planes(session.objects[1], Plane((30,)))  # doctest: +SKIP
-    >>> for plane, found in propagate(predictor, keys):  # doctest: +SKIP
+    >>> for plane, found in propagate(engine, keys):  # doctest: +SKIP
     ...     print(plane.index, found.area, found.predicted_iou)
     """
     stack = plane.axis, plane.index[:-1]
@@ -192,9 +191,9 @@ class _Stack:
 
     @classmethod
     def of(
-        cls, predictor: Predictor, keys: Mapping[Plane, MaskPrompt | MaskCandidate]
+        cls, engine: Engine, keys: Mapping[Plane, MaskPrompt | MaskCandidate]
     ) -> _Stack:
-        shape = predictor.volume.shape
+        shape = engine.volume.shape
         if len(shape) < 3:
             raise VolumeError(
                 f"a volume of shape {tuple(shape)} is one plane: there is none to "
@@ -262,11 +261,11 @@ class _Walk:
             before = MaskPrompt(found.bbox, found.mask)
 
 
-def _follower(method: str, predictor: Predictor, stack: _Stack) -> _Follower:
-    remembers = isinstance(predictor.model, Propagator)
+def _follower(method: str, engine: Engine, stack: _Stack) -> _Follower:
+    remembers = isinstance(engine.model, Propagator)
     if method == "memory" and not remembers:
         raise ModelError(
-            f"{predictor.model.spec.name} has no memory of planes; use a SAM 2 model, "
+            f"{engine.model.spec.name} has no memory of planes; use a SAM 2 model, "
             "or the method 'projection'"
         )
     if method not in ("auto", "memory", "projection"):
@@ -274,18 +273,16 @@ def _follower(method: str, predictor: Predictor, stack: _Stack) -> _Follower:
             f"unknown method {method!r}; expected 'auto', 'memory' or 'projection'"
         )
     if remembers and method != "projection":
-        return _Memory(predictor, stack)
-    return _Projection(predictor, stack)
+        return _Memory(engine, stack)
+    return _Projection(engine, stack)
 
 
 class _Looking:
     """What both ways of following share: windows around the object."""
 
-    def __init__(self, predictor: Predictor, stack: _Stack) -> None:
-        self.predictor, self.stack = predictor, stack
-        self.grid: TileGrid = grid_for(
-            predictor.volume, predictor.model, stack.template.axis
-        )
+    def __init__(self, engine: Engine, stack: _Stack) -> None:
+        self.engine, self.stack = engine, stack
+        self.grid: TileGrid = engine.grid(stack.template.axis)
 
     def window(self, bbox: Bbox, margin: float = _MARGIN) -> Window:
         """Window that holds a box and a margin of its size on each side."""
@@ -333,9 +330,9 @@ class _Projection(_Looking):
         """Decode with the mask so far as prompt; window pixels."""
         prompts = Prompts.of(points=[innermost(self._mask)], mask=self._mask)
         logits = self._logits if window == self._window else None
-        given = window_prompts(prompts, self.predictor.frame(window), logits)
-        embedding = self.predictor.embedding(plane, window)
-        found = self.predictor.model.decode(embedding, self._understood(given))
+        given = window_prompts(prompts, self.engine.frame(window), logits)
+        embedding = self.engine.embedding(plane, window)
+        found = self.engine.model.decode(embedding, self._understood(given))
 
         def likeness(c: MaskCandidate) -> float:
             moved = to_level_0(c, window, self.stack.shape)
@@ -349,7 +346,7 @@ class _Projection(_Looking):
         A box is answered with something that fills it even where the object has ended,
         so with one a walk neither shrinks with the object nor stops.
         """
-        kinds = self.predictor.model.spec.prompts
+        kinds = self.engine.model.spec.prompts
         if "points" not in kinds:
             return WindowPrompts(box=given.box, multimask_output=False)
         mask = given.mask_input
@@ -397,19 +394,19 @@ class _Memory(_Looking):
 
     def _remember(self, window: Window) -> None:
         """Start over in a window: the key planes, and the plane found last."""
-        predictor, stack = self.predictor, self.stack
-        model = predictor.model
+        engine, stack = self.engine, self.stack
+        model = engine.model
         assert isinstance(model, Propagator)
         self._window = window
 
         def embedding(number: int) -> Embedding:
-            return predictor.embedding(stack.plane(number), window)
+            return engine.embedding(stack.plane(number), window)
 
         self._tracker: Tracker = model.tracker(
             embedding, stack.n_planes, (window.h, window.w)
         )
         for number, mask in {**stack.keys, self._number: self._mask}.items():
-            pixels = _over_frame(mask, predictor, window)
+            pixels = _over_frame(mask, engine, window)
             if pixels.any():
                 self._tracker.condition(number, pixels)
 
@@ -425,9 +422,9 @@ def innermost(mask: MaskPrompt) -> tuple[float, float]:
     return float(y + mask.bbox[0]), float(x + mask.bbox[1])
 
 
-def _over_frame(mask: MaskPrompt, predictor: Predictor, window: Window) -> np.ndarray:
+def _over_frame(mask: MaskPrompt, engine: Engine, window: Window) -> np.ndarray:
     """Sample a mask on the (side, side) pixels of the model's frame of a window."""
-    spec = predictor.model.spec
+    spec = engine.model.spec
     side = spec.input_side
     frame = Frame(window, side, side, spec.enlarges, spec.stretches)
     logits = window_prompts(Prompts.of(mask=mask), frame, None).mask_input

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import Bbox, MaskCandidate
     from napari_sam.core.planes import Plane
+    from napari_sam.engine.engine import Engine
     from napari_sam.engine.exemplars import Exemplars
-    from napari_sam.engine.predict import Predictor
 
     Cancel = Callable[[], bool]
 
@@ -102,7 +102,7 @@ class Suggestion:
 
 
 def doubt_of(
-    predictor: Predictor, plane: Plane, mask: MaskCandidate, like: Exemplars | None
+    engine: Engine, plane: Plane, mask: MaskCandidate, like: Exemplars | None
 ) -> float:
     """How doubtful a mask is: 1 - predicted IoU x stability score.
 
@@ -111,13 +111,13 @@ def doubt_of(
     """
     sure = min(max(mask.predicted_iou, 0.0), 1.0) * mask.stability_score
     if like is not None:
-        seen = look_of(predictor, plane, MaskPrompt(mask.bbox, mask.mask))
+        seen = look_of(engine, plane, MaskPrompt(mask.bbox, mask.mask))
         sure = min(sure / max(like.sure, 1e-6), 1.0) * like.likeness(mask.area, seen)
     return float(min(max(1 - sure, 0.0), 1.0))
 
 
 def suggest_along(
-    predictor: Predictor,
+    engine: Engine,
     known: Mapping[int, Mapping[Plane, MaskPrompt]],
     like: Exemplars | None = None,
     *,
@@ -129,7 +129,7 @@ def suggest_along(
 
     Parameters
     ----------
-    predictor : Predictor
+    engine : Engine
     known : mapping of int to mapping of Plane to MaskPrompt
         Each object's masks on planes of one stack.
     like : Exemplars, optional
@@ -147,10 +147,10 @@ def suggest_along(
     ------
     Cancelled
     """
-    boxes = "box" in predictor.model.spec.prompts
+    boxes = "box" in engine.model.spec.prompts
     for object_id, keys in known.items():
         found: list[Suggestion] = []
-        walk = propagate(predictor, keys, first=first, last=last, cancel=cancel)
+        walk = propagate(engine, keys, first=first, last=last, cancel=cancel)
         try:
             for plane, c in walk:
                 if boxes:
@@ -158,7 +158,7 @@ def suggest_along(
                 else:
                     mask = MaskPrompt(c.bbox, c.mask)
                     prompts = Prompts.of(points=[innermost(mask)])
-                doubt = doubt_of(predictor, plane, c, like)
+                doubt = doubt_of(engine, plane, c, like)
                 found.append(suggestion_of(plane, prompts, [c], 0, doubt, object_id))
         except Cancelled:
             yield object_id, found

@@ -11,7 +11,7 @@ from napari_sam.core.tiles import Window, window_around
 if TYPE_CHECKING:
     from napari_sam.core.prompts import Prompts
     from napari_sam.core.tiles import Box, TileGrid
-    from napari_sam.engine.predict import Prediction
+    from napari_sam.engine.prediction import Prediction
 
 FILL = 0.75
 """Share of a tile's side that an object and its prompts may span."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import Bbox, LabelPatch
     from napari_sam.core.planes import Plane
-    from napari_sam.engine.predict import Prediction
+    from napari_sam.engine.prediction import Prediction
 
 _NOWHERE = (0, 0, 0, 0)
 

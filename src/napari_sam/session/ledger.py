@@ -10,7 +10,7 @@ from napari_sam.session.codec import History, decode_change, encode_change
 if TYPE_CHECKING:
     from napari_sam.core.objects import Change, Key, ObjectState
     from napari_sam.core.planes import Plane
-    from napari_sam.engine.predict import Prediction
+    from napari_sam.engine.prediction import Prediction
 
 
 class Ledger:

@@ -73,7 +73,7 @@ def draw_session(
 
     volume = session.volume
     where = _plane_of(session, plane, axis)
-    rgb = overview(volume, where, session.predictor.intensity)
+    rgb = overview(volume, where, session.engine.intensity)
     picture = Picture.of(rgb, where.shape(volume.shape), side=side)
     for object_id, mask, bbox in _objects_on(session, where):
         picture.mask(mask, bbox, COLORS[(object_id - 1) % len(COLORS)])
@@ -107,7 +107,7 @@ def draw_candidates(
 
     volume = session.volume
     where = _plane_of(session, plane, axis)
-    rgb = overview(volume, where, session.predictor.intensity)
+    rgb = overview(volume, where, session.engine.intensity)
     pictures = []
     for k, candidate in enumerate(candidates):
         picture = Picture.of(rgb, where.shape(volume.shape), side=side)

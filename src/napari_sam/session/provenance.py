@@ -42,7 +42,7 @@ def provenance(session: Session) -> dict[str, Any]:
         "software": f"napari-sam {__version__}",
         "model": spec.source or spec.name,
         "checkpoint_sha256": spec.sha256,
-        "intensity": session.predictor.intensity.to_json(),
+        "intensity": session.engine.intensity.to_json(),
         "source": session.volume.source,
     }
 

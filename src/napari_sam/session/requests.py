@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_sam.engine.predict import choose, predict, refine
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari_sam.core.objects import Rule
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
-    from napari_sam.engine.predict import Prediction, Predictor
+    from napari_sam.engine.engine import Engine
+    from napari_sam.engine.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
     """Prompts to be answered: a frozen snapshot that any thread may work on."""
 
+    engine: Engine
+    """What answers it, whatever the session uses by then."""
     object_id: int
     plane: Plane
     prompts: Prompts
@@ -39,11 +44,12 @@ class Result:
 
 
 def answer(
-    request: Request, predictor: Predictor, cancel: Callable[[], bool] | None = None
+    request: Request, cancel: Callable[[], bool] | None = None
 ) -> Iterator[Result]:
     """Answer as `Session.iter_run` says."""
-    plane = request.plane
-    found = predictor.predict(
+    engine, plane = request.engine, request.plane
+    found = predict(
+        engine,
         request.prompts,
         plane,
         previous=request.previous,
@@ -51,7 +57,7 @@ def answer(
         cancel=cancel,
     )
     if request.choice is not None:
-        found = predictor.choose(found, plane, request.choice)
+        found = choose(engine, found, plane, request.choice)
     yield Result(request, found)
-    for sharper in predictor.refine(found, plane, cancel):
+    for sharper in refine(engine, found, plane, cancel):
         yield Result(request, sharper)

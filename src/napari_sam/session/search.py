@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
-    from napari_sam.engine.predict import Predictor
+    from napari_sam.engine.engine import Engine
 
     Cancel = Callable[[], bool]
     Stack = tuple[int, ...]
@@ -44,7 +44,7 @@ class Found:
 class Search:
     """Everything a search needs, as it was when it was asked for."""
 
-    predictor: Predictor
+    engine: Engine
     labels: Any
     planes: tuple[Plane, ...]
     """Where to look, in this order; all on one axis."""
@@ -70,10 +70,10 @@ class Search:
         yield Found(0, 0)
         known = self._known_objects()
         masks = [(plane, m) for by in known.values() for plane, m in by.items()]
-        like = Exemplars.of(self.predictor, masks, cancel)
+        like = Exemplars.of(self.engine, masks, cancel)
         walks = list(self._walks(known)) if self.rules.neighbours else []
         # A model of boxes finds no new objects, but follows those there are.
-        points = "points" in self.predictor.model.spec.prompts
+        points = "points" in self.engine.model.spec.prompts
         looks = self.rules.grid and (points or not walks)
         searches = self._searches(like, cancel) if looks else {}
         total = len(walks) + sum(len(s.tiles) for s in searches.values())
@@ -83,7 +83,7 @@ class Search:
             here[plane] += kept
         for object_id, keys, (first, last) in walks:
             for _, found in suggest_along(
-                self.predictor, {object_id: keys}, like,
+                self.engine, {object_id: keys}, like,
                 first=first, last=last, cancel=cancel,
             ):  # fmt: skip
                 news = [s for s in found if self._wanted(s, here[s.plane])]
@@ -106,7 +106,7 @@ class Search:
     ) -> dict[Plane, PlaneSearch]:
         return {
             plane: PlaneSearch(
-                self.predictor, plane, self._taken(plane), self.rules, like,
+                self.engine, plane, self._taken(plane), self.rules, like,
                 self.region, refused=self.refused.get(plane, ()), cancel=cancel,
             )
             for plane in self.planes

@@ -13,19 +13,19 @@ from napari_sam.core.masks import LabelPatch
 from napari_sam.core.objects import Change, Key, Kind, ObjectState, Rule
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
-from napari_sam.engine.predict import Prediction, Predictor
+from napari_sam.engine.engine import Engine
+from napari_sam.engine.predict import predict, refine
 from napari_sam.errors import PromptError, SessionError
 from napari_sam.session import laying, saving
 from napari_sam.session.ledger import Ledger
 from napari_sam.session.requests import Request, Result, answer
-from napari_sam.session.stores import Stores
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari_sam.core.masks import MaskCandidate
-    from napari_sam.embeddings.store import EmbeddingStore
+    from napari_sam.engine.prediction import Prediction
     from napari_sam.engine.suggest import Suggestion
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.results.results import Results
@@ -89,17 +89,16 @@ class Session:
         from napari_sam.volume.opening import open_volume
 
         self.volume: Volume = open_volume(volume)
-        self.model: PromptableModel = _as_model(model)
         self.rule: Rule = "keep"
         """What a mask does where another object already is: "keep" or "overwrite"."""
         self.writer: Callable[[LabelPatch], None] = self._write
         """Writes a patch's pixels into the labels; a GUI puts its own here."""
-        self._stores = Stores(embeddings)
         self._ledger = Ledger()
         self._recorder = saving.Recorder()
-        self.predictor = Predictor(
-            self.volume, self.model, intensity=intensity, stores=self.store
+        self.engine = Engine.of(
+            self.volume, _as_model(model), intensity=intensity, embeddings=embeddings
         )
+        """What answers prompts, replaced as a whole by `use`."""
         self.labels: Any = writable_labels(self.volume, labels)
         """Array-like of the volume's shape, unsigned integers; 0 is background."""
         if path is not None:
@@ -180,6 +179,7 @@ class Session:
         state = self._ledger.states.get(key)
         extends = state is not None and prompts.extends(state.prompts)
         return Request(
+            self.engine,
             object_id,
             plane,
             prompts,
@@ -212,7 +212,7 @@ class Session:
         ------
         Cancelled
         """
-        return answer(request, self.predictor, cancel)
+        return answer(request, cancel)
 
     def accept(self, result: Result) -> LabelPatch | None:
         """Apply an answer to the labels, as one undoable change.
@@ -277,7 +277,9 @@ class Session:
                 f"numbered from 0; got {k}"
             )
         count, known = self._ledger.supersede(key), self._ledger.predictions.get(key)
-        return Request(*key, state.prompts, count, known, state.choices, self.rule, k)
+        return Request(
+            self.engine, *key, state.prompts, count, known, state.choices, self.rule, k
+        )
 
     def candidates(
         self,
@@ -461,6 +463,11 @@ class Session:
 
     # -- model and embeddings --------------------------------------------------------
 
+    @property
+    def model(self) -> PromptableModel:
+        """The model in use."""
+        return self.engine.model
+
     def use(
         self,
         *,
@@ -471,28 +478,10 @@ class Session:
 
         Masks, prompts and history stay; answers under way are dropped.
         """
-        self.model = model or self.model
-        self.predictor = Predictor(
-            self.volume,
-            self.model,
-            intensity=intensity or self.predictor.intensity,
-            stores=self.store,
-        )
-        self._stores.clear()
+        self.engine = self.engine.using(model=model, intensity=intensity)
         self._ledger.supersede_all()
         if self._recorder.files is not None:
             self._recorder.files.write_head(self._head())
-
-    def store(self, axis: int = 0) -> EmbeddingStore | None:
-        """Return the embedding store of an axis, or None when there is none.
-
-        Raises
-        ------
-        StoreError
-            If the folder that was asked for cannot be used; where none was asked for,
-            embeddings stay in memory and the log says why.
-        """
-        return self._stores.get(self.volume, self.model, axis, self.predictor.intensity)
 
     # -- in a notebook ---------------------------------------------------------------
 
@@ -569,10 +558,9 @@ class Session:
     def _prediction(self, key: Key) -> Prediction:
         state = self._ledger.state(key)
         if key not in self._ledger.predictions:
-            found = self.predictor.predict(
-                state.prompts, state.plane, choices=state.choices
-            )
-            *_, found = (found, *self.predictor.refine(found, state.plane))
+            engine = self.engine
+            found = predict(engine, state.prompts, state.plane, choices=state.choices)
+            *_, found = (found, *refine(engine, found, state.plane))
             self._ledger.predictions[key] = found
         return self._ledger.predictions[key]
 
@@ -604,7 +592,7 @@ class Session:
             self.grown.emit()
 
     def _head(self) -> dict[str, Any]:
-        return saving.head(self.volume, self.model, self.predictor.intensity, self.rule)
+        return saving.head(self.volume, self.model, self.engine.intensity, self.rule)
 
 
 def _as_model(model: PromptableModel | str) -> PromptableModel:

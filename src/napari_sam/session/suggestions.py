@@ -159,7 +159,7 @@ class Suggestions:
             refused[s.plane].append(s)
         touched = {p for ps in session._ledger.planes.values() for p in ps}
         return Search(
-            session.predictor, session.labels, tuple(wanted),
+            session.engine, session.labels, tuple(wanted),
             frozenset(p for p in touched if p.axis == axis),
             region, rules or SuggestRules(), dict(kept), dict(refused),
         )  # fmt: skip

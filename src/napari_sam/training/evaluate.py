@@ -14,9 +14,9 @@ import numpy as np
 
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import Prompts
-from napari_sam.embeddings.encode import grid_for
 from napari_sam.embeddings.tile_batches import stopped
-from napari_sam.engine.predict import Predictor
+from napari_sam.engine.engine import Engine
+from napari_sam.engine.predict import predict, refine
 from napari_sam.errors import Cancelled, PromptError, VolumeError
 from napari_sam.results.label_objects import iter_planes
 from napari_sam.training.clicks import ellipse_in, next_click, same_frame
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
-    from napari_sam.engine.predict import Prediction
+    from napari_sam.engine.prediction import Prediction
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.training.labelled import LabelledVolume
     from napari_sam.volume.volume import Volume
@@ -231,8 +231,8 @@ def _ask_all(
     cancel: Callable[[], bool] | Event | None,
 ) -> Iterator[ObjectScore]:
     """Ask for objects plane by plane and tile by tile, so that each is encoded once."""
-    predictor = Predictor(volume, model)
-    grid = grid_for(volume, model, protocol.axis)
+    engine = Engine.of(volume, model)
+    grid = engine.grid(protocol.axis)
 
     def place(one: _Object) -> tuple[int, int, int]:
         y0, x0, y1, x1 = one.bbox
@@ -241,7 +241,7 @@ def _ask_all(
 
     for one in sorted(objects, key=place):
         pixels = np.asarray(labelled.labels[one.plane.window(one.bbox)])
-        asker = _Asker(predictor, one, pixels == one.object_id, cancel)
+        asker = _Asker(engine, one, pixels == one.object_id, cancel)
         click: tuple[float, ...] = ()
         click_best: tuple[float, ...] = ()
         box = asker.box() if "box" in protocol.prompts else []
@@ -268,12 +268,12 @@ class _Asker:
 
     def __init__(
         self,
-        predictor: Predictor,
+        engine: Engine,
         one: _Object,
         truth: np.ndarray,
         cancel: Callable[[], bool] | Event | None,
     ) -> None:
-        self.predictor, self.one, self.truth = predictor, one, truth
+        self.engine, self.one, self.truth = engine, one, truth
         self._cancel = cancel
 
     def box(self) -> list[float]:
@@ -311,15 +311,15 @@ class _Asker:
 
     def _ask(self, prompts: Prompts, before: Prediction | None) -> Prediction:
         stop = None if self._cancel is None else lambda: stopped(self._cancel)
-        answer = self.predictor.predict(
-            prompts, self.one.plane, previous=before, cancel=stop
+        answer = predict(
+            self.engine, prompts, self.one.plane, previous=before, cancel=stop
         )
         return self._sharp(answer)
 
     def _sharp(self, answer: Prediction) -> Prediction:
         """Outline of the mask in force as the session ends up with it."""
         stop = None if self._cancel is None else lambda: stopped(self._cancel)
-        *_, last = (answer, *self.predictor.refine(answer, self.one.plane, stop))
+        *_, last = (answer, *refine(self.engine, answer, self.one.plane, stop))
         return last
 
     def _ious(self, answer: Prediction) -> list[float]:

@@ -166,7 +166,7 @@ def _write_label_image(path: Path, session: Session, source: str | None) -> None
         "crs": volume.crs,
         "model": session.model.spec.name,
         "checkpoint_sha256": session.model.spec.sha256,
-        "intensity": session.predictor.intensity.to_json(),
+        "intensity": session.engine.intensity.to_json(),
     }
 
 

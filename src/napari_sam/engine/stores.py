@@ -1,4 +1,4 @@
-"""The embedding stores of a session, opened when an axis is first used."""
+"""The embedding stores of an engine, opened when an axis is first used."""
 
 from __future__ import annotations
 
@@ -20,28 +20,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Stores:
-    """Opens a store for each axis, once, from any thread.
+class AxisStores:
+    """Opens a store for each axis, once, from any thread but the one that draws.
 
     Parameters
     ----------
+    volume, model, intensity
+        What the embeddings are of.
     where : path, bool or None
         Folder; None or True: next to the data or in the user's cache; False: none.
     """
 
-    def __init__(self, where: str | os.PathLike[str] | bool | None) -> None:
+    def __init__(
+        self,
+        volume: Volume,
+        model: PromptableModel,
+        intensity: IntensityMapping,
+        where: str | os.PathLike[str] | bool | None,
+    ) -> None:
+        self._volume, self._model, self._intensity = volume, model, intensity
         self._wanted = where is not False
         self._where = None if isinstance(where, bool) else where
         self._opened: dict[int, EmbeddingStore | None] = {}
         self._lock = threading.Lock()
 
-    def get(
-        self,
-        volume: Volume,
-        model: PromptableModel,
-        axis: int,
-        intensity: IntensityMapping,
-    ) -> EmbeddingStore | None:
+    def get(self, axis: int) -> EmbeddingStore | None:
         """Return the store of an axis, or None when there is none.
 
         Raises
@@ -54,18 +57,17 @@ class Stores:
             return None
         with self._lock:
             if axis not in self._opened:
-                try:
-                    self._opened[axis] = open_store(
-                        volume, model, self._where, axis=axis, intensity=intensity
-                    )
-                except StoreError as error:
-                    if self._where is not None:
-                        raise
-                    logger.warning("embeddings stay in memory: %s", error)
-                    self._opened[axis] = None
+                self._opened[axis] = self._open(axis)
             return self._opened[axis]
 
-    def clear(self) -> None:
-        """Open them anew when they are next used."""
-        with self._lock:
-            self._opened.clear()
+    def _open(self, axis: int) -> EmbeddingStore | None:
+        try:
+            return open_store(
+                self._volume, self._model, self._where,
+                axis=axis, intensity=self._intensity,
+            )  # fmt: skip
+        except StoreError as error:
+            if self._where is not None:
+                raise
+            logger.warning("embeddings stay in memory: %s", error)
+            return None

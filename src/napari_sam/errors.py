@@ -4,7 +4,8 @@
 
     NapariSamError (ValueError)
     ├── VolumeError             an image cannot be opened or read
-    │   └── SeriesError         several DICOM series (or OME series) and none was chosen
+    │   ├── SeriesError         several DICOM series (or OME series) and none was chosen
+    │   └── SpacingError        slices at uneven distances, and nobody said what to do
     ├── PromptError             prompts that no model can answer
     ├── IntensityError          an intensity mapping that does not fit the data
     ├── ModelError              an unknown model, or one that cannot do what is asked
@@ -46,6 +47,10 @@ class SeriesError(VolumeError):
     def __init__(self, message: str, series: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.series: dict[str, str] = dict(series or {})
+
+
+class SpacingError(VolumeError):
+    """Slices lie at uneven distances; `open_volume` takes ``spacing=`` to open them."""
 
 
 class PromptError(NapariSamError):

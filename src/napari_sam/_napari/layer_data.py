@@ -88,6 +88,8 @@ def _layer(volume: Volume, name: str) -> LayerData:
         options["rgb"] = True
     else:
         options["contrast_limits"] = volume.intensity.windows[0]
+        if volume.intensity.invert:
+            options["colormap"] = "gray_r"
     if len(levels) > 1:
         options["multiscale"] = True
     return levels if len(levels) > 1 else levels[0], options, "image"

@@ -44,6 +44,10 @@ Channels = Annotated[
 Series = Annotated[
     str | None, typer.Option(help="Which series of a folder or file, where several.")
 ]
+Spacing = Annotated[
+    str | None,
+    typer.Option(help="Uneven DICOM slices: resample them, or keep their positions."),
+]
 Intensity = Annotated[
     str | None,
     typer.Option(help='Raw values shown black and white: "low,high", or a CT preset.'),
@@ -107,11 +111,13 @@ def view(
     axes: Axes = None,
     channels: Channels = None,
     series: Series = None,
+    spacing: Spacing = None,
 ) -> None:
     """Open an image in napari with the Segment Anything widget beside it."""
     from napari_sam.cli.view import run
 
-    run(VolumeOptions(source, axes, channels, series), session=session, labels=labels)
+    volume = VolumeOptions(source, axes, channels, series, spacing=spacing)
+    run(volume, session=session, labels=labels)
 
 
 @models_app.callback(
@@ -188,6 +194,7 @@ def embed(
     axes: Axes = None,
     channels: Channels = None,
     series: Series = None,
+    spacing: Spacing = None,
     intensity: Intensity = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Encode on the workers of this dask scheduler.")
@@ -209,7 +216,7 @@ def embed(
     """
     from napari_sam.cli.embed import EmbedOptions, run
 
-    volume = VolumeOptions(source, axes, channels, series, intensity)
+    volume = VolumeOptions(source, axes, channels, series, intensity, spacing)
     options = EmbedOptions(
         store,
         planes,
@@ -273,6 +280,7 @@ def segment(
     axes: Axes = None,
     channels: Channels = None,
     series: Series = None,
+    spacing: Spacing = None,
     intensity: Intensity = None,
     picture: Annotated[
         Path | None, typer.Option(help="PNG with the image, the prompts and the masks.")
@@ -282,7 +290,7 @@ def segment(
     """Turn points, boxes and outlines into masks, and write them."""
     from napari_sam.cli.segment import SegmentOptions, run
 
-    volume = VolumeOptions(source, axes, channels, series, intensity)
+    volume = VolumeOptions(source, axes, channels, series, intensity, spacing)
     options = SegmentOptions(
         out=tuple(out or ()),
         points=tuple(point or ()),

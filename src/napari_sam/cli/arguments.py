@@ -29,6 +29,7 @@ class VolumeOptions:
     channels: str | None = None
     series: str | None = None
     intensity: str | None = None
+    spacing: str | None = None
 
     def open(self) -> Volume:
         """Open the volume, with the intensity asked for."""
@@ -39,6 +40,7 @@ class VolumeOptions:
             axes=self.axes,
             channels=channels(self.channels),
             series=self.series,
+            spacing=self.spacing,
         )
         if self.intensity is None:
             return volume

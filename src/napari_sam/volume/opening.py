@@ -25,23 +25,31 @@ def open_volume(
     axes: str | Sequence[str] | None = None,
     channels: int | Sequence[int] | None = None,
     series: str | int | None = None,
+    spacing: str | None = None,
 ) -> Volume:
     """Open an image of any kind and size; nothing of image size is read.
 
     Parameters
     ----------
     source : path, URL or array-like
-        A DICOM folder or file, OME-Zarr or zarr (local, ``s3://``, ``https://``),
-        NIfTI, TIFF or OME-TIFF, PNG or JPG; or a numpy, dask or zarr array, a list of
-        arrays (a pyramid, finest first), an xarray DataArray, a napari layer, a Volume.
+        A DICOM folder, file, zip archive or DICOMDIR, a list of DICOM files, OME-Zarr
+        or zarr (local, ``s3://``, ``https://``), NIfTI, TIFF or OME-TIFF, PNG or JPG;
+        or a numpy, dask or zarr array, a list of arrays (a pyramid, finest first), an
+        xarray DataArray, a napari layer, a Volume.
     axes : str or sequence of str, optional
         One name for each axis of the stored array, such as "czyx", where the format
         does not say or says it wrongly. "c" (or "s") is the channel axis.
     channels : int or sequence of int, optional
         Channels to keep, in this order.
     series : str or int, optional
-        Which series of a folder or file: a DICOM SeriesInstanceUID, the number of an
-        OME-TIFF series, the path of an image inside a zarr group.
+        Which series of a folder or file: a DICOM SeriesInstanceUID or series number
+        (``201:2`` for the second of that number), the number of an OME-TIFF series, the
+        path of an image inside a zarr group.
+    spacing : {"resample", "positions"}, optional
+        What becomes of DICOM slices at uneven distances, which are refused without it:
+        planes at even distances, interpolated between the slices, or the slices as they
+        are stored, with their places in ``metadata["slice_positions_mm"]``. It changes
+        nothing about even slices.
 
     Raises
     ------
@@ -49,6 +57,8 @@ def open_volume(
         If the source cannot be opened.
     SeriesError
         If the source holds several series; its `series` lists them.
+    SpacingError
+        If slices lie at uneven distances and `spacing` is not given.
 
     Examples
     --------
@@ -59,7 +69,7 @@ def open_volume(
     ((64, 48), 2)
     """
     if isinstance(source, Volume):
-        if axes is None and channels is None and series is None:
+        if axes is None and channels is None and series is None and spacing is None:
             return source
         if source.recipe is None:
             return open_volume(
@@ -67,13 +77,20 @@ def open_volume(
                 axes=axes, channels=channels, series=series,
             )  # fmt: skip
         source = source.recipe["source"]
-    if isinstance(source, (str, os.PathLike)):
-        opened = _open_path(os.fspath(source), axes, channels, series)
+    if isinstance(source, (str, os.PathLike)) or _is_files(source):
+        options = {"axes": axes, "channels": channels, "series": series}
+        if isinstance(source, (str, os.PathLike)):
+            opened = _open_path(os.fspath(source), options, spacing)
+            place: Any = opened.source
+        else:
+            place = [str(Path(p).expanduser().absolute()) for p in source]
+            opened = _open_files(place, options, spacing)
         recipe = {
-            "source": opened.source,
+            "source": place,
             "axes": axes if axes is None or isinstance(axes, str) else list(axes),
             "channels": None if channels is None else [int(c) for c in _list(channels)],
             "series": series,
+            **({} if spacing is None else {"spacing": spacing}),
         }
         return replace(opened, recipe=recipe, reopen=_reopen)
     if series is not None:
@@ -89,10 +106,35 @@ def _list(given: int | Sequence[int]) -> Sequence[int]:
     return [given] if isinstance(given, (int, np.integer)) else given
 
 
-def _open_path(path: str, axes: Any, channels: Any, series: Any) -> Volume:
+def _is_files(source: Any) -> bool:
+    return (
+        isinstance(source, (list, tuple))
+        and len(source) > 0
+        and all(isinstance(p, (str, os.PathLike)) for p in source)
+    )
+
+
+def _open_files(paths: list[str], options: dict[str, Any], spacing: Any) -> Volume:
+    """Open some slices of a DICOM series, or one file of any kind."""
+    if len(paths) == 1:
+        return _open_path(paths[0], options, spacing)
+    missing = [p for p in paths if not Path(p).is_file()]
+    if missing:
+        raise VolumeError(
+            "a list of paths is opened as slices of one DICOM series, so each has to "
+            f"be a file; {missing[0]!r} is none"
+        )
+    from napari_sam.volume.formats.detect import load_opener
+
+    slices: Volume = load_opener("dicom", "open_dicom")(
+        paths, spacing=spacing, **options
+    )
+    return slices
+
+
+def _open_path(path: str, options: dict[str, Any], spacing: Any) -> Volume:
     if path.startswith("file://"):
         path = path.removeprefix("file://")
-    options = {"axes": axes, "channels": channels, "series": series}
     if "://" in path:
         from napari_sam.volume.formats.detect import opener_for_url
 
@@ -104,7 +146,10 @@ def _open_path(path: str, axes: Any, channels: Any, series: Any) -> Volume:
     from napari_sam.volume.formats.detect import opener_for
 
     try:
-        opened: Volume = opener_for(local)(str(local), **options)
+        opener = opener_for(local)
+        if opener.__name__ == "open_dicom":  # other formats have no uneven slices
+            options = {**options, "spacing": spacing}
+        opened: Volume = opener(str(local), **options)
         return opened
     except OSError as error:
         raise VolumeError(f"cannot read {str(local)!r}: {error}") from error

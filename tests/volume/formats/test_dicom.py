@@ -11,7 +11,7 @@ from pydicom.data import get_testdata_file
 from napari_sam.core.intensity import CT_PRESETS, IntensityMapping
 from napari_sam.core.planes import Plane
 from napari_sam.core.tiles import Window
-from napari_sam.errors import SeriesError, VolumeError
+from napari_sam.errors import SeriesError, SpacingError, VolumeError
 from napari_sam.volume.opening import open_volume
 
 POSITION = (-158.135803, -179.035797, -75.699997)
@@ -193,36 +193,137 @@ def test_mixed_series_are_listed_and_chosen_by_uid_number_or_description(tmp_pat
         open_volume(tmp_path, series="1.2")
 
 
+def drop_slice(folder, k):
+    """Remove the file of the slice at index k of `write_ct_series`."""
+    for path in folder.iterdir():
+        z = pydicom.dcmread(path).ImagePositionPatient[2]
+        if abs(z - POSITION[2] - 3 * k) < 0.1:
+            path.unlink()
+
+
 def test_a_missing_slice_is_named_by_its_neighbours(tmp_path):
     write_ct_series(tmp_path)
-    gone = next(
-        p for p in tmp_path.iterdir()
-        if abs(pydicom.dcmread(p).ImagePositionPatient[2] - POSITION[2] - 6) < 0.1
-    )  # fmt: skip
-    gone.unlink()
-    with pytest.raises(VolumeError, match=r"6\.000 mm between IM\d+\.dcm and IM\d+"):
+    drop_slice(tmp_path, 2)
+    with pytest.raises(
+        SpacingError,
+        match=r"6\.000 mm between IM\d+\.dcm and IM\d+.*spacing=\"resample\"",
+    ):
         open_volume(tmp_path)
 
 
-def test_slices_of_different_sizes_are_named(tmp_path):
+def test_a_missing_slice_is_filled_where_that_is_asked_for(tmp_path):
+    expected = write_ct_series(tmp_path)
+    drop_slice(tmp_path, 2)
+    volume = open_volume(tmp_path, spacing="resample")
+    assert volume.shape == expected.shape
+    for k in (0, 1, 3, 4, 5):
+        np.testing.assert_array_equal(volume.plane(k), expected[k])
+    between = np.rint((expected[1] + expected[3]) / 2)
+    np.testing.assert_array_equal(volume.plane(2), between)
+    np.testing.assert_allclose(volume.spacing[0], 3.0)
+    np.testing.assert_allclose(
+        (volume.affine @ [2, 0, 0, 1])[:3][::-1], np.add(POSITION, (0, 0, 6.0))
+    )
+    assert volume.metadata["slices"] == "resampled"
+    assert any("6.000 mm" in note for note in volume.metadata["notes"])
+    again = pickle.loads(pickle.dumps(volume))
+    np.testing.assert_array_equal(again.plane(2), between)
+
+
+def test_uneven_slices_are_kept_as_they_are_where_that_is_asked_for(tmp_path):
+    expected = write_ct_series(tmp_path)
+    drop_slice(tmp_path, 2)
+    volume = open_volume(tmp_path, spacing="positions")
+    assert volume.shape[0] == 5
+    np.testing.assert_array_equal(volume.plane(2), expected[3])
+    np.testing.assert_allclose(volume.metadata["slice_positions_mm"], [0, 3, 9, 12, 15])
+
+
+def test_one_slice_too_many_adds_no_planes(tmp_path):
+    expected = write_ct_series(tmp_path)
+    extra = sorted(tmp_path.iterdir())[0]
+    ds = pydicom.dcmread(extra)
+    ds.ImagePositionPatient = [*POSITION[:2], POSITION[2] + 16]
+    ds.SOPInstanceUID = "1.2.3"
+    ds.save_as(tmp_path / "extra.dcm")
+    volume = open_volume(tmp_path, spacing="resample")
+    assert volume.shape == expected.shape
+    np.testing.assert_array_equal(volume.plane(5), expected[5])
+
+
+def test_a_slice_shifted_within_its_plane_is_told(tmp_path):
     write_ct_series(tmp_path)
     odd = sorted(tmp_path.iterdir())[2]
     ds = pydicom.dcmread(odd)
+    x, y, z = ds.ImagePositionPatient
+    ds.ImagePositionPatient = [x + 4, y, z]
+    ds.save_as(odd)
+    with pytest.raises(SpacingError, match="shifted"):
+        open_volume(tmp_path)
+    assert open_volume(tmp_path, spacing="positions").shape[0] == 6
+
+
+def test_even_slices_are_the_same_whatever_spacing_says(tmp_path):
+    write_ct_series(tmp_path)
+    for spacing in ("resample", "positions"):
+        volume = open_volume(tmp_path, spacing=spacing)
+        assert volume.identity() == open_volume(tmp_path).identity()
+        assert "slice_positions_mm" not in volume.metadata
+    with pytest.raises(VolumeError, match="resample"):
+        open_volume(tmp_path, spacing="regular")
+
+
+def reasons(volume):
+    return dict(volume.metadata["skipped"])
+
+
+def test_a_slice_of_another_size_is_left_out_with_the_reason(tmp_path):
+    write_ct_series(tmp_path)
+    (tmp_path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    ds = ct_slice()
     ds.PixelData = ds.pixel_array[:64].tobytes()
     ds.Rows = 64
-    ds.save_as(odd)
-    with pytest.raises(VolumeError, match=f"{odd.name}: 64 x 128"):
-        open_volume(tmp_path)
+    ds.SeriesInstanceUID = pydicom.dcmread(
+        next(tmp_path.glob("*.dcm"))
+    ).SeriesInstanceUID
+    ds.save_as(tmp_path / "odd.dcm")
+    volume = open_volume(tmp_path)
+    assert volume.shape[0] == 6
+    assert reasons(volume) == {
+        "odd.dcm": "it is 64 x 128, where the series is 128 x 128",
+        ".DS_Store": "it is no DICOM file",
+    }
 
 
-def test_slices_that_are_not_parallel_are_named(tmp_path):
+def test_a_scout_in_the_series_is_left_out_and_can_still_be_opened(tmp_path):
     write_ct_series(tmp_path)
-    odd = sorted(tmp_path.iterdir())[2]
-    ds = pydicom.dcmread(odd)
+    ds = ct_slice()
+    ds.SeriesInstanceUID = pydicom.dcmread(
+        next(tmp_path.glob("*.dcm"))
+    ).SeriesInstanceUID
     ds.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
-    ds.save_as(odd)
-    with pytest.raises(VolumeError, match="not parallel"):
+    ds.save_as(tmp_path / "scout.dcm")
+    volume = open_volume(tmp_path)
+    assert volume.shape[0] == 6
+    assert "another angle" in reasons(volume)["scout.dcm"]
+    scout = open_volume(tmp_path, series=f"{ds.SeriesInstanceUID}:2")
+    assert scout.axes == ("y", "x")
+
+
+def test_three_directions_in_one_series_are_a_choice(tmp_path):
+    uid = "1.2.826.0.1.77"
+    for k, o in enumerate(
+        [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1)]
+    ):
+        normal = np.cross(o[:3], o[3:])
+        write_ct_series(
+            tmp_path / str(k), series_uid=uid, step=normal * 2, seed=k,
+            ImageOrientationPatient=list(o), SOPInstanceUID="", SeriesNumber=7,
+        )  # fmt: skip
+    with pytest.raises(SeriesError) as error:
         open_volume(tmp_path)
+    assert list(error.value.series) == [f"{uid}:{n}" for n in (1, 2, 3)]
+    assert open_volume(tmp_path, series="7:2").shape[0] == 6
 
 
 def test_copies_of_a_file_count_once(tmp_path, caplog):
@@ -234,17 +335,39 @@ def test_copies_of_a_file_count_once(tmp_path, caplog):
     assert "is a copy of" in caplog.text
 
 
-def test_a_single_doubled_place_is_an_error_that_names_both(tmp_path):
+def test_a_copy_under_another_uid_is_still_a_copy(tmp_path):
+    expected = write_ct_series(tmp_path)
+    source = sorted(tmp_path.iterdir())[1]
+    ds = pydicom.dcmread(source)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    ds.ContentTime = "111111"
+    ds.save_as(tmp_path / "second.dcm")
+    volume = open_volume(tmp_path)
+    assert volume.shape == expected.shape
+    assert reasons(volume) == {"second.dcm": f"it is a copy of {source.name}"}
+
+
+def test_a_doubled_place_with_other_pixels_is_an_error_that_names_both(tmp_path):
     write_ct_series(tmp_path)
     source = sorted(tmp_path.iterdir())[1]
     ds = pydicom.dcmread(source)
-    ds.SOPInstanceUID = "1.2.3.4"
-    ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    ds.PixelData = (ds.pixel_array + 1).tobytes()
     ds.save_as(tmp_path / "second.dcm")
-    with pytest.raises(VolumeError, match=r"(?s)duplicates") as error:
+    with pytest.raises(VolumeError, match="no tag tells") as error:
         open_volume(tmp_path)
     assert "second.dcm" in str(error.value)
     assert source.name in str(error.value)
+
+
+@pytest.mark.parametrize("uid", ["1.2.3.4.5", ""])
+def test_slices_with_one_instance_uid_are_all_kept(tmp_path, uid):
+    expected = write_ct_series(tmp_path)
+    for path in tmp_path.iterdir():
+        ds = pydicom.dcmread(path)
+        ds.SOPInstanceUID, ds.InstanceNumber = uid, 1
+        ds.save_as(path)
+    volume = open_volume(tmp_path)
+    np.testing.assert_array_equal(np.asarray(volume.levels[0]), expected)
 
 
 def test_places_with_as_many_images_each_become_time_points(tmp_path):
@@ -353,14 +476,17 @@ def test_truncated_pixels_name_the_file():
         volume.plane()
 
 
-def test_a_missing_decoder_names_the_extra(monkeypatch):
-    from pydicom.pixels.decoders import base
+def test_a_missing_decoder_names_the_packages(monkeypatch):
+    from napari_sam.volume.formats import dicom_codecs
 
-    class Missing:
-        is_available = False
-
-    monkeypatch.setattr(base, "get_decoder", lambda uid: Missing())
-    with pytest.raises(VolumeError, match="pip install pylibjpeg"):
+    decoder = dicom_codecs.decoder_for("1.2.840.10008.1.2.4.90")
+    monkeypatch.setattr(decoder, "_available", {})
+    monkeypatch.setattr(decoder, "_unavailable", {"imagecodecs": ("imagecodecs",)})
+    monkeypatch.setattr(dicom_codecs.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        VolumeError,
+        match=r"JPEG 2000.*pip install pylibjpeg pylibjpeg-openjpeg or imagecodecs",
+    ):
         open_volume(testdata("MR_small_jp2klossless.dcm"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -61,24 +62,25 @@ def opener_for(path: Path) -> Callable[..., Any]:
     if path.is_dir():
         return _folder_opener(path)
     module, function = _sniff(path) or _by_suffix(path)
-    return _load(module, function)
+    return load_opener(module, function)
 
 
 def opener_for_url(url: str) -> Callable[..., Any]:
     """Return the function that opens a URL: rasters by their suffix, else zarr."""
     name = url.split("?")[0].rstrip("/").lower()
     if name.endswith((".tif", ".tiff", ".vrt", ".jp2")):
-        return _load("geotiff", "open_geo")
+        return load_opener("geotiff", "open_geo")
     for suffix, (module, _) in SUFFIXES.items():
         if module != "ome_zarr" and name.endswith(suffix):
             raise VolumeError(
                 f"{url!r}: files of this kind are not read over the network. Download "
                 "it first, or convert it to OME-Zarr or COG"
             )
-    return _load("ome_zarr", "open_zarr")
+    return load_opener("ome_zarr", "open_zarr")
 
 
-def _load(module: str, function: str) -> Callable[..., Any]:
+def load_opener(module: str, function: str) -> Callable[..., Any]:
+    """Import a format's opener."""
     opener: Callable[..., Any] = getattr(
         import_module(f"napari_sam.volume.formats.{module}"), function
     )
@@ -87,20 +89,22 @@ def _load(module: str, function: str) -> Callable[..., Any]:
 
 def _folder_opener(path: Path) -> Callable[..., Any]:
     if any((path / name).exists() for name in ZARR_FILES):
-        return _load("ome_zarr", "open_zarr")
+        return load_opener("ome_zarr", "open_zarr")
     if path.suffix == ".zarr":
         raise VolumeError(
             f"{str(path)!r} is named like a zarr but holds none of "
             f"{', '.join(ZARR_FILES[:3])}: the copy is not complete, or the image lies "
             "in another folder"
         )
-    return _load("dicom", "open_dicom")
+    return load_opener("dicom", "open_dicom")
 
 
 def _sniff(path: Path) -> tuple[str, str] | None:
     with path.open("rb") as file:
         start = file.read(132)
     if start[128:132] == b"DICM":
+        return "dicom", "open_dicom"
+    if start[:2] == b"PK" and _is_study(path):
         return "dicom", "open_dicom"
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         from napari_sam.volume.formats.geotiff import is_geotiff
@@ -110,7 +114,28 @@ def _sniff(path: Path) -> tuple[str, str] | None:
             if is_geotiff(str(path))
             else ("images", "open_tiff")
         )
+    if not path.suffix or path.suffix[1:].isdigit():
+        from napari_sam.volume.formats.dicom_files import holds_dicom
+
+        # Anonymised DICOM files often lack their mark, and are named by numbers.
+        return ("dicom", "open_dicom") if holds_dicom(path) else None
     return None
+
+
+def _is_study(path: Path) -> bool:
+    """Whether a zip archive holds DICOM files, and is no zarr."""
+    from napari_sam.volume.formats.dicom_files import holds_dicom
+
+    return not is_zipped_zarr(path) and holds_dicom(path)
+
+
+def is_zipped_zarr(path: Path) -> bool:
+    """Whether a zip archive holds the files of a zarr."""
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            return any(n.rsplit("/", 1)[-1] in ZARR_FILES for n in zipped.namelist())
+    except (zipfile.BadZipFile, OSError, NotImplementedError):
+        return False
 
 
 def _by_suffix(path: Path) -> tuple[str, str]:

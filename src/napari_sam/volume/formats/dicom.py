@@ -1,334 +1,184 @@
-"""Open DICOM folders and files: one series, sorted by place, with exact geometry."""
+"""Open DICOM: files, folders, zip archives and DICOMDIR, with exact geometry."""
 
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sam.core.intensity import CT_PRESETS, IntensityMapping
-from napari_sam.errors import SeriesError, VolumeError
-from napari_sam.volume.arrays import Layout, assemble
-from napari_sam.volume.formats.detect import describe_folder
-from napari_sam.volume.formats.dicom_frames import (
-    DicomFrames,
-    Frame,
-    Header,
-    read_header,
-)
+from napari_sam.errors import VolumeError
+from napari_sam.volume.arrays import assemble
+from napari_sam.volume.formats.dicom_frames import DicomFrames, stored_pixels
+from napari_sam.volume.formats.dicom_phases import checksum
+from napari_sam.volume.formats.dicom_series import Part, read_study
+from napari_sam.volume.formats.dicom_stack import Stack, make_stack
+from napari_sam.volume.resampled import ResampledPlanes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from napari_sam.volume.formats.dicom_files import Skipped
     from napari_sam.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 
-SAME_PLACE_MM = 1e-2
-"""Slices nearer than this along the normal lie at one place."""
-GAP_TOLERANCE = 0.1
-"""Share of the usual gap by which a gap may differ: positions are often rounded."""
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-"""Files of these names are tried even without the preamble."""
+SPACINGS = ("resample", "positions")
+"""What ``spacing=`` takes."""
 
 
 def open_dicom(
-    path: str, *, axes: Any = None, channels: Any = None, series: Any = None
+    path: str | Sequence[str],
+    *,
+    axes: Any = None,
+    channels: Any = None,
+    series: Any = None,
+    spacing: str | None = None,
 ) -> Volume:
-    """Open a DICOM folder, of any nesting, or one file with one or many frames.
+    """Open DICOM: a file, a folder of any nesting, a zip, a DICOMDIR, or some files.
 
-    Frames are sorted by their position along the slice normal, rescaled one by one
-    when they are read, and placed by an affine to the patient's (z, y, x) in mm
-    (LPS: x to the left, y to the back, z to the head).
+    Frames are sorted by their position along the slice normal and by the tag that
+    tells their phases apart, rescaled one by one when they are read, and placed by an
+    affine to the patient's (z, y, x) in mm (LPS: x to the left, y to the back, z to
+    the head). Files that do not belong are left out and listed with the reason in
+    ``metadata["skipped"]``; what was not believed of the headers in
+    ``metadata["notes"]``.
 
     Parameters
     ----------
-    path : str
+    path : str or sequence of str
     axes, channels
         As in `open_volume`.
-    series : str, optional
-        SeriesInstanceUID, or a series number or description that only one series has.
+    series : str or int, optional
+        SeriesInstanceUID, series number or description; with ``:n`` the n-th of
+        several with that UID or number.
+    spacing : {"resample", "positions"}, optional
+        What becomes of uneven slices, as in `open_volume`.
 
     Raises
     ------
     SeriesError
-        If there are several series and `series` names none of them.
+        If there are several series and `series` does not name one of them.
+    SpacingError
+        If the slices are uneven and `spacing` does not say what to do.
     VolumeError
-        If there is no DICOM image, or the slices are not one regular stack.
+        If there is no DICOM image, or it is not known which slices belong together.
     """
-    where = Path(path)
-    headers = _scan(where)
-    if not headers:
-        raise _nothing_found(where)
-    chosen = _choose(headers, series, path)
-    first = chosen[0]
-    frames = _without_copies([f for h in chosen for f in h.frames])
-    _check_alike(chosen)
-    stack, layout = _stack(frames, first)
-    array = DicomFrames({h.path: h for h in chosen}, stack)
+    if spacing is not None and spacing not in SPACINGS:
+        raise VolumeError(f'spacing= takes "resample" or "positions"; got {spacing!r}')
+    study = read_study(path)
+    where = path if isinstance(path, str) else str(Path(path[0]).parent)
+    part = study.choose(series, where)
+    if part.problem:
+        raise VolumeError(f"{part.frames[0].label} cannot be decoded: {part.problem}")
+    volume = open_part(part, where, axes=axes, channels=channels, spacing=spacing)
+    others = [
+        (f"series {p.key}", p.problem)
+        for p in study.parts
+        if p.problem and not p.is_odd and p is not part
+    ]
+    _tell(volume, study.skipped + others)
+    return volume
+
+
+def open_part(
+    part: Part, source: str, *, axes: Any, channels: Any, spacing: str | None
+) -> Volume:
+    """Open one part of a study.
+
+    Raises
+    ------
+    SpacingError, VolumeError
+        As `open_dicom`.
+    """
+    first = part.first
+    digest = checksum(lambda frame: stored_pixels(frame.path))
+    stack = make_stack(part.frames, first, digest, spacing)
+    array: Any = DicomFrames(part.headers, stack.frames)
+    if stack.planes_mm is not None and stack.positions_mm is not None:
+        axis = stack.frames.ndim - 1
+        array = ResampledPlanes(array, axis, stack.positions_mm, stack.planes_mm)
+    padding = _padding(part)
+    placed = stack.layout.affine is not None
     return assemble(
-        [array], layout, axes=axes, channels=channels,
-        name=where.stem, source=path,
-        mapping=_mapping(first, stack),
+        [array], stack.layout, axes=axes, channels=channels,
+        name=Path(source).stem, source=source,
+        mapping=_mapping(part, stack, padding),
         inverted=first.photometric == "MONOCHROME1",
         metadata={
-            "modality": first.modality, "description": first.description, **first.uids,
-            "coordinates": "LPS",
-            "frames": [(f.path, f.number, f.instance_uid) for f in stack.flat],
+            "modality": first.modality, "description": part.title, **first.uids,
+            "series": part.key,
+            "coordinates": "LPS" if placed or len(part.frames) == 1 else None,
+            "frames": [(f.path, f.number, f.instance_uid) for f in stack.frames.flat],
+            "skipped": [*part.skipped, *stack.skipped],
+            "notes": [*_notes(part), *stack.notes],
+            **({} if padding is None else {"nodata": padding}),
+            **({"phases": stack.phases} if stack.phases else {}),
+            **_slices(stack),
         },
     )  # fmt: skip
 
 
-def _scan(where: Path) -> list[Header]:
-    files = [where] if where.is_file() else sorted(p for p in where.rglob("*"))
-    found = []
-    for file in files:
-        if file.name.upper() == "DICOMDIR" or not file.is_file():
-            continue
-        force = file.suffix.lower() in DICOM_SUFFIXES
-        header = read_header(str(file), force=force)
-        if header is not None:
-            found.append(header)
-    return found
-
-
-def _nothing_found(where: Path) -> VolumeError:
-    if where.is_file():
-        return VolumeError(
-            f"{str(where)!r} is no DICOM image: it has no rows and columns of pixels, "
-            "or is not whole"
-        )
-    return VolumeError(
-        f"there are no DICOM images in {str(where)!r} ({describe_folder(where)}): "
-        "choose the folder that holds the series, or open one of the files"
-    )
-
-
-def _choose(headers: Sequence[Header], series: Any, path: str) -> list[Header]:
-    groups: dict[str, list[Header]] = defaultdict(list)
-    for header in headers:
-        groups[header.series_uid].append(header)
-    found = {
-        uid: f"{g[0].description}, {sum(len(h.frames) for h in g)} image(s) of "
-        f"{g[0].size[0]} x {g[0].size[1]}"
-        for uid, g in groups.items()
+def _slices(stack: Stack) -> dict[str, Any]:
+    if stack.positions_mm is None:
+        return {}
+    return {
+        "slice_positions_mm": list(stack.positions_mm),
+        "slices": "resampled" if stack.planes_mm is not None else "uneven",
     }
-    if series is None and len(groups) == 1:
-        return next(iter(groups.values()))
-    if series is not None:
-        wanted = [uid for uid, g in groups.items() if _matches(g[0], str(series))]
-        if len(wanted) == 1:
-            return groups[wanted[0]]
-    listing = "".join(f"\n  {uid}  {text}" for uid, text in found.items())
-    what = "" if series is None else f", and not one of them is {series!r}"
-    raise SeriesError(
-        f"{path!r} holds {len(groups)} series{what}; choose one with "
-        f"series=<UID>:{listing}",
-        found,
-    )
 
 
-def _matches(header: Header, series: str) -> bool:
-    if header.series_uid == series:
-        return True
-    text = header.description
-    number = text.rpartition("(number ")[2].rstrip(")") if "(number " in text else None
-    words = text.partition(" ")[2].rpartition(" (number ")[0]
-    return series in (number, words, text)
+def _tell(volume: Volume, more: list[Skipped]) -> None:
+    skipped = volume.metadata["skipped"]
+    skipped += more
+    odd = [s for s in skipped if s[1] != "it is no DICOM file"]
+    for name, reason in odd[:20]:
+        logger.warning("%s is left out: %s", name, reason)
+    if len(odd) > 20:
+        logger.warning("and %d more files are left out", len(odd) - 20)
+    for note in volume.metadata["notes"]:
+        logger.warning("%s: %s", volume.name, note)
 
 
-def _without_copies(frames: Iterable[Frame]) -> list[Frame]:
-    """Drop files that hold the same instance again."""
-    kept: dict[tuple[str, int], Frame] = {}
-    for frame in frames:
-        key = (frame.instance_uid, frame.number)
-        if key in kept:
-            logger.warning(
-                "%s is a copy of %s and is left out", frame.label, kept[key].label
-            )
-        else:
-            kept[key] = frame
-    return list(kept.values())
+def _notes(part: Part) -> list[str]:
+    used = (part.headers[path] for path in part.paths)
+    return list(dict.fromkeys(note for header in used for note in header.notes))
 
 
-def _check_alike(headers: Sequence[Header]) -> None:
-    sizes: dict[Any, list[str]] = defaultdict(list)
-    for h in headers:
-        sizes[(h.size, h.is_colour)].append(Path(h.path).name)
-    if len(sizes) == 1:
-        return
-    (usual, _), *others = sorted(sizes.items(), key=lambda item: -len(item[1]))
-    named = "; ".join(
-        f"{_some(names)}: {size[0]} x {size[1]}{' colour' if colour else ''}"
-        for (size, colour), names in others
-    )
-    raise VolumeError(
-        f"the slices of this series have different sizes: most are {usual[0][0]} x "
-        f"{usual[0][1]}, but {named}. Move these out of the folder, or open them by "
-        "themselves."
-    )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
-
-
-def _stack(frames: list[Frame], header: Header) -> tuple[np.ndarray, Layout]:
-    """Order frames along z (and t) and describe the array that they make."""
-    first = frames[0]
-    tail = ("y", "x", "c") if header.is_colour else ("y", "x")
-    spacing, units = {}, {}
-    if first.spacing is not None:
-        spacing = {"y": first.spacing[0], "x": first.spacing[1]}
-        units = {"y": "millimeter", "x": "millimeter"}
-    if len(frames) == 1:
-        layout = Layout(tail, spacing, units, rgb=header.is_colour)
-        return _grid(frames, ()), layout
-    if any(f.position is None or f.orientation is None for f in frames):
-        return _unplaced(frames, header, tail, spacing, units)
-    places = _by_place(frames)
-    n_times = _times(places)
-    order = [f for t in range(n_times) for f in (p[t] for p in places)]
-    if len(places) == 1:
-        layout = Layout(("t", *tail), spacing, units, rgb=header.is_colour)
-        return _grid(order, (n_times,)), layout
-    step = _check_gaps([p[0] for p in places])
-    spacing, units = {**spacing, "z": step}, {**units, "z": "millimeter"}
-    lead = ("z",) if n_times == 1 else ("t", "z")
-    shape = (len(places),) if n_times == 1 else (n_times, len(places))
-    affine = _affine(places[0][0], places[-1][0], len(places), time=n_times > 1)
-    layout = Layout((*lead, *tail), spacing, units, affine=affine, rgb=header.is_colour)
-    return _grid(order, shape), layout
-
-
-def _grid(frames: Sequence[Frame], shape: tuple[int, ...]) -> np.ndarray:
-    out = np.empty(len(frames), object)
-    out[:] = frames
-    return out.reshape(shape)
-
-
-def _unplaced(
-    frames: list[Frame],
-    header: Header,
-    tail: tuple[str, ...],
-    spacing: dict[str, float],
-    units: dict[str, str],
-) -> tuple[np.ndarray, Layout]:
-    """Stack frames without positions (ultrasound, screen shots) by their numbers."""
-    order = sorted(frames, key=lambda f: f.order)
-    lead = "z"
-    if len({f.path for f in frames}) == 1:
-        lead = "t"
-        if header.frame_time_ms:
-            spacing = {**spacing, "t": header.frame_time_ms}
-            units = {**units, "t": "millisecond"}
-    layout = Layout((lead, *tail), spacing, units, rgb=header.is_colour)
-    return _grid(order, (len(order),)), layout
-
-
-def _by_place(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Group frames by their place along the slice normal, in rising order."""
-    turned = [f for f in frames if not _parallel(f, frames[0])]
-    if turned:
-        raise VolumeError(
-            "the slices of this series are not parallel, so they are no volume: "
-            f"{_some([f.label for f in turned])} lie(s) at another angle than "
-            f"{frames[0].label}. Open one file, or move each direction to its own "
-            "folder."
-        )
-    distance = {id(f): _distance(f, frames[0]) for f in frames}
-    ordered = sorted(frames, key=lambda f: distance[id(f)])
-    places = [[ordered[0]]]
-    for frame in ordered[1:]:
-        if distance[id(frame)] - distance[id(places[-1][0])] <= SAME_PLACE_MM:
-            places[-1].append(frame)
-        else:
-            places.append([frame])
-    return [sorted(p, key=lambda f: f.order) for p in places]
-
-
-def _parallel(a: Frame, b: Frame) -> bool:
-    return bool(np.allclose(a.orientation or 0, b.orientation or 0, atol=1e-3))
-
-
-def _normal(frame: Frame) -> np.ndarray:
-    o = np.asarray(frame.orientation, float)
-    return np.cross(o[:3], o[3:])
-
-
-def _distance(frame: Frame, reference: Frame) -> float:
-    return float(_normal(reference) @ np.asarray(frame.position, float))
-
-
-def _times(places: Sequence[Sequence[Frame]]) -> int:
-    """Number of images at every place: time points, echoes or the like."""
-    counts = {len(p) for p in places}
-    if len(counts) == 1:
-        return counts.pop()
-    usual = min(counts)
-    doubled = [p for p in places if len(p) > usual]
-    named = "; ".join(" and ".join(f.label for f in p[:4]) for p in doubled[:5])
-    raise VolumeError(
-        f"{len(doubled)} of {len(places)} places hold more images than the others, so "
-        f"this is no regular stack: {named} lie at the same place. Remove the "
-        "duplicates, or move each repetition to its own folder."
-    )
-
-
-def _check_gaps(frames: Sequence[Frame]) -> float:
-    """Return the distance of neighbouring slices along their normal, in mm.
-
-    It comes from the positions: SpacingBetweenSlices and SliceThickness are often
-    stale copies of another series.
-    """
-    along = np.array([_distance(f, frames[0]) for f in frames])
-    gaps = np.diff(along)
-    usual = float(np.median(gaps))
-    if len(gaps) == 2 and abs(gaps[0] - gaps[1]) > GAP_TOLERANCE * usual:
-        usual = float(gaps.min())
-    wrong = np.flatnonzero(np.abs(gaps - usual) > GAP_TOLERANCE * usual)
-    if wrong.size:
-        named = "; ".join(
-            f"{gaps[i]:.3f} mm between {frames[i].label} and {frames[i + 1].label}"
-            for i in wrong[:5]
-        )
-        raise VolumeError(
-            f"slices are missing or unevenly spaced: neighbours are {usual:.3f} mm "
-            f"apart, but there are {named}{' ...' if wrong.size > 5 else ''}. Add the "
-            "missing files, or move each evenly spaced part to its own folder."
-        )
-    return float(along[-1] - along[0]) / (len(frames) - 1)
-
-
-def _affine(first: Frame, last: Frame, count: int, *, time: bool) -> np.ndarray:
-    """Index (z, y, x) to patient (z, y, x) in mm; a tilted gantry shows as shear."""
-    o = np.asarray(first.orientation, float)
-    start, stop = (np.asarray(f.position, float) for f in (first, last))
-    dy, dx = first.spacing or (1.0, 1.0)
-    affine = np.eye(4)
-    columns = ((stop - start) / (count - 1), o[3:] * dy, o[:3] * dx, start)
-    for i, column in enumerate(columns):
-        affine[:3, i] = column[::-1]
-    if not time:
-        return affine
-    out = np.eye(5)
-    out[1:, 1:] = affine
-    return out
-
-
-def _mapping(header: Header, frames: np.ndarray) -> IntensityMapping | None:
-    if header.is_colour:
+def _padding(part: Part) -> float | None:
+    """Rescaled value of the pixels outside the image, where all frames agree."""
+    first = part.first
+    if first.padding is None or first.is_colour or first.has_lut:
         return None
-    inverted = header.photometric == "MONOCHROME1"
-    windows = [f.window for f in frames.flat if f.window is not None]
+    stored = first.padding
+    if first.signed and stored >= 1 << (first.bits_allocated - 1):
+        stored -= 1 << first.bits_allocated
+    values = {
+        stored * f.slope + f.intercept
+        for f in part.frames
+        if part.headers[f.path].padding == first.padding
+    }
+    return values.pop() if len(values) == 1 else None
+
+
+def _mapping(
+    part: Part, stack: Stack, padding: float | None
+) -> IntensityMapping | None:
+    first = part.first
+    if first.is_colour:
+        return None
+    options: dict[str, Any] = {
+        "invert": first.photometric == "MONOCHROME1",
+        "nodata": padding,
+    }
+    windows = [f.window for f in stack.frames.flat if f.window is not None]
     if windows:
         # One window for all slices, though MR writes another for each.
         low, high = np.median(np.asarray(windows), axis=0)
-        return IntensityMapping.grey(low, high, invert=inverted)
-    if header.modality == "CT":
-        return IntensityMapping.grey(*CT_PRESETS["soft tissue"], invert=inverted)
+        if low < high:
+            return IntensityMapping.grey(low, high, **options)
+    if first.modality == "CT":
+        return IntensityMapping.grey(*CT_PRESETS["soft tissue"], **options)
     return None

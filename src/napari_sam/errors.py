@@ -23,6 +23,15 @@ Messages say what was expected, what came, and what to do about it.
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
+
 
 class NapariSamError(ValueError):
     """Root of all errors of this package."""
@@ -95,3 +104,45 @@ class ExportError(NapariSamError):
 
 class Cancelled(NapariSamError):
     """Work was stopped on request; what was finished before is kept."""
+
+
+@contextlib.contextmanager
+def refused_as(kind: type[NapariSamError], what: str, advice: str) -> Iterator[None]:
+    """Turn any failure of somebody else's parser into one error for people.
+
+    Files lie, and the packages that parse them answer with whatever exception their
+    code happens to meet. The cause stays chained and goes to the log with its
+    traceback, so that faults of this package can be found.
+
+    Parameters
+    ----------
+    kind : type of NapariSamError
+        Error to raise; errors of this package pass as they are.
+    what : str
+        What failed, with the file's name: "'a.tif' cannot be opened".
+    advice : str
+        What to do about it.
+
+    Examples
+    --------
+    >>> with refused_as(VolumeError, "'a.png' cannot be opened", "copy it again"):
+    ...     {}["width"]
+    Traceback (most recent call last):
+    napari_sam.errors.VolumeError: 'a.png' cannot be opened (KeyError: 'width'): copy \
+it again
+    """
+    try:
+        yield
+    except NapariSamError:
+        raise
+    except Exception as error:
+        logger.info("%s", what, exc_info=error)
+        raise kind(f"{what} ({reason(error)}): {advice}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Kind and first line of a foreign error, for messages."""
+    lines = str(error).strip().splitlines()
+    return (
+        f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    )

@@ -123,7 +123,7 @@ def incoming_labels(volume: Volume, source: Any) -> Any:
                 f"labels must have the shape of their image {volume.name!r}, "
                 f"{volume.shape}; got an array of shape {tuple(source.shape)}"
             )
-    opened = open_volume(source)
+    opened = open_volume(source, as_labels=True)
     return IncomingLabels(opened, volume.shape, turn_onto(volume, opened))
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from napari_sam.errors import VolumeError
+from napari_sam.volume.layout import Layout
 from napari_sam.volume.lazy_arrays import Array, AxisView
+from napari_sam.volume.plausible import check_levels, with_known_spacing
 from napari_sam.volume.volume import Volume
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+logger = logging.getLogger(__name__)
 
 CHANNEL_NAMES = frozenset(
     {"c", "s", "channel", "channels", "rgb", "rgba", "band", "samples"}
@@ -27,25 +26,6 @@ SYNONYMS = {
 }  # fmt: skip
 MOST_CHANNELS = 6
 """Channels that an intensity mapping can show at once."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layout:
-    """What a format says about its stored arrays, each entry per stored axis."""
-
-    axes: tuple[str, ...] | None = None
-    """Names; None: guessed from the shape."""
-    spacing: Mapping[str, float] = field(default_factory=dict)
-    """Spacing by axis name; 1 where it is not given."""
-    units: Mapping[str, str] = field(default_factory=dict)
-    """Unit by axis name; "pixel" where it is not given."""
-    origin: Mapping[str, float] = field(default_factory=dict)
-    """World coordinate of index 0 by axis name."""
-    affine: np.ndarray | None = None
-    """(n + 1, n + 1) in the stored order of the axes without channels."""
-    rgb: bool | None = None
-    """Whether channels are colours; None: guessed."""
-    channel_names: tuple[str, ...] = ()
 
 
 def open_array(
@@ -62,6 +42,7 @@ def assemble(
     *,
     axes: str | Sequence[str] | None = None,
     channels: int | Sequence[int] | None = None,
+    notes: Sequence[str] = (),
     **fields: Any,
 ) -> Volume:
     """Build a `Volume` from arrays as stored and what is known about them.
@@ -73,24 +54,42 @@ def assemble(
     layout : Layout
     axes, channels
         As in `open_volume`; `axes` overrides the layout's.
+    notes : sequence of str
+        What was read otherwise than one might expect, or left out: a sentence each.
+        They are logged, and kept as ``metadata["notes"]``.
     **fields
         Further fields of `Volume`.
+
+    Raises
+    ------
+    VolumeError
+        If the arrays are no image or of an absurd size, or a choice does not fit.
     """
-    _check_levels(levels)
+    told = list(notes)
+    levels = check_levels(levels, told)
     names, rgb = _name_axes(levels[0], layout, axes)
+    layout = with_known_spacing(layout, told)
+    if channels is None:
+        channels = _first_channels(levels[0], names, rgb, layout.channel_names, told)
     channel = names.index("c") if "c" in names else None
-    picks, chosen = _choose(levels[0], channel, channels, rgb, layout.channel_names)
+    picks, chosen = _choose(levels[0], channel, channels, rgb)
     spatial = _spatial_order(names)
     order = _stored_order(names, spatial, keep_channel=picks is None or len(picks) > 1)
     views = tuple(_view(level, order, channel, picks) for level in levels)
     out_names = tuple(names[a] for a in spatial)
     rgb = rgb and (3 if picks is None else len(picks)) == 3
+    _tell(told, fields)
+    affine = _affine(layout, names, spatial, axes is not None)
+    lengths = np.linalg.norm(affine[:-1, :-1], axis=0)
     return Volume(
         levels=views,
         axes=out_names,
-        spacing=tuple(float(layout.spacing.get(n, 1.0)) for n in out_names),
+        spacing=tuple(
+            float(layout.spacing.get(n, length))
+            for n, length in zip(out_names, lengths, strict=True)
+        ),
         units=tuple(layout.units.get(n, "pixel") for n in out_names),
-        affine=_affine(layout, names, spatial, axes is not None),
+        affine=affine,
         channel_axis=order.index(channel) if channel in order else None,
         channels=chosen,
         channel_names=_names_of(layout.channel_names, picks),
@@ -99,26 +98,32 @@ def assemble(
     )
 
 
-def _check_levels(levels: Sequence[Array]) -> None:
-    first = levels[0]
-    if np.dtype(first.dtype).kind not in "buif":
-        raise VolumeError(
-            f"pixels must be bool, integers or floats; got {first.dtype}. Convert the "
-            "array first (np.abs for complex values)."
-        )
-    if first.ndim < 2 or math.prod(first.shape) == 0:
-        raise VolumeError(
-            f"an image needs at least two axes and one pixel; got shape {first.shape}"
-        )
-    for finer, coarser in pairwise(levels):
-        if finer.ndim != coarser.ndim or math.prod(finer.shape) <= math.prod(
-            coarser.shape
-        ):
-            raise VolumeError(
-                "a list of arrays is a pyramid, finest first, so shapes must shrink; "
-                f"got {[tuple(a.shape) for a in levels]}. Stack separate images of one "
-                "size with np.stack."
-            )
+def _tell(notes: Sequence[str], fields: dict[str, Any]) -> None:
+    if not notes:
+        return
+    known = fields.get("metadata", {})
+    fields["metadata"] = {**known, "notes": [*known.get("notes", ()), *notes]}
+    for note in notes:
+        logger.warning("%s: %s", fields.get("source") or fields.get("name"), note)
+
+
+def _first_channels(
+    array: Array,
+    names: list[str],
+    rgb: bool,
+    channel_names: Sequence[str],
+    notes: list[str],
+) -> list[int] | None:
+    """Return the channels to begin with where there are more than can be shown."""
+    count = array.shape[names.index("c")] if "c" in names else 1
+    if count <= MOST_CHANNELS or rgb:
+        return None
+    known = f" ({', '.join(channel_names)})" if channel_names else ""
+    notes.append(
+        f"it has {count} channels{known}, more than can be shown at once: the first "
+        f"{MOST_CHANNELS} were taken; choose others with channels=[...]"
+    )
+    return list(range(MOST_CHANNELS))
 
 
 def _name_axes(
@@ -199,19 +204,12 @@ def _choose(
     channel: int | None,
     channels: int | Sequence[int] | None,
     rgb: bool,
-    names: Sequence[str],
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """Return the channels to cut to (None: none to cut) and the caller's choice."""
     count = 1 if channel is None else array.shape[channel]
     if channels is None:
         if rgb and count == 4:
             return (0, 1, 2), None
-        if count > MOST_CHANNELS:
-            known = f" ({', '.join(names)})" if names else ""
-            raise VolumeError(
-                f"the image has {count} channels{known}, more than can be shown at "
-                f"once: choose up to {MOST_CHANNELS} with channels=[...]"
-            )
         return ((0,) if count == 1 and channel is not None else None), None
     given = [channels] if isinstance(channels, (int, np.integer)) else list(channels)
     picks = tuple(int(c) for c in given)

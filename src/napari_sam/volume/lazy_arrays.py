@@ -130,6 +130,36 @@ class AxisView(LazyArray):
         return np.concatenate(parts, self.pick_axis).transpose(self.order)
 
 
+class FlippedView(LazyArray):
+    """Another array with some axes running backwards.
+
+    Parameters
+    ----------
+    base : array-like
+        Read with basic indexing only.
+    axes : sequence of int
+        Axes that are flipped.
+    """
+
+    def __init__(self, base: Array, axes: Sequence[int]) -> None:
+        super().__init__(base.shape, base.dtype)
+        self.base, self.axes = base, tuple(axes)
+        chunks = getattr(base, "chunks", None)
+        if chunks and all(isinstance(c, int) for c in chunks):
+            self.chunks = tuple(chunks)
+
+    def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        """Read a block of the view."""
+        index = list(spans)
+        for a in self.axes:
+            taken = range(*spans[a].indices(self.shape[a]))
+            last = self.shape[a] - 1
+            if len(taken):
+                low, high = last - taken[-1], last - taken[0]
+                index[a] = slice(low, high + 1, taken.step)
+        return np.flip(np.asarray(self.base[tuple(index)]), self.axes)
+
+
 def split_index(
     key: Any, shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[int | slice, ...]]:

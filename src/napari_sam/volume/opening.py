@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.errors import VolumeError
+from napari_sam.errors import VolumeError, refused_as
 from napari_sam.volume.arrays import is_zarr_group, open_array
 from napari_sam.volume.volume import Volume
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from napari_sam.core.intensity import IntensityMapping
 
@@ -26,6 +28,7 @@ def open_volume(
     channels: int | Sequence[int] | None = None,
     series: str | int | None = None,
     spacing: str | None = None,
+    as_labels: bool = False,
 ) -> Volume:
     """Open an image of any kind and size; nothing of image size is read.
 
@@ -50,6 +53,9 @@ def open_volume(
         planes at even distances, interpolated between the slices, or the slices as they
         are stored, with their places in ``metadata["slice_positions_mm"]``. It changes
         nothing about even slices.
+    as_labels : bool
+        Whether the pixels are numbers of objects: the indices of a palette are read
+        then, not its colours. Only files and URLs are read otherwise by it.
 
     Raises
     ------
@@ -78,19 +84,23 @@ def open_volume(
             )  # fmt: skip
         source = source.recipe["source"]
     if isinstance(source, (str, os.PathLike)) or _is_files(source):
-        options = {"axes": axes, "channels": channels, "series": series}
+        options = {
+            "axes": axes, "channels": channels, "series": series,
+            "spacing": spacing, "as_labels": as_labels,
+        }  # fmt: skip
         if isinstance(source, (str, os.PathLike)):
-            opened = _open_path(os.fspath(source), options, spacing)
+            opened = _open_path(os.fspath(source), options)
             place: Any = opened.source
         else:
             place = [str(Path(p).expanduser().absolute()) for p in source]
-            opened = _open_files(place, options, spacing)
+            opened = _open_files(place, options)
         recipe = {
             "source": place,
             "axes": axes if axes is None or isinstance(axes, str) else list(axes),
             "channels": None if channels is None else [int(c) for c in _list(channels)],
             "series": series,
             **({} if spacing is None else {"spacing": spacing}),
+            **({"as_labels": True} if as_labels else {}),
         }
         return replace(opened, recipe=recipe, reopen=_reopen)
     if series is not None:
@@ -114,10 +124,10 @@ def _is_files(source: Any) -> bool:
     )
 
 
-def _open_files(paths: list[str], options: dict[str, Any], spacing: Any) -> Volume:
+def _open_files(paths: list[str], options: dict[str, Any]) -> Volume:
     """Open some slices of a DICOM series, or one file of any kind."""
     if len(paths) == 1:
-        return _open_path(paths[0], options, spacing)
+        return _open_path(paths[0], options)
     missing = [p for p in paths if not Path(p).is_file()]
     if missing:
         raise VolumeError(
@@ -126,33 +136,37 @@ def _open_files(paths: list[str], options: dict[str, Any], spacing: Any) -> Volu
         )
     from napari_sam.volume.formats.detect import load_opener
 
-    slices: Volume = load_opener("dicom", "open_dicom")(
-        paths, spacing=spacing, **options
-    )
-    return slices
+    with _opening(f"{paths[0]!r} and {len(paths) - 1} more files"):
+        return _opened(load_opener("dicom", "open_dicom"), paths, options)
 
 
-def _open_path(path: str, options: dict[str, Any], spacing: Any) -> Volume:
+def _open_path(path: str, options: dict[str, Any]) -> Volume:
     if path.startswith("file://"):
         path = path.removeprefix("file://")
-    if "://" in path:
-        from napari_sam.volume.formats.detect import opener_for_url
+    remote = "://" in path
+    if not remote:
+        path = str(Path(path).expanduser().absolute())
+        if "\0" in path or not os.path.exists(path):
+            raise VolumeError(f"there is no file or folder {path!r}: check the path")
+    from napari_sam.volume.formats.detect import opener_for, opener_for_url
 
-        remote: Volume = opener_for_url(path)(path, **options)
-        return remote
-    local = Path(path).expanduser().absolute()
-    if not local.exists():
-        raise VolumeError(f"there is no file or folder {str(local)!r}: check the path")
-    from napari_sam.volume.formats.detect import opener_for
+    with _opening(repr(path)):
+        opener = opener_for_url(path) if remote else opener_for(Path(path))
+        return _opened(opener, path, options)
 
-    try:
-        opener = opener_for(local)
-        if opener.__name__ == "open_dicom":  # other formats have no uneven slices
-            options = {**options, "spacing": spacing}
-        opened: Volume = opener(str(local), **options)
-        return opened
-    except OSError as error:
-        raise VolumeError(f"cannot read {str(local)!r}: {error}") from error
+
+def _opening(what: str) -> AbstractContextManager[None]:
+    return refused_as(
+        VolumeError, f"{what} cannot be opened",
+        "check that it is whole and of the kind that its name says",
+    )  # fmt: skip
+
+
+def _opened(opener: Callable[..., Any], source: Any, options: dict[str, Any]) -> Volume:
+    """Call an opener with those options that its format knows."""
+    known = inspect.signature(opener).parameters
+    volume: Volume = opener(source, **{k: v for k, v in options.items() if k in known})
+    return volume
 
 
 def _reopen(recipe: dict[str, Any], mapping: IntensityMapping | None) -> Volume:

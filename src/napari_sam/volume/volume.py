@@ -10,11 +10,12 @@ import numpy as np
 
 from napari_sam.core.planes import Plane
 from napari_sam.core.tiles import Window
-from napari_sam.errors import NapariSamError, VolumeError
+from napari_sam.errors import VolumeError, refused_as
 from napari_sam.volume.pyramid import CoarseBlocks, read_window, spatial_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from napari_sam.core.intensity import IntensityMapping
     from napari_sam.volume.lazy_arrays import Array
@@ -215,23 +216,12 @@ def _last_part(source: str) -> str:
     return source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
 
 
-class _reading:
+def _reading(volume: Volume) -> AbstractContextManager[None]:
     """Turn failures of a format's reader into one error that names the image."""
-
-    def __init__(self, volume: Volume) -> None:
-        self.volume = volume
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        failures = (OSError, ValueError, RuntimeError, LookupError, ImportError)
-        if isinstance(error, failures) and not isinstance(error, NapariSamError):
-            raise VolumeError(
-                f"pixels of {self.volume.name!r} cannot be read "
-                f"({type(error).__name__}: {error}): check that the file is whole and "
-                "the storage reachable"
-            ) from error
+    return refused_as(
+        VolumeError, f"pixels of {volume.name!r} cannot be read",
+        "check that the file is whole and the storage reachable",
+    )  # fmt: skip
 
 
 def _rebuild(fields: dict[str, Any]) -> Volume:

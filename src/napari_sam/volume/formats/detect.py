@@ -30,16 +30,35 @@ SUFFIXES: dict[str, tuple[str, str]] = {
             ".scn",
             ".qptiff",
         ),
-        ("images", "open_tiff"),
+        ("tiff", "open_tiff"),
     ),
     **dict.fromkeys(
-        (".nii", ".nii.gz", ".hdr", ".mgz", ".mgh"), ("nifti", "open_nifti")
+        (".nii", ".nii.gz", ".hdr", ".img", ".img.gz", ".mgz", ".mgh"),
+        ("nifti", "open_nifti"),
     ),
     **dict.fromkeys(
-        (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"), ("images", "open_picture")
+        (
+            ".png",
+            ".apng",
+            ".jpg",
+            ".jpeg",
+            ".jpe",
+            ".jfif",
+            ".bmp",
+            ".gif",
+            ".webp",
+            ".avif",
+            ".ppm",
+            ".pgm",
+            ".pbm",
+            ".pnm",
+            ".tga",
+        ),
+        ("pictures", "open_picture"),
     ),
     **dict.fromkeys((".dcm", ".dicom", ".ima"), ("dicom", "open_dicom")),
-    ".npy": ("images", "open_npy"),
+    ".npy": ("npy", "open_npy"),
+    ".companion.ome": ("tiff", "open_companion"),
     **dict.fromkeys((".vrt", ".jp2"), ("geotiff", "open_geo")),
     ".zip": ("ome_zarr", "open_zarr"),
 }
@@ -110,9 +129,7 @@ def _sniff(path: Path) -> tuple[str, str] | None:
         from napari_sam.volume.formats.geotiff import is_geotiff
 
         return (
-            ("geotiff", "open_geo")
-            if is_geotiff(str(path))
-            else ("images", "open_tiff")
+            ("geotiff", "open_geo") if is_geotiff(str(path)) else ("tiff", "open_tiff")
         )
     if not path.suffix or path.suffix[1:].isdigit():
         from napari_sam.volume.formats.dicom_files import holds_dicom

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import SpacingError, VolumeError
-from napari_sam.volume.arrays import Layout
 from napari_sam.volume.formats.dicom_phases import Phases, split_phases
+from napari_sam.volume.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

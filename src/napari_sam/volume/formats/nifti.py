@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import SeriesError, VolumeError
-from napari_sam.volume.arrays import Layout, assemble
+from napari_sam.volume.arrays import assemble
+from napari_sam.volume.layout import Layout
 from napari_sam.volume.lazy_arrays import LazyArray
 
 if TYPE_CHECKING:

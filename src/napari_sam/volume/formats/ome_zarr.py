@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import NapariSamError, SeriesError, VolumeError
-from napari_sam.volume.arrays import Layout, assemble, dimension_names
+from napari_sam.volume.arrays import assemble, dimension_names
+from napari_sam.volume.layout import Layout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,13 +1,10 @@
 import pickle
 import sys
 
-import imageio.v3 as iio
 import numpy as np
 import pytest
-import skimage.data
 import tifffile
 
-from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.planes import Plane
 from napari_sam.core.tiles import Window
 from napari_sam.errors import SeriesError, VolumeError
@@ -143,62 +140,6 @@ def test_a_plain_tiff_stack_is_a_z_stack_and_axes_can_be_overridden(tmp_path):
     channels = open_volume(tmp_path / "a.tif", axes="cyx")
     assert (channels.axes, channels.n_channels) == (("y", "x"), 6)
     assert open_volume(tmp_path / "a.tif", axes="tyx").axes == ("t", "y", "x")
-
-
-@pytest.mark.parametrize(
-    "name", ["coins.png", "cell.png", "astronaut.png", "retina.jpg", "page.png"]
-)
-def test_pictures_open_as_scikit_image_reads_them(name, monkeypatch):
-    path = f"{skimage.data.__path__[0]}/{name}"
-    expected = iio.imread(path)
-    monkeypatch.setattr(iio, "imread", lambda *a, **k: pytest.fail("read on opening"))
-    volume = open_volume(path)
-    assert volume.shape == expected.shape[:2]
-    monkeypatch.setattr(iio, "imread", lambda *a, **k: expected)
-    np.testing.assert_array_equal(volume.plane(), expected)
-    if expected.ndim == 3:
-        assert volume.intensity == IntensityMapping.rgb()
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "channels"),
-    [((20, 30), "u2", 1), ((20, 30, 4), "u1", 3), ((20, 30, 2), "u1", 1)],
-)
-def test_png_of_other_kinds(tmp_path, shape, dtype, channels):
-    values = stack(shape, dtype)
-    iio.imwrite(tmp_path / "a.png", values)
-    volume = open_volume(tmp_path / "a.png")
-    assert (volume.shape, volume.n_channels) == ((20, 30), channels)
-    expected = values[..., 0] if shape[-1] == 2 else values[..., :3]
-    np.testing.assert_array_equal(
-        volume.plane(), values if values.ndim == 2 else expected
-    )
-
-
-def test_npy_files_are_mapped(tmp_path):
-    values = stack((3, 40, 30))
-    np.save(tmp_path / "a.npy", values)
-    volume = open_volume(tmp_path / "a.npy")
-    assert isinstance(volume.levels[0], np.memmap)
-    np.testing.assert_array_equal(volume.plane(1), values[1])
-    np.save(tmp_path / "b.npy", np.array([{"a": 1}]), allow_pickle=True)
-    with pytest.raises(VolumeError, match="not a whole NPY"):
-        open_volume(tmp_path / "b.npy")
-
-
-@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.npy", "a.jpg"])
-def test_files_of_rubbish_name_the_file(tmp_path, name):
-    (tmp_path / name).write_bytes(b"II*\0rubbish" if name == "a.tif" else b"rubbish")
-    with pytest.raises(VolumeError, match=name):
-        open_volume(tmp_path / name)
-
-
-def test_unknown_and_missing_paths_say_what_is_known(tmp_path):
-    (tmp_path / "a.xyz").write_bytes(b"hello")
-    with pytest.raises(VolumeError, match=r"no known format.*OME-Zarr.*DICOM"):
-        open_volume(tmp_path / "a.xyz")
-    with pytest.raises(VolumeError, match="check the path"):
-        open_volume(tmp_path / "nowhere.tif")
 
 
 def test_a_missing_codec_names_the_extra(tmp_path, monkeypatch):

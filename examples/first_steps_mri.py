@@ -88,8 +88,8 @@ import tempfile
 from pathlib import Path
 
 folder = Path(tempfile.mkdtemp())
-ns.write_ome_zarr_labels(folder / "organs.zarr", session)
-ns.write_coco(folder / "organs.json", session)
+session.export(folder / "organs.zarr")
+session.export(folder / "organs.json")
 sorted(p.name for p in folder.iterdir())
 
 # %% [markdown]

@@ -22,9 +22,6 @@ PUBLIC = {
     "load_model",
     "open_volume",
     "train",
-    "write_coco",
-    "write_ome_zarr_labels",
-    "write_tiff",
 }
 
 HEAVY = {

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.errors import NapariSamError
     from napari_sam.models.registry import list_models, load_model
-    from napari_sam.results.formats.coco import write_coco
-    from napari_sam.results.formats.labels import write_ome_zarr_labels, write_tiff
     from napari_sam.session import Session
     from napari_sam.training.evaluate import evaluate
     from napari_sam.training.finetune import train
@@ -52,9 +50,6 @@ _HOMES = {
     "load_model": "models.registry",
     "open_volume": "volume.opening",
     "train": "training.finetune",
-    "write_coco": "results.formats.coco",
-    "write_ome_zarr_labels": "results.formats.labels",
-    "write_tiff": "results.formats.labels",
 }
 """Module of each public name."""
 
@@ -74,9 +69,6 @@ __all__ = [
     "load_model",
     "open_volume",
     "train",
-    "write_coco",
-    "write_ome_zarr_labels",
-    "write_tiff",
 ]
 
 

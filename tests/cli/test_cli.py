@@ -232,7 +232,9 @@ def test_candidate_takes_another_mask(run, cells):
         pytest.param(["--box", "9,9,9,20"], "is empty", id="empty box"),
         pytest.param(["--point", "5,5", "--plane", "3"], "one plane", id="plane"),
         pytest.param(["--point", "5,5", "--axis", "w"], "--axis takes", id="axis"),
-        pytest.param(["--point", "5,5", "-o", "a.xyz"], "got '.xyz'", id="suffix"),
+        pytest.param(
+            ["--point", "5,5", "-o", "a.xyz"], "'a.xyz' names no format", id="suffix"
+        ),
         pytest.param(
             ["--point", "5,5", "--candidate", "9"], "candidate", id="candidate"
         ),

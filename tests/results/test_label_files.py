@@ -7,19 +7,13 @@ import zarr
 from PIL import Image
 from pycocotools import mask as pycoco
 
-from napari_sam import (
-    Session,
-    open_volume,
-    write_coco,
-    write_ome_zarr_labels,
-    write_tiff,
-)
+from napari_sam import Session, open_volume
 from napari_sam.core.masks import crop_mask
 from napari_sam.core.planes import Plane
 from napari_sam.errors import ExportError
-from napari_sam.results.formats.coco import encode_rle
-from napari_sam.results.formats.labels import write_png
+from napari_sam.results import rle
 from napari_sam.results.label_objects import iter_objects
+from napari_sam.results.registry import FORMATS
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 
 pytestmark = pytest.mark.filterwarnings(
@@ -65,7 +59,7 @@ def test_rle_equals_pycocotools(seed):
     full[y0:, x0:] = rng.random((h - y0, w - x0)) < 0.7
     bbox, mask = crop_mask(full)
 
-    ours = encode_rle(mask, bbox, full.shape)
+    ours = rle.encode(mask, bbox, full.shape)
 
     theirs = pycoco.encode(np.asfortranarray(full.astype(np.uint8)))
     assert ours["counts"] == theirs["counts"].decode()
@@ -83,18 +77,18 @@ def test_rle_equals_pycocotools(seed):
 def test_rle_decodes_to_the_mask(full):
     bbox, mask = crop_mask(full)
 
-    decoded = pycoco.decode(encode_rle(mask, bbox, full.shape))
+    decoded = pycoco.decode(rle.encode(mask, bbox, full.shape))
 
     np.testing.assert_array_equal(decoded.astype(bool), full)
 
 
 def test_rle_of_an_enormous_plane_holds_only_the_box():
-    rle = encode_rle(
+    found = rle.encode(
         np.ones((2, 2), bool), (99_000, 99_000, 99_002, 99_002), (10**5,) * 2
     )
 
-    assert sum(rle["counts"]) == 10**10
-    assert rle["counts"][1::2] == [2, 2]
+    assert sum(found["counts"]) == 10**10
+    assert found["counts"][1::2] == [2, 2]
 
 
 def test_objects_across_blocks_come_whole():
@@ -102,7 +96,9 @@ def test_objects_across_blocks_come_whole():
     labels[5:45, 10:50] = 3
     labels[20:25, 20:25] = 9
 
-    found = list(iter_objects(labels, Plane.of((50, 60)), block=16))
+    found = sorted(
+        iter_objects(labels, Plane.of((50, 60)), block=16), key=lambda f: f[0]
+    )
 
     assert [f[0] for f in found] == [3, 9]
     assert found[0][1] == (5, 10, 45, 50)
@@ -113,7 +109,7 @@ def test_coco_file_reads_back_through_pycocotools(flat, tmp_path, capsys):
     from pycocotools.coco import COCO
 
     path = tmp_path / "cells.json"
-    write_coco(path, flat)
+    flat.export(path)
     coco = COCO(str(path))
 
     found = coco.loadAnns(coco.getAnnIds())
@@ -128,7 +124,7 @@ def test_coco_file_reads_back_through_pycocotools(flat, tmp_path, capsys):
 
 
 def test_coco_image_names_its_plane_and_spacing(deep, tmp_path):
-    write_coco(tmp_path / "a.json", deep)
+    deep.export(tmp_path / "a.json")
 
     written = json.loads((tmp_path / "a.json").read_text())
 
@@ -138,7 +134,7 @@ def test_coco_image_names_its_plane_and_spacing(deep, tmp_path):
 
 
 def test_ome_zarr_labels_open_with_the_same_geometry(deep, tmp_path):
-    write_ome_zarr_labels(tmp_path / "out.zarr", deep)
+    deep.export(tmp_path / "out.zarr")
 
     volume = open_volume(tmp_path / "out.zarr")
 
@@ -153,7 +149,7 @@ def test_ome_zarr_labels_open_with_the_same_geometry(deep, tmp_path):
 def test_ome_zarr_labels_follow_the_specification(deep, tmp_path):
     import yaozarrs
 
-    write_ome_zarr_labels(tmp_path / "out.zarr", deep)
+    deep.export(tmp_path / "out.zarr")
 
     yaozarrs.validate_zarr_store(str(tmp_path / "out.zarr"))
     group = zarr.open_group(tmp_path / "out.zarr", mode="r")
@@ -186,14 +182,14 @@ def test_labels_go_into_an_existing_ome_zarr_image(flat, tmp_path):
         ],
     }
 
-    write_ome_zarr_labels(image, flat, name="cells")
+    flat.export(image, name="cells")
 
     labels = zarr.open_group(image / "labels", mode="r")
     assert labels.attrs["ome"]["labels"] == ["cells"]
     np.testing.assert_array_equal(labels["cells/0"][:], flat.labels)
     yaozarrs.validate_zarr_store(str(image))
     with pytest.raises(ExportError, match="choose another name"):
-        write_ome_zarr_labels(image, flat, name="cells")
+        flat.export(image, name="cells")
 
 
 def test_labels_never_replace_a_folder(flat, tmp_path):
@@ -201,13 +197,13 @@ def test_labels_never_replace_a_folder(flat, tmp_path):
     (tmp_path / "mine.zarr" / "thesis.txt").write_text("precious")
 
     with pytest.raises(ExportError, match="exists and is no OME-Zarr"):
-        write_ome_zarr_labels(tmp_path / "mine.zarr", flat)
+        flat.export(tmp_path / "mine.zarr")
 
     assert (tmp_path / "mine.zarr" / "thesis.txt").read_text() == "precious"
 
 
 def test_tiff_reads_back_with_spacing(deep, tmp_path):
-    write_tiff(tmp_path / "out.ome.tif", deep)
+    deep.export(tmp_path / "out.ome.tif")
 
     volume = open_volume(tmp_path / "out.ome.tif")
 
@@ -219,26 +215,24 @@ def test_tiff_reads_back_with_spacing(deep, tmp_path):
 
 
 def test_png_holds_ids(flat, tmp_path):
-    write_png(tmp_path / "out.png", flat)
+    flat.export(tmp_path / "out.png")
 
     np.testing.assert_array_equal(Image.open(tmp_path / "out.png"), flat.labels)
 
 
 def test_png_of_many_objects_has_16_bits(flat, tmp_path):
     flat.labels[0, 0] = 300
-    write_png(tmp_path / "out.png", flat)
+    flat.export(tmp_path / "out.png")
 
     assert np.asarray(Image.open(tmp_path / "out.png"))[0, 0] == 300
 
 
-@pytest.mark.parametrize(
-    "write", [write_coco, write_ome_zarr_labels, write_tiff, write_png]
-)
-def test_target_that_cannot_be_written_is_one_clear_error(write, flat, tmp_path):
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_target_that_cannot_be_written_is_one_clear_error(name, flat, tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(ExportError, match="cannot be written"):
-        write(tmp_path / "file" / "out", flat)
+        flat.export(tmp_path / "file" / "out", name)
 
 
 def test_failed_write_leaves_the_old_file(flat, tmp_path, monkeypatch):
@@ -249,7 +243,7 @@ def test_failed_write_leaves_the_old_file(flat, tmp_path, monkeypatch):
     )
 
     with pytest.raises(ExportError, match="full"):
-        write_coco(path, flat)
+        flat.export(path)
 
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["out.json"]

@@ -7,10 +7,8 @@ import tifffile
 from dicom_phantoms import write_ct_series
 from pycocotools import mask as pycoco
 
-from napari_sam import Session, open_volume, write_coco
+from napari_sam import Session, open_volume
 from napari_sam.errors import ExportError, VolumeError
-from napari_sam.results.formats.coco import read_coco
-from napari_sam.results.formats.nifti import write_nifti
 from napari_sam.testing import ToyModel
 
 pytestmark = pytest.mark.filterwarnings(
@@ -35,7 +33,7 @@ def session_of(source, seed=0, n_objects=4):
 def test_nifti_labels_of_a_ct_lie_where_the_ct_lies(tmp_path, suffix, tilt):
     write_ct_series(tmp_path / "ct", step=(0, tilt, 3.0))
     session = session_of(tmp_path / "ct")
-    write_nifti(tmp_path / f"labels{suffix}", session)
+    session.export(tmp_path / f"labels{suffix}")
     image = nibabel.load(tmp_path / f"labels{suffix}")
     np.testing.assert_array_equal(
         np.asarray(image.dataobj), np.asarray(session.labels).T
@@ -55,7 +53,7 @@ def test_nifti_labels_of_a_nifti_keep_its_affine(tmp_path):
     source.header.set_xyzt_units("mm", "sec")
     source.to_filename(tmp_path / "a.nii.gz")
     session = session_of(tmp_path / "a.nii.gz")
-    write_nifti(tmp_path / "b.nii.gz", session)
+    session.export(tmp_path / "b.nii.gz")
     image = nibabel.load(tmp_path / "b.nii.gz")
     assert image.shape == values.shape
     np.testing.assert_allclose(image.affine, affine, rtol=1e-6)
@@ -70,7 +68,7 @@ def test_nifti_labels_of_a_microscope_are_in_millimetres(tmp_path):
         metadata={"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25},
     )  # fmt: skip
     session = session_of(tmp_path / "a.ome.tif")
-    write_nifti(tmp_path / "b.nii", session)
+    session.export(tmp_path / "b.nii")
     image = nibabel.load(tmp_path / "b.nii")
     np.testing.assert_allclose(np.diag(image.affine), [5e-4, 2.5e-4, 1, 1], rtol=1e-6)
     np.testing.assert_array_equal(np.asarray(image.dataobj).T, session.labels)
@@ -78,31 +76,28 @@ def test_nifti_labels_of_a_microscope_are_in_millimetres(tmp_path):
 
 def test_an_axis_too_long_for_nifti_1_takes_nifti_2(tmp_path):
     session = session_of(np.zeros((2, 40_000), "u1"))
-    write_nifti(tmp_path / "a.nii", session)
+    session.export(tmp_path / "a.nii")
     image = nibabel.load(tmp_path / "a.nii")
     assert isinstance(image, nibabel.Nifti2Image)
     np.testing.assert_array_equal(np.asarray(image.dataobj).T, session.labels)
 
 
 def test_what_nifti_cannot_hold_is_an_error(tmp_path):
-    with pytest.raises(ExportError, match=r"\.nii or \.nii\.gz"):
-        write_nifti(tmp_path / "a.tif", session_of(np.zeros((8, 8), "u1")))
     many = session_of(np.zeros((2, 2, 2, 8, 8), "u1"))
     with pytest.raises(ExportError, match="no place for the axes"):
-        write_nifti(tmp_path / "a.nii", many)
+        many.export(tmp_path / "a.nii")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shape", [(23, 31), (4, 23, 31)])
 def test_coco_reads_back_exactly(tmp_path, shape):
     session = session_of(np.zeros(shape, "u1"))
-    write_coco(tmp_path / "a.json", session)
+    session.export(tmp_path / "a.json")
     other = Session(np.zeros(shape, "u1"), ToyModel(), embeddings=False)
-    ids = read_coco(tmp_path / "a.json", other)
+    ids = other.read(tmp_path / "a.json").objects
     np.testing.assert_array_equal(other.labels, session.labels)
     assert set(ids) == {1, 2, 3, 4}
-    for _ in ids:
-        assert other.undo()
+    assert other.undo()
     assert not np.asarray(other.labels).any()
 
 
@@ -127,7 +122,7 @@ def test_masks_of_other_programs_are_read(tmp_path, seed, density):
     packed = pycoco.encode(np.asfortranarray(mask.astype(np.uint8)))
     packed["counts"] = packed["counts"].decode()
     session = Session(np.zeros(shape, "u1"), ToyModel(), embeddings=False)
-    read_coco(coco_file(tmp_path / "a.json", packed, shape), session)
+    session.read(coco_file(tmp_path / "a.json", packed, shape))
     np.testing.assert_array_equal(np.asarray(session.labels), mask)
 
 
@@ -136,7 +131,8 @@ def test_polygons_are_filled_as_coco_fills_them(tmp_path):
     packed = pycoco.frPyObjects(polygons, 50, 60)
     expected = pycoco.decode(pycoco.merge(packed))
     session = Session(np.zeros((50, 60), "u1"), ToyModel(), embeddings=False)
-    assert read_coco(coco_file(tmp_path / "a.json", polygons, (50, 60)), session) == [1]
+    found = session.read(coco_file(tmp_path / "a.json", polygons, (50, 60)))
+    assert list(found.objects) == [1]
     np.testing.assert_array_equal(np.asarray(session.labels), expected)
 
 
@@ -146,7 +142,7 @@ def test_reading_respects_what_is_painted_already(tmp_path, rule):
     session.labels[:10] = 7
     session.rule = rule
     square = [[5, 5, 15, 5, 15, 15, 5, 15]]
-    (new,) = read_coco(coco_file(tmp_path / "a.json", square, (20, 20)), session)
+    (new,) = session.read(coco_file(tmp_path / "a.json", square, (20, 20))).objects
     labels = np.asarray(session.labels)
     assert labels[7, 7] == (7 if rule == "keep" else new)
     assert labels[12, 7] == new
@@ -155,10 +151,8 @@ def test_reading_respects_what_is_painted_already(tmp_path, rule):
 def test_coco_that_does_not_fit_is_an_error(tmp_path):
     session = Session(np.zeros((20, 20), "u1"), ToyModel(), embeddings=False)
     with pytest.raises(VolumeError, match="30 x 20 pixels"):
-        read_coco(
-            coco_file(tmp_path / "a.json", [[1, 1, 5, 1, 5, 5]], (30, 20)), session
-        )
+        session.read(coco_file(tmp_path / "a.json", [[1, 1, 5, 1, 5, 5]], (30, 20)))
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(VolumeError, match="no COCO JSON"):
-        read_coco(tmp_path / "b.json", session)
+        session.read(tmp_path / "b.json", "coco")
     assert not np.asarray(session.labels).any()

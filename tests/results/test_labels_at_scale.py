@@ -9,7 +9,6 @@ import pytest
 import zarr
 
 from napari_sam.results import label_arrays
-from napari_sam.results.formats.labels import write_ome_zarr_labels
 from napari_sam.results.label_arrays import (
     ChunkedLabels,
     copy_labels,
@@ -261,7 +260,7 @@ def test_export_of_huge_labels_takes_the_memory_of_a_few_chunks(tmp_path):
     session.labels[20_000:23_000, 10_000:11_000] = 5
     del image
     tracemalloc.start()
-    write_ome_zarr_labels(tmp_path / "out.zarr", session)
+    session.export(tmp_path / "out.zarr")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 120e6

@@ -11,11 +11,7 @@ from rasterio.features import rasterize  # noqa: E402
 from rasterio.transform import Affine  # noqa: E402
 
 from napari_sam.errors import ExportError, VolumeError  # noqa: E402
-from napari_sam.results.formats.vectors import (  # noqa: E402
-    pixel_transform,
-    read_vectors,
-    write_vectors,
-)
+from napari_sam.results.vectors import corner_matrix  # noqa: E402
 from napari_sam.session import Session  # noqa: E402
 from napari_sam.testing import ToyModel, phantom_volume  # noqa: E402
 from napari_sam.volume.opening import open_volume  # noqa: E402
@@ -53,7 +49,7 @@ def session_of(source, labels):
 
 @pytest.mark.parametrize("name", ["fields.gpkg", "fields.fgb"])
 def test_rasterised_polygons_are_the_labels(scene, labels, tmp_path, name):
-    write_vectors(tmp_path / name, session_of(scene, labels))
+    session_of(scene, labels).export(tmp_path / name)
     frame = geopandas.read_file(tmp_path / name)
     assert sorted(frame["object_id"]) == [1, 2, 3, 700]
     assert frame.crs == "EPSG:32633"
@@ -68,7 +64,7 @@ def test_rasterised_polygons_are_the_labels(scene, labels, tmp_path, name):
 
 
 def test_areas_are_those_of_the_pixels(scene, labels, tmp_path):
-    write_vectors(tmp_path / "fields.gpkg", session_of(scene, labels))
+    session_of(scene, labels).export(tmp_path / "fields.gpkg")
     frame = geopandas.read_file(tmp_path / "fields.gpkg").set_index("object_id")
     pixel = abs(TRANSFORM.determinant)
     for object_id in (1, 2, 3, 700):
@@ -80,7 +76,7 @@ def test_areas_are_those_of_the_pixels(scene, labels, tmp_path):
 
 
 def test_geojson_is_in_longitude_and_latitude(scene, labels, tmp_path):
-    write_vectors(tmp_path / "fields.geojson", session_of(scene, labels))
+    session_of(scene, labels).export(tmp_path / "fields.geojson")
     frame = geopandas.read_file(tmp_path / "fields.geojson")
     assert frame.crs == "EPSG:4326"
     west, south, east, north = frame.total_bounds
@@ -88,9 +84,12 @@ def test_geojson_is_in_longitude_and_latitude(scene, labels, tmp_path):
     assert 46.9 < south < north < 47.0
 
 
-def test_transform_is_the_files_own(scene):
+def test_corners_lie_where_the_file_says(scene):
+    matrix = corner_matrix(open_volume(scene))
     with rasterio.open(scene) as dataset:
-        assert pixel_transform(open_volume(scene)).almost_equals(dataset.transform)
+        for row, column in ((0, 0), (40, 7), (3, 50)):
+            x, y = dataset.transform @ (column, row)
+            assert (matrix @ (row, column, 1))[:2] == pytest.approx((y, x))
 
 
 def test_scores_and_planes_go_along_and_no_place_is_made_up(tmp_path):
@@ -98,7 +97,7 @@ def test_scores_and_planes_go_along_and_no_place_is_made_up(tmp_path):
     session = Session(phantom.image, ToyModel(64), embeddings=False)
     z, y, x = (int(v) for v in phantom.center(1))
     found = session.segment(object_id=5, plane=z, points=[(y, x)])
-    write_vectors(tmp_path / "objects.gpkg", session)
+    session.export(tmp_path / "objects.gpkg")
     frame = geopandas.read_file(tmp_path / "objects.gpkg")
     assert frame["plane"].tolist() == [str(z)]
     assert frame["predicted_iou"].tolist() == [pytest.approx(found[0].predicted_iou)]
@@ -109,18 +108,18 @@ def test_scores_and_planes_go_along_and_no_place_is_made_up(tmp_path):
 
 def test_failed_writing_leaves_the_older_file(scene, labels, tmp_path):
     session = session_of(scene, labels)
-    write_vectors(tmp_path / "fields.gpkg", session)
+    session.export(tmp_path / "fields.gpkg")
     before = (tmp_path / "fields.gpkg").read_bytes()
     session.labels[:] = 0
     with pytest.raises(ExportError, match="no object"):
-        write_vectors(tmp_path / "fields.gpkg", session)
+        session.export(tmp_path / "fields.gpkg")
     assert (tmp_path / "fields.gpkg").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fields.gpkg", "scene.tif"]
 
 
 def test_other_suffix_is_refused(scene, labels, tmp_path):
     with pytest.raises(ExportError, match=r"\.gpkg"):
-        write_vectors(tmp_path / "fields.shp", session_of(scene, labels))
+        session_of(scene, labels).export(tmp_path / "fields.shp")
 
 
 # -- reading -------------------------------------------------------------------------
@@ -128,9 +127,9 @@ def test_other_suffix_is_refused(scene, labels, tmp_path):
 
 @pytest.mark.parametrize("name", ["fields.gpkg", "fields.fgb", "fields.geojson"])
 def test_polygons_read_back_are_the_labels(scene, labels, tmp_path, name):
-    write_vectors(tmp_path / name, session_of(scene, labels))
+    session_of(scene, labels).export(tmp_path / name)
     again = session_of(scene, np.zeros_like(labels))
-    assert sorted(read_vectors(tmp_path / name, again)) == [1, 2, 3, 700]
+    assert sorted(again.read(tmp_path / name).objects) == [1, 2, 3, 700]
     np.testing.assert_array_equal(again.labels, labels)
     while again.undo():
         pass
@@ -142,9 +141,9 @@ def test_polygons_go_back_to_their_planes(tmp_path):
     labels[1, 5:9, 6:20], labels[3, 20:, 30:] = 2, 9
     pixels = np.zeros((4, 30, 40), np.uint8)
     pixels[:, :15] = 9
-    write_vectors(tmp_path / "objects.gpkg", session_of(pixels, labels))
+    session_of(pixels, labels).export(tmp_path / "objects.gpkg")
     again = session_of(pixels, np.zeros_like(labels))
-    assert read_vectors(tmp_path / "objects.gpkg", again) == [2, 9]
+    assert sorted(again.read(tmp_path / "objects.gpkg").objects) == [2, 9]
     np.testing.assert_array_equal(again.labels, labels)
 
 
@@ -157,10 +156,11 @@ def test_polygons_of_other_programs_become_new_objects(scene, labels, tmp_path):
         tmp_path / "other.gpkg", engine="pyogrio"
     )
     session = session_of(scene, labels)
-    ids = read_vectors(tmp_path / "other.gpkg", session)
-    assert ids == [701, 702, 703]
+    found = session.read(tmp_path / "other.gpkg")
+    ids = sorted(found.objects)
+    assert len(set(ids) - {1, 2, 3, 700}) == len(ids) == 2
+    assert found.notes == ("1 polygons hold no pixel of the image",)
     got = np.asarray(session.labels)
-    assert not (got == 703).any()  # beside the image
     np.testing.assert_array_equal(got[labels > 0], labels[labels > 0])
     assert 90 < (got == ids[1]).sum() < 170
 
@@ -169,4 +169,4 @@ def test_polygons_of_other_programs_become_new_objects(scene, labels, tmp_path):
 def test_file_without_polygons_is_said(scene, labels, tmp_path, content):
     (tmp_path / "bad.geojson").write_text(content)
     with pytest.raises(VolumeError, match=r"bad\.geojson"):
-        read_vectors(tmp_path / "bad.geojson", session_of(scene, labels))
+        session_of(scene, labels).read(tmp_path / "bad.geojson", "geojson")

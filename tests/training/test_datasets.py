@@ -261,7 +261,7 @@ def test_coco_of_a_session_gives_the_session_back(tmp_path: Path) -> None:
     session = ns.Session(
         tmp_path / "a.npy", ToyModel(), embeddings=False, labels=phantom.labels
     )
-    ns.write_coco(tmp_path / "a.json", session)
+    session.export(tmp_path / "a.json")
     (found,) = read_labelled(tmp_path / "a.json")
     _same(found, phantom)
     assert found.name == "a"
@@ -362,7 +362,7 @@ def test_labels_written_into_an_ome_zarr_are_read_from_it(tmp_path: Path) -> Non
     session = ns.Session(
         tmp_path / "x.zarr", ToyModel(), embeddings=False, labels=phantom.labels
     )
-    ns.write_ome_zarr_labels(tmp_path / "x.zarr", session)
+    session.export(tmp_path / "x.zarr")
     (found,) = read_labelled(tmp_path)
     _same(found, phantom)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_sam.core.objects import Rule
+    from napari_sam.core.planes import Plane
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.session import Session
     from napari_sam.volume.volume import Volume
@@ -256,6 +257,11 @@ class Controller:
         if self.annotation is not None:
             self.annotation.take_back_clicks()
         self.board.say(f"Stopped; what was finished is kept. {HINT}")
+
+    @property
+    def shown_plane(self) -> Plane | None:
+        """Plane that the viewer shows, where an image is in use."""
+        return None if self.annotation is None else self.annotation.plane
 
     def run(
         self, text: str, work: Callable[[Session], Any], done: Callable[[Any], str]

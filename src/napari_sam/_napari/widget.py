@@ -21,17 +21,12 @@ from napari_sam._napari.controller import Controller
 from napari_sam._napari.main_thread import MainThread
 from napari_sam._napari.views.panel import Panel
 from napari_sam._napari.workers import Jobs
+from napari_sam.results.registry import FORMATS
 
 if TYPE_CHECKING:
     import napari
 
 CHECKPOINTS = "Checkpoints (*.pth *.pt *.safetensors);;All files (*)"
-EXPORTS = {
-    "ome_zarr": ("OME-Zarr labels (*.zarr)", ".zarr", "write_ome_zarr_labels"),
-    "coco": ("COCO JSON (*.json)", ".json", "write_coco"),
-    "tiff": ("TIFF (*.tif *.tiff)", ".tif", "write_tiff"),
-}
-"""File filter, suffix and writer of each export format."""
 
 
 DOCK = "Segment Anything (napari-sam)"
@@ -214,16 +209,18 @@ class Contents(QWidget):  # type: ignore[misc]
             self.controller.embed(agreed=True)
 
     def _export(self, key: str) -> None:
-        import napari_sam
-
-        kind, suffix, writer = EXPORTS[key]
-        path, _ = QFileDialog.getSaveFileName(self, "Export", f"masks{suffix}", kind)
+        chosen = FORMATS[key]
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Export", f"masks{chosen.suffixes[0]}", chosen.filter
+        )
         if not path:
             return
-        path = path if path.endswith(suffix) else path + suffix
-        write = getattr(napari_sam, writer)
+        path = chosen.with_suffix(path)
+        plane = None if "volume" in chosen.holds else self.controller.shown_plane
         self.controller.run(
-            f"Writing {path}…", lambda s: write(path, s), lambda _: f"Wrote {path}."
+            f"Writing {path}…",
+            lambda s: s.export(path, key, plane=plane),
+            lambda told: ". ".join((f"Wrote {path}", *told)) + ".",
         )
 
     def _save(self) -> None:

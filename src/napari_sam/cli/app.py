@@ -8,6 +8,24 @@ from typing import Annotated
 import typer
 
 from napari_sam.cli.arguments import VolumeOptions
+from napari_sam.cli.export import export
+from napari_sam.cli.options import (
+    AsJson,
+    Axes,
+    Axis,
+    Channels,
+    Device,
+    Format,
+    Intensity,
+    Model,
+    NoStore,
+    Out,
+    Precision,
+    Series,
+    Source,
+    Spacing,
+    example,
+)
 
 app = typer.Typer(
     name="napari-sam",
@@ -21,47 +39,6 @@ app = typer.Typer(
 models_app = typer.Typer(rich_markup_mode="rich")
 app.add_typer(models_app, name="models")
 
-Source = Annotated[
-    str,
-    typer.Argument(help="DICOM folder, OME-Zarr (path or URL), TIFF, NIfTI, PNG ..."),
-]
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="Name (see napari-sam models) or file.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Precision = Annotated[
-    str,
-    typer.Option(
-        help="Of the encoder: float32; bfloat16 or float16 for GPUs; int8 for CPUs."
-    ),
-]
-Axes = Annotated[
-    str | None, typer.Option(help='Axes of the stored array, such as "czyx".')
-]
-Channels = Annotated[
-    str | None, typer.Option(help="Channels to keep, such as 0 or 0,2.")
-]
-Series = Annotated[
-    str | None, typer.Option(help="Which series of a folder or file, where several.")
-]
-Spacing = Annotated[
-    str | None,
-    typer.Option(help="Uneven DICOM slices: resample them, or keep their positions."),
-]
-Intensity = Annotated[
-    str | None,
-    typer.Option(help='Raw values shown black and white: "low,high", or a CT preset.'),
-]
-Axis = Annotated[str, typer.Option(help="Sliced axis: z, y or x (or 0, 1, 2).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
-NoStore = Annotated[
-    bool, typer.Option("--no-store", help="Keep embeddings in memory only.")
-]
-
-
-def _example(*lines: str) -> str:
-    return "[bold]Example[/bold]\n\n" + "\n\n".join(lines)
-
 
 def _version(wanted: bool) -> None:
     if wanted:
@@ -74,7 +51,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog=_example("napari-sam demo --view"))
+@app.callback(epilog=example("napari-sam demo --view"))
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True)
@@ -83,7 +60,7 @@ def root(
     """Segment Anything for scientific images of any size."""
 
 
-@app.command(epilog=_example("napari-sam demo --view"))
+@app.command(epilog=example("napari-sam demo --view"))
 def demo(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for results.")
@@ -99,7 +76,7 @@ def demo(
     run(out, model=model, device=device, view=view, as_json=as_json)
 
 
-@app.command(epilog=_example("napari-sam view scan/ --session scan.nsam"))
+@app.command(epilog=example("napari-sam view scan/ --session scan.nsam"))
 def view(
     source: Source,
     session: Annotated[
@@ -121,7 +98,7 @@ def view(
 
 
 @models_app.callback(
-    invoke_without_command=True, epilog=_example("napari-sam models --json")
+    invoke_without_command=True, epilog=example("napari-sam models --json")
 )
 def models(context: typer.Context, as_json: AsJson = False) -> None:
     """List the models, where they are and under which licence."""
@@ -131,7 +108,7 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         show(as_json=as_json)
 
 
-@models_app.command("download", epilog=_example("napari-sam models download sam_vit_b"))
+@models_app.command("download", epilog=example("napari-sam models download sam_vit_b"))
 def models_download(
     name: Annotated[str, typer.Argument(help="A name from napari-sam models.")],
 ) -> None:
@@ -143,7 +120,7 @@ def models_download(
 
 @models_app.command(
     "add",
-    epilog=_example(
+    epilog=example(
         "napari-sam models add my_cells checkpoints/best.pt",
         "napari-sam models add liver medsam:finetuned.pth",
     ),
@@ -158,7 +135,7 @@ def models_add(
     add(name, path)
 
 
-@models_app.command("remove", epilog=_example("napari-sam models remove my_cells"))
+@models_app.command("remove", epilog=example("napari-sam models remove my_cells"))
 def models_remove(
     name: Annotated[str, typer.Argument(help="Name given by models add.")],
 ) -> None:
@@ -169,7 +146,7 @@ def models_remove(
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "napari-sam embed scan/ --planes 10-40 --dry-run",
         "napari-sam embed slide.zarr --store slide.nsam-emb",
         "napari-sam embed slide.zarr --workers 4",
@@ -232,7 +209,7 @@ def embed(
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "napari-sam segment cells.png --point 120,85 -o cells.json",
         "napari-sam segment scan/ --plane 30 --box 40,60,120,180 --negative 80,70"
         " --intensity 'soft tissue' -o labels.zarr -o overlay.png --picture see.png",
@@ -240,15 +217,8 @@ def embed(
 )
 def segment(
     source: Source,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Result: .zarr (OME-Zarr labels), .tif (OME-TIFF), .png (ids of the "
-            "plane), .json (COCO), .gpkg or .geojson (polygons); may be repeated.",
-        ),
-    ] = None,
+    out: Out = None,
+    format: Format = None,  # noqa: A002
     point: Annotated[
         list[str] | None, typer.Option(help="y,x of a point in the object; repeatable.")
     ] = None,
@@ -304,13 +274,14 @@ def segment(
         store=False if no_store else store,
         session=session,
         picture=picture,
+        format=format,
     )
     network = {"model": model, "device": device, "precision": precision}
     run(volume, options, **network, as_json=as_json)
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "napari-sam evaluate --images cells/images --labels cells/labels",
         "napari-sam evaluate -m sam_vit_b --images annotations.json --clicks 3"
         " --max-objects 20 --json scores.json",
@@ -386,7 +357,7 @@ def evaluate(
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "napari-sam train --images cells/images --labels cells/labels --name my_cells",
         "napari-sam train -m sam_vit_b --images annotations.json --out runs/liver"
         " --name liver",
@@ -462,7 +433,7 @@ def train(
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "napari-sam suggest work.nsam --planes 10-40",
         "napari-sam suggest work.nsam -m my_cells --accept 0.2 -o labels.zarr",
     )
@@ -488,10 +459,7 @@ def suggest(
     accept: Annotated[
         float | None, typer.Option(help="Accept what is at most this doubtful.")
     ] = None,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option("--out", "-o", help="Result as of segment; may be repeated."),
-    ] = None,
+    out: Out = None,
     no_store: NoStore = False,
     as_json: AsJson = False,
 ) -> None:
@@ -509,3 +477,11 @@ def suggest(
         store=False if no_store else None,
     )
     run(options, model=model, device=device, as_json=as_json)
+
+
+app.command(
+    epilog=example(
+        "napari-sam export work.nsam labels.zarr objects.json",
+        "napari-sam export work.nsam out.json --format labelme --plane 30",
+    )
+)(export)

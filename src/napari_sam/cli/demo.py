@@ -77,8 +77,6 @@ def _show(
     sample: Sample, path: Path, model: PromptableModel, out: Path, report: Report
 ) -> tuple[Session, Image]:
     from napari_sam.embeddings.encode import encode_volume, open_store
-    from napari_sam.results.formats.coco import write_coco
-    from napari_sam.results.formats.labels import write_ome_zarr_labels
     from napari_sam.session import Session
     from napari_sam.volume.opening import open_volume
 
@@ -116,8 +114,8 @@ def _show(
     steps["prompt"] = step["seconds"]
     files = [out / "labels.zarr", out / "objects.json", out / "picture.png"]
     with report.timed("write") as step:
-        write_ome_zarr_labels(files[0], session)
-        write_coco(files[1], session)
+        session.export(files[0])
+        session.export(files[1])
         picture = panels(session, plane, sample.title)
         picture.save(files[2])
         step["detail"] = ", ".join(str(f) for f in files)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from napari_sam.cli import arguments
 from napari_sam.errors import ExportError
+from napari_sam.results.registry import format_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from napari_sam.core.planes import Plane
     from napari_sam.session import Session
 
-SUFFIXES = (".zarr", ".tif", ".tiff", ".png", ".json", ".gpkg", ".geojson", ".fgb")
-"""What results can be written as."""
 
-
-def check_results(paths: Iterable[Path]) -> None:
+def check_results(
+    paths: Iterable[Path], name: str | None = None, *, overwrite: bool = False
+) -> None:
     """Check where results are to be written, before the work is done.
 
     Raises
     ------
-    ArgumentError
-        If a suffix names no format.
     ExportError
-        If a folder is missing or cannot be written, or something is in the way.
+        If a suffix names no format, a package is missing, a folder is missing or cannot
+        be written, or something is in the way.
     """
     for path in paths:
-        suffix = path.suffix.lower()
-        arguments.one_of(suffix, SUFFIXES, "a result's suffix (--out)")
+        chosen = format_for(path, name)
+        chosen.load()
         check_target(path)
-        if suffix == ".zarr" and path.expanduser().exists():
-            from napari_sam.results.formats.labels import check_label_target
+        if not path.expanduser().is_dir() or overwrite:
+            continue
+        if chosen.name == "ome_zarr":
+            from napari_sam.results.formats.ome_zarr import check_label_target
 
             check_label_target(path.expanduser())
-        elif path.expanduser().is_dir():
+        else:
             raise ExportError(
                 f"{str(path)!r} is a folder: choose another name, or remove it first"
             )
@@ -58,24 +58,20 @@ def check_target(path: Path) -> None:
         )
 
 
-def write(path: Path, session: Session, plane: Plane) -> None:
-    """Write a session's labels in the format that the suffix names."""
-    from napari_sam.results.formats.coco import write_coco
-    from napari_sam.results.formats.labels import (
-        write_ome_zarr_labels,
-        write_png,
-        write_tiff,
-    )
-    from napari_sam.results.formats.vectors import write_vectors
+def write(
+    path: Path,
+    session: Session,
+    plane: Plane | None = None,
+    *,
+    name: str | None = None,
+    **options: Any,
+) -> list[str]:
+    """Write a session's labels; formats of one plane get the one that is given.
 
-    suffix = path.suffix.lower()
-    if suffix == ".zarr":
-        write_ome_zarr_labels(path, session)
-    elif suffix == ".json":
-        write_coco(path, session)
-    elif suffix == ".png":
-        write_png(path, session, plane=plane)
-    elif suffix in (".gpkg", ".geojson", ".fgb"):
-        write_vectors(path, session)
-    else:
-        write_tiff(path, session)
+    Returns
+    -------
+    list of str
+        What the file does not hold.
+    """
+    flat = "volume" not in format_for(path, name).holds
+    return session.export(path, name, plane=plane if flat else None, **options)

@@ -37,6 +37,7 @@ class SegmentOptions:
     store: str | bool | None = None
     session: Path | None = None
     picture: Path | None = None
+    format: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Segment, and write what was asked for."""
-    check_results(options.out)
+    check_results(options.out, options.format)
     if options.picture is not None:
         suffix = options.picture.suffix.lower()
         arguments.one_of(suffix, (".png",), "the suffix of --picture")
@@ -86,8 +87,8 @@ def run(
     where = tasks[-1].where(volume)
     for path in options.out:
         with report.timed("write") as step:
-            write(path, session, where)
-            step["detail"] = str(path)
+            told = write(path, session, where, name=options.format)
+            step["detail"] = "; ".join((str(path), *told))
     if options.picture is not None:
         _draw(options.picture, session, where)
         report.say(f"  picture            {options.picture}")

@@ -147,12 +147,7 @@ class ChunkedLabels:
 
     def iter_written(self) -> Iterator[Spans]:
         """Yield the blocks that are on the disk; all others are 0."""
-        for file in sorted((self.path / "c").rglob("*")):
-            place = file.relative_to(self.path / "c").parts
-            if len(place) == self.ndim and all(p.isdecimal() for p in place):
-                starts = [int(p) * c for p, c in zip(place, self.chunks, strict=True)]
-                ends = zip(starts, self.chunks, self.shape, strict=True)
-                yield tuple(slice(s, min(s + c, n)) for s, c, n in ends)
+        yield from _written_chunks(self._array, self.path) or ()
 
     def move_to(self, path: str | os.PathLike[str]) -> None:
         """Go on in another folder; what is written is copied there.
@@ -223,9 +218,9 @@ class OnlyLabels:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[...], dtype=dtype)
 
-    def iter_blocks(self) -> Iterator[Spans]:
-        """Yield blocks that hold every label; those known to be 0 are left out."""
-        return iter_blocks_of(self._labels)
+    def written_blocks(self) -> list[Spans] | None:
+        """Return the blocks that were ever written; None: not known."""
+        return written_blocks(self._labels)
 
 
 def grown(labels: Any, top: int) -> Any:
@@ -287,17 +282,55 @@ def iter_blocks_of(labels: Any) -> Iterator[Spans]:
     >>> list(iter_blocks_of(np.zeros((2, 8, 8), np.uint8)))[1]
     (slice(1, 2, None), slice(0, 8, None), slice(0, 8, None))
     """
-    if isinstance(labels, ChunkedLabels):
-        yield from labels.iter_written()
-        return
-    if isinstance(labels, OnlyLabels):
-        yield from labels.iter_blocks()
+    written = written_blocks(labels)
+    if written is not None:
+        yield from written
         return
     sides = (*(1,) * (len(labels.shape) - 2), _BLOCK, _BLOCK)
     steps = (range(0, n, s) for n, s in zip(labels.shape, sides, strict=True))
     for corner in product(*steps):
         ends = zip(corner, sides, labels.shape, strict=True)
         yield tuple(slice(a, min(a + s, n)) for a, s, n in ends)
+
+
+def written_blocks(labels: Any) -> list[Spans] | None:
+    """Return the blocks of chunked labels that were ever written; None: not known.
+
+    Everything outside of them is background. What a zarr array holds is asked of its
+    folder; other stores are not asked.
+    """
+    if isinstance(labels, OnlyLabels):
+        return labels.written_blocks()
+    if isinstance(labels, ChunkedLabels):
+        return list(labels.iter_written())
+    root = getattr(getattr(labels, "store", None), "root", None)
+    if isinstance(root, Path) and getattr(labels, "fill_value", None) == 0:
+        return _written_chunks(labels, root / labels.path)
+    return None
+
+
+def _written_chunks(array: Any, folder: Path) -> list[Spans] | None:
+    """Blocks of the chunks (or shards) of a zarr array that are files in its folder."""
+    if array.metadata.zarr_format != 3:
+        return None
+    sides = array.shards or array.chunks
+    encoding = array.metadata.chunk_key_encoding
+    if encoding.name != "default":
+        return None
+    found = []
+    names = folder.rglob("*") if encoding.separator == "/" else folder.glob("c.*")
+    for file in names:
+        place = "/".join(file.relative_to(folder).parts).replace(".", "/").split("/")
+        if place[0] == "c" and len(place) == array.ndim + 1:
+            if all(p.isdecimal() for p in place[1:]):
+                found.append(_spans([int(p) for p in place[1:]], sides, array.shape))
+    return sorted(found, key=lambda spans: [s.start for s in spans])
+
+
+def _spans(place: Sequence[int], sides: Sequence[int], shape: Sequence[int]) -> Spans:
+    starts = [p * s for p, s in zip(place, sides, strict=True)]
+    ends = zip(starts, sides, shape, strict=True)
+    return tuple(slice(a, min(a + s, n)) for a, s, n in ends)
 
 
 def highest_label(labels: Any) -> int:

@@ -1,28 +1,59 @@
-"""Objects in labels, found block by block: nothing of plane size is held in memory."""
+"""Objects in labels, found block by block: only blocks that were written are read."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.masks import Bbox, LabelPatch, crop_mask, union_bbox
+from napari_sam.core.masks import Bbox, boxes_meet, crop_mask, union_bbox
 from napari_sam.core.planes import Plane, count_planes, plane_at
-from napari_sam.results.label_arrays import iter_blocks_of
+from napari_sam.results.label_arrays import iter_blocks_of, written_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from napari_sam.session import Session
+    from collections.abc import Iterable, Iterator
 
 _BLOCK = 2048
 """Side of the blocks that are read at a time."""
+_KEPT = 2**24
+"""Pixels of a plane that are kept between its two passes, rather than read twice."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundObject:
+    """An object on a plane."""
+
+    id: int
+    plane: Plane
+    bbox: Bbox
+    """(y0, x0, y1, x1) on the plane, half-open."""
+    mask: np.ndarray
+    """(y1 - y0, x1 - x0), bool."""
+
+
+def find_objects(labels: Any, axis: int = 0) -> Iterator[FoundObject]:
+    """Yield every object of every plane on an axis, plane by plane.
+
+    Parameters
+    ----------
+    labels : array-like
+        Unsigned integers of the volume's shape.
+    axis : int
+        Sliced axis among the last three.
+    """
+    for plane, blocks in planes_with_labels(labels, axis):
+        for object_id, bbox, mask in _objects(labels, plane, blocks):
+            yield FoundObject(object_id, plane, bbox, mask)
 
 
 def iter_objects(
     labels: Any, plane: Plane, *, block: int = _BLOCK
 ) -> Iterator[tuple[int, Bbox, np.ndarray]]:
-    """Yield the objects on a plane by rising id: (id, bbox, mask cropped to it).
+    """Yield the objects on a plane: (id, bbox, mask cropped to it).
+
+    Each comes with the last block that holds it, by rising id within a block.
 
     Parameters
     ----------
@@ -30,17 +61,29 @@ def iter_objects(
         Unsigned integers of the volume's shape.
     plane : Plane
     """
-    boxes: dict[int, Bbox] = {}
-    for corner, part in iter_blocks(labels, plane, block=block):
-        for object_id in np.unique(part[part > 0]):
-            (y0, x0, y1, x1), _ = crop_mask(part == object_id)
-            dy, dx = corner
-            found = (y0 + dy, x0 + dx, y1 + dy, x1 + dx)
-            boxes[int(object_id)] = union_bbox(
-                found, boxes.get(int(object_id), (0, 0, 0, 0))
-            )
-    for object_id, bbox in sorted(boxes.items()):
-        yield object_id, bbox, np.asarray(labels[plane.window(bbox)]) == object_id
+    yield from _objects(labels, plane, _blocks_of_plane(labels, plane, block))
+
+
+def planes_with_labels(
+    labels: Any, axis: int = 0
+) -> Iterator[tuple[Plane, list[Bbox]]]:
+    """Yield the planes that may hold objects, and the blocks of each that do."""
+    shape = labels.shape
+    if len(shape) == 2:
+        yield Plane(()), sorted(_bbox(s) for s in iter_blocks_of(labels))
+        return
+    if axis != 0:
+        for plane in iter_planes(shape, axis):
+            if blocks := list(_blocks_of_plane(labels, plane, _BLOCK)):
+                yield plane, blocks
+        return
+    by_plane: dict[tuple[int, ...], list[Bbox]] = defaultdict(list)
+    for spans in iter_blocks_of(labels):
+        for index in np.ndindex(*(s.stop - s.start for s in spans[:-2])):
+            at = tuple(s.start + i for s, i in zip(spans, index, strict=False))
+            by_plane[at].append(_bbox(spans))
+    for at in sorted(by_plane):
+        yield Plane(at), sorted(by_plane[at])
 
 
 def boxes_of(labels: Any, object_id: int) -> dict[Plane, Bbox]:
@@ -63,13 +106,10 @@ def iter_blocks(
     labels: Any, plane: Plane, *, block: int = _BLOCK
 ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
     """Yield ((y, x) of its corner, pixels) of each block of a plane with a label."""
-    h, w = plane.shape(labels.shape)
-    for y in range(0, h, block):
-        for x in range(0, w, block):
-            window = plane.window((y, x, min(y + block, h), min(x + block, w)))
-            part = np.asarray(labels[window])
-            if part.any():
-                yield (y, x), part
+    for box in _blocks_of_plane(labels, plane, block):
+        part = np.asarray(labels[plane.window(box)])
+        if part.any():
+            yield box[:2], part
 
 
 def iter_planes(shape: tuple[int, ...], axis: int = 0) -> Iterator[Plane]:
@@ -78,17 +118,100 @@ def iter_planes(shape: tuple[int, ...], axis: int = 0) -> Iterator[Plane]:
         yield plane_at(shape, i, axis)
 
 
-def paint_object(
-    session: Session, plane: Plane, bbox: Bbox, mask: np.ndarray, object_id: int
-) -> None:
-    """Paint a mask read from a file into a session, as one change that can be undone.
+def boxes_in_block(block: np.ndarray) -> list[tuple[int, tuple[slice, ...]]]:
+    """Return the id and the extent of every object in an array, by rising id.
 
-    Pixels of other objects are kept or overwritten as `session.rule` says.
-    """
-    before = np.array(session.labels[plane.window(bbox)])
-    free = mask if session.rule == "overwrite" else mask & (before == 0)
-    after = before.copy()
-    after[free] = object_id
-    patch = LabelPatch(plane, bbox, before, after)
-    session.writer(patch)
-    session.record_paint(patch, object_id)
+    One pass over the pixels, however many objects there are.
+
+    Examples
+    --------
+    >>> boxes_in_block(np.array([[0, 9, 9], [4, 0, 0]]))
+    [(4, (slice(1, 2, None), slice(0, 1, None))), (9, (slice(0, 1, None), slice(1, 3, None)))]
+    """  # noqa: E501
+    from scipy import ndimage
+
+    top = int(block.max(initial=0))
+    if not top:
+        return []
+    if top <= max(block.size, 2**16):
+        found = ndimage.find_objects(block.astype(np.int32, copy=False))
+        return [(i, box) for i, box in enumerate(found, 1) if box is not None]
+    # Ids far apart would make a list as long as the highest of them.
+    ids, dense = np.unique(block, return_inverse=True)
+    dense = dense.reshape(block.shape).astype(np.int32)
+    if ids[0] != 0:
+        dense += 1
+    found = ndimage.find_objects(dense)
+    kept = (box for box in found if box is not None)
+    return list(zip(ids[ids > 0].tolist(), kept, strict=True))
+
+
+def _objects(
+    labels: Any, plane: Plane, blocks: Iterable[Bbox]
+) -> Iterator[tuple[int, Bbox, np.ndarray]]:
+    """Yield each object once its last block is read; the others wait in pieces."""
+    boxes = list(blocks)
+    kept: list[np.ndarray] | None = []
+    found: list[list[tuple[int, tuple[slice, ...]]]] = []
+    last: dict[int, int] = {}
+    for n, box in enumerate(boxes):
+        part = np.asarray(labels[plane.window(box)])
+        found.append(boxes_in_block(part))
+        last.update((object_id, n) for object_id, _ in found[-1])
+        if kept is not None and (n + 1) * part.size > _KEPT:
+            kept = None
+        if kept is not None:
+            kept.append(part)
+    pieces: dict[int, list[tuple[Bbox, np.ndarray]]] = defaultdict(list)
+    for n, ((y, x, y1, x1), objects) in enumerate(zip(boxes, found, strict=True)):
+        if not objects:
+            continue
+        part = kept[n] if kept else np.asarray(labels[plane.window((y, x, y1, x1))])
+        for object_id, (rows, columns) in objects:
+            at = (y + rows.start, x + columns.start, y + rows.stop, x + columns.stop)
+            pieces[object_id].append((at, part[rows, columns] == object_id))
+            if last[object_id] == n:
+                yield object_id, *_joined(pieces.pop(object_id))
+
+
+def _joined(pieces: list[tuple[Bbox, np.ndarray]]) -> tuple[Bbox, np.ndarray]:
+    if len(pieces) == 1:
+        return pieces[0]
+    whole: Bbox = (0, 0, 0, 0)
+    for box, _ in pieces:
+        whole = union_bbox(whole, box)
+    out = np.zeros((whole[2] - whole[0], whole[3] - whole[1]), bool)
+    for (y0, x0, y1, x1), mask in pieces:
+        out[y0 - whole[0] : y1 - whole[0], x0 - whole[1] : x1 - whole[1]] |= mask
+    return whole, out
+
+
+def _blocks_of_plane(labels: Any, plane: Plane, side: int) -> Iterator[Bbox]:
+    """Yield the blocks of a plane that may hold labels, at most `side` wide."""
+    h, w = plane.shape(labels.shape)
+    written = _written_on(labels, plane)
+    for y in range(0, h, side):
+        for x in range(0, w, side):
+            box = (y, x, min(y + side, h), min(x + side, w))
+            if written is None or any(boxes_meet(box, b) for b in written):
+                yield box
+
+
+def _written_on(labels: Any, plane: Plane) -> list[Bbox] | None:
+    """Boxes of a plane that were ever written; None where that is not known."""
+    known = written_blocks(labels)
+    if known is None:
+        return None
+    y, x = plane.shown_axes()
+    hidden = [a for a in range(len(labels.shape)) if a not in (y, x)]
+    return [
+        (s[y].start, s[x].start, s[y].stop, s[x].stop)
+        for s in known
+        if all(s[a].start <= i < s[a].stop
+               for a, i in zip(hidden, plane.index, strict=True))
+    ]  # fmt: skip
+
+
+def _bbox(spans: tuple[slice, ...]) -> Bbox:
+    y, x = spans[-2:]
+    return y.start, x.start, y.stop, x.stop

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.core.objects import ClassList
+import numpy as np
+
+from napari_sam.core.objects import ClassList, ObjectRecord
+from napari_sam.core.planes import Plane
+from napari_sam.results.label_arrays import OnlyLabels, new_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
-    from napari_sam.core.objects import ObjectRecord
     from napari_sam.volume.volume import Volume
 
 
@@ -30,3 +33,67 @@ class Results:
     classes: ClassList = field(default_factory=ClassList)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Model, checkpoint hash, intensity mapping and version, as plain values."""
+    notes: tuple[str, ...] = ()
+    """What a reader left out or changed, one sentence each."""
+
+    def record(self, object_id: int) -> ObjectRecord:
+        """Return what is known of an object; an empty record where nothing is."""
+        return self.objects.get(object_id) or ObjectRecord(object_id)
+
+    def only(self, ids: Collection[int]) -> Results:
+        """Return the results of some objects; pixels of all others are background."""
+        kept = {i: r for i, r in self.objects.items() if i in ids}
+        return replace(self, labels=OnlyLabels(self.labels, ids), objects=kept)
+
+    def reviewed(self) -> Results:
+        """Return the results of the objects that a person has accepted."""
+        accepted = {i for i, r in self.objects.items() if r.review == "accepted"}
+        return self.only(accepted)
+
+    def on_plane(self, plane: int | Sequence[int] | Plane) -> Results:
+        """Return one plane as the results of a 2-D image, for formats that hold one."""
+        where = Plane.of(self.volume.shape, plane)
+        objects = {
+            i: _on_planes(r, {where: Plane(())}) for i, r in self.objects.items()
+        }
+        labels = np.asarray(self.labels[where.slicer()])
+        volume = plane_volume(self.volume, where)
+        return replace(self, labels=labels, volume=volume, objects=objects)
+
+    def lifted(self, volume: Volume, plane: Plane) -> Results:
+        """Return results of a 2-D image as those of a volume that it is a plane of."""
+        labels = new_labels(volume.shape, self.labels.dtype)
+        labels[plane.slicer()] = np.asarray(self.labels[...])
+        objects = {
+            i: _on_planes(r, {Plane(()): plane}) for i, r in self.objects.items()
+        }
+        return replace(self, labels=labels, volume=volume, objects=objects)
+
+
+def plane_volume(volume: Volume, plane: Plane) -> Volume:
+    """Return a 2-D volume of a plane's shape and place in y and x, without pixels."""
+    shown = list(plane.shown_axes())
+    last = volume.ndim
+    affine = np.asarray(volume.affine, float)[np.ix_([*shown, last], [*shown, last])]
+    pixels: Any = np.broadcast_to(np.zeros((), np.uint8), plane.shape(volume.shape))
+    return replace(
+        volume,
+        levels=(pixels,),
+        axes=tuple(volume.axes[a] for a in shown),
+        spacing=tuple(volume.spacing[a] for a in shown),
+        units=tuple(volume.units[a] for a in shown),
+        affine=affine,
+        channel_axis=None,
+        channels=None,
+        channel_names=(),
+        rgb=False,
+        recipe=None,
+        reopen=None,
+    )
+
+
+def _on_planes(record: ObjectRecord, moved: Mapping[Plane, Plane]) -> ObjectRecord:
+    planes = {
+        new: record.planes[old] for old, new in moved.items() if old in record.planes
+    }
+    return replace(record, planes=planes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from psygnal import Signal
@@ -413,6 +413,102 @@ class Session:
             files.write_labels(self.labels)
         if "suggestions" in vars(self):
             self.suggestions.save()
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        format: str | None = None,  # noqa: A002
+        *,
+        plane: int | Sequence[int] | Plane | None = None,
+        reviewed_only: bool = False,
+        overwrite: bool = False,
+        **options: Any,
+    ) -> list[str]:
+        """Write the objects to a file; it is there whole or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+            Its suffix names the format: see docs/formats.md.
+        format : str, optional
+            Name of a format, such as "coco", where the suffix does not say.
+        plane : int, sequence of int or Plane, optional
+            Only this plane, as a 2-D image.
+        reviewed_only : bool
+            Leave out objects that nobody has accepted.
+        overwrite : bool
+            Replace a folder that is there already. Files are replaced in any case.
+        **options
+            Of the format.
+
+        Returns
+        -------
+        list of str
+            What the file cannot hold, one sentence each. It is logged, too.
+
+        Raises
+        ------
+        ExportError
+            If there is no such format, it needs a package that is missing or cannot
+            hold these labels, or the path cannot be written.
+
+        Examples
+        --------
+        >>> session.export("cells.json")  # doctest: +SKIP
+        >>> session.export("cells.geojson", format="qupath")  # doctest: +SKIP
+        """
+        from napari_sam.session.exchange import export
+
+        return export(
+            self.results(), path, format, plane=plane,
+            reviewed_only=reviewed_only, overwrite=overwrite, **options,
+        )  # fmt: skip
+
+    def read(
+        self,
+        path: str | os.PathLike[str],
+        format: str | None = None,  # noqa: A002
+        *,
+        plane: int | Sequence[int] | Plane | None = None,
+        taken: Literal["new", "refuse"] = "new",
+        **options: Any,
+    ) -> Results:
+        """Take in the objects of a file, as one change that can be undone.
+
+        Pixels of other objects are kept or overwritten as `rule` says.
+
+        Parameters
+        ----------
+        path : path-like
+            Labels or annotations of this image.
+        format : str, optional
+            Name of a format, where neither the suffix nor the content says.
+        plane : int, sequence of int or Plane, optional
+            Where a file of a 2-D image belongs.
+        taken : {"new", "refuse"}
+            Objects whose id the session has already get new ids, or the file is
+            refused.
+        **options
+            Of the format.
+
+        Returns
+        -------
+        Results
+            What was read, with the ids it has here; `Results.notes` says what was
+            left out. It is logged, too.
+
+        Raises
+        ------
+        VolumeError
+            If the file is damaged, or belongs to another image.
+        SessionError
+            If ids are taken and may not be changed.
+        ExportError
+            If there is no such format, or it needs a package that is missing.
+        """
+        from napari_sam.session.exchange import read
+
+        return read(self, path, format, plane=plane, taken=taken, **options)
 
     @classmethod
     def load(

@@ -8,23 +8,17 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMenu, QWidget
 
 from napari_sam._napari.views.section import Section, button
+from napari_sam.results.registry import FORMATS
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import PanelState
-
-FORMATS = {
-    "ome_zarr": "OME-Zarr labels…",
-    "coco": "COCO JSON…",
-    "tiff": "TIFF…",
-}
-"""Formats to export to, and their names in the menu."""
 
 
 class OutputView(Section):
     """Export menu, save and open."""
 
     export_wanted = Signal(str)
-    """A key of `FORMATS`."""
+    """Name of a format."""
     save_wanted = Signal()
     open_wanted = Signal()
 
@@ -32,8 +26,14 @@ class OutputView(Section):
         super().__init__("Results", parent)
         self.export = button("Export", "Write the masks to a file")
         menu = QMenu(self.export)
-        for key, text in FORMATS.items():
-            menu.addAction(text, lambda k=key: self.export_wanted.emit(k))
+        for key, kind in FORMATS.items():
+            action = menu.addAction(
+                f"{kind.title}…", lambda k=key: self.export_wanted.emit(k)
+            )
+            if kind.missing:
+                action.setEnabled(False)
+                action.setToolTip(f"needs {' and '.join(kind.missing)}")
+        menu.setToolTipsVisible(True)
         self.export.setMenu(menu)
         self.save = button("Save…", "Save prompts, masks and history to continue later")
         self.save.clicked.connect(self.save_wanted)

@@ -1,224 +1,289 @@
-"""Objects of a session as COCO JSON: run-length masks, one image a plane."""
+"""Objects as COCO JSON: run-length masks or polygons, one image a plane."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sam.core.atomic_files import write_whole
-from napari_sam.core.masks import crop_mask
-from napari_sam.core.planes import Plane
+from napari_sam.core.planes import Plane, count_planes, plane_at
 from napari_sam.errors import VolumeError
-from napari_sam.results.label_objects import iter_objects, iter_planes, paint_object
+from napari_sam.results import rle
+from napari_sam.results.label_objects import FoundObject, find_objects
+from napari_sam.results.outlines import outline
+from napari_sam.results.painting import Painter, id_of
+from napari_sam.results.records import (
+    RecordReader,
+    object_properties,
+    plane_properties,
+)
+from napari_sam.results.results import Results
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
     from napari_sam.core.masks import Bbox
-    from napari_sam.session import Session
+    from napari_sam.volume.volume import Volume
 
-_LONGEST_RUN = 2**32 - 1
-"""Longest run that COCO's compressed form can hold."""
+_UNCLASSIFIED = "object"
+"""Name of the category of objects without a class."""
 
 
-def write_coco(
-    path: str | os.PathLike[str],
-    session: Session,
-    *,
-    axis: int | None = None,
-    category: str = "object",
-) -> None:
-    """Write all objects as COCO annotations with run-length encoded masks.
+def recognises(content: Any) -> bool:
+    """Whether parsed JSON is of this format."""
+    return isinstance(content, dict) and {"images", "annotations"} <= set(content)
 
-    Each plane that holds an object becomes an image (`file_name` is the volume's name,
-    with the plane's index in a volume), each object on it an annotation. The volume's
-    spacing and the object's id, plane and predicted IoU are kept in further keys,
-    which COCO readers leave alone.
+
+def write(path: Path, results: Results, *, polygons: bool = False) -> list[str]:
+    """Write the objects; see `napari_sam.results.registry.write`.
+
+    Each plane that holds an object becomes an image, each object on it an annotation,
+    each class a category. What is known of objects, planes and pixel sizes is kept in
+    further keys, which other readers leave alone.
 
     Parameters
     ----------
-    path : path-like
-        ``.json`` file; replaced once the new one is whole.
-    session : Session
-    axis : int, optional
-        Cut the labels along this one of the last three axes; the axis that was
-        segmented on when left out.
-    category : str
-        Name of the one category.
-
-    Raises
-    ------
-    ExportError
-        If the file cannot be written.
-
-    Examples
-    --------
-    >>> write_coco("cells.json", session)  # doctest: +SKIP
+    path : Path
+    results : Results
+    polygons : bool
+        Write polygons rather than run lengths, where they hold the same pixels: COCO
+        has no polygons with holes.
     """
-    images: list[dict[str, Any]] = []
+    planes: dict[Plane, int] = {}
     annotations: list[dict[str, Any]] = []
-    volume = session.volume
-    for plane in iter_planes(volume.shape, _axis(session) if axis is None else axis):
-        found = list(
-            _annotations(session, plane, len(images) + 1, len(annotations) + 1)
+    categories = _categories(results)
+    seen: dict[int, None] = {}
+    for found in find_objects(results.labels, _axis(results)):
+        image_id = planes.setdefault(found.plane, len(planes) + 1)
+        seen[found.id] = None
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": image_id,
+                "category_id": categories[results.record(found.id).class_name]["id"],
+                **_annotation(results, found, polygons=polygons),
+            }
         )
-        if found:
-            images.append(_image(session, plane, len(images) + 1))
-            annotations += found
-    spacing = dict(zip(volume.axes, volume.spacing, strict=True))
-    units = dict(zip(volume.axes, volume.units, strict=True))
-    text = json.dumps(
-        {
-            "info": {
-                "description": f"Objects in {volume.name}, segmented with napari-sam",
-                "model": session.model.spec.name,
-                "spacing": spacing,
-                "units": units,
-            },
-            "images": images,
-            "annotations": annotations,
-            "categories": [{"id": 1, "name": category, "supercategory": ""}],
-        }
-    )
-    write_whole(path, text.encode())
+    volume = results.volume
+    content = {
+        "info": {
+            "description": f"Objects in {volume.name}, segmented with napari-sam",
+            "spacing": dict(zip(volume.axes, volume.spacing, strict=True)),
+            "units": dict(zip(volume.axes, volume.units, strict=True)),
+            **results.provenance,
+        },
+        "images": [_image(results, plane, i) for plane, i in planes.items()],
+        "annotations": annotations,
+        "categories": list(categories.values()),
+        "objects": [
+            object_properties(results.record(i), results.classes) for i in sorted(seen)
+        ],
+    }
+    write_whole(path, json.dumps(content).encode())
+    return []
 
 
-def encode_rle(mask: np.ndarray, bbox: Bbox, shape: tuple[int, int]) -> dict[str, Any]:
-    """Run-length encode a mask known inside a box, as COCO does.
-
-    Parameters
-    ----------
-    mask : ndarray, (y1 - y0, x1 - x0), bool
-    bbox : (y0, x0, y1, x1)
-        Half-open, within the plane.
-    shape : tuple of int
-        (height, width) of the plane, which may be of any size: only the box is held.
-
-    Returns
-    -------
-    dict
-        ``{"size": [h, w], "counts": ...}``: COCO's compressed text, or a plain list
-        of runs where one is too long for that.
-
-    Examples
-    --------
-    >>> encode_rle(np.ones((1, 2), bool), (0, 1, 1, 3), (2, 4))
-    {'size': [2, 4], 'counts': '21102'}
-    """
-    from pycocotools import mask as coco
-
-    h, w = shape
-    runs = _runs(mask, bbox, h)
-    edges = np.concatenate([[0], runs.ravel(), [h * w]])
-    counts = np.diff(edges).tolist()
-    if counts[-1] == 0:
-        counts.pop()
-    size = [int(h), int(w)]
-    if max(counts) > _LONGEST_RUN:
-        return {"size": size, "counts": counts}
-    packed = coco.frPyObjects({"size": size, "counts": counts}, h, w)
-    return {"size": size, "counts": packed["counts"].decode("ascii")}
+def _categories(results: Results) -> dict[str | None, dict[str, Any]]:
+    """Category of each class, and of objects without one."""
+    named = [c.name for c in results.classes.classes]
+    used = {o.class_name for o in results.objects.values() if o.class_name}
+    out: dict[str | None, dict[str, Any]] = {}
+    for name in [*named, *sorted(used - set(named))]:
+        known = results.classes.get(name)
+        out[name] = {"id": len(out) + 1, "name": name, "supercategory": ""}
+        if known and known.color:
+            out[name]["color"] = known.color
+        if known and known.codes:
+            out[name]["codes"] = dict(known.codes)
+    out[None] = {
+        "id": len(out) + 1, "name": _UNCLASSIFIED, "supercategory": "",
+        "unclassified": True,
+    }  # fmt: skip
+    return out
 
 
-def _runs(mask: np.ndarray, bbox: Bbox, height: int) -> np.ndarray:
-    """(n, 2) int64: start and end of each run of the mask, counted down columns."""
-    y0, x0, _, _ = bbox
-    columns = np.pad(mask.T, ((0, 0), (1, 1))).astype(np.int8)
-    steps = np.diff(columns, axis=1)
-    col, start = np.nonzero(steps == 1)
-    _, end = np.nonzero(steps == -1)
-    at = (col + x0).astype(np.int64) * height + y0
-    runs = np.stack([at + start, at + end], axis=1)
-    # A run that ends at a column's foot goes on at the head of the next.
-    joined = runs[1:, 0] == runs[:-1, 1]
-    starts = runs[np.concatenate([[True], ~joined]), 0] if len(runs) else runs[:, 0]
-    ends = runs[np.concatenate([~joined, [True]]), 1] if len(runs) else runs[:, 1]
-    return np.stack([starts, ends], axis=1)
+def _annotation(
+    results: Results, found: FoundObject, *, polygons: bool
+) -> dict[str, Any]:
+    shape = found.plane.shape(results.volume.shape)
+    y0, x0, y1, x1 = found.bbox
+    properties = plane_properties(results.record(found.id).planes.get(found.plane))
+    score = properties.pop("predicted_iou", None)
+    return {
+        "segmentation": (_polygons(found, shape) if polygons else None)
+        or rle.encode(found.mask, found.bbox, shape),
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": int(np.count_nonzero(found.mask)),
+        "iscrowd": 0,
+        "object_id": found.id,
+        **({} if score is None else {"score": score}),
+        **properties,
+    }
 
 
-def _annotations(
-    session: Session, plane: Plane, image_id: int, first_id: int
-) -> Iterator[dict[str, Any]]:
-    shape = plane.shape(session.volume.shape)
-    objects = session.objects
-    found = iter_objects(session.labels, plane)
-    for number, (object_id, bbox, mask) in enumerate(found, first_id):
-        y0, x0, y1, x1 = bbox
-        annotation = {
-            "id": number,
-            "image_id": image_id,
-            "category_id": 1,
-            "segmentation": encode_rle(mask, bbox, shape),
-            "bbox": [x0, y0, x1 - x0, y1 - y0],
-            "area": int(np.count_nonzero(mask)),
-            "iscrowd": 0,
-            "object_id": object_id,
-        }
-        state = objects.get(object_id, {}).get(plane)
-        if state is not None and state.chosen < len(state.scores):
-            annotation["score"] = round(float(state.scores[state.chosen]), 6)
-            annotation["prompts"] = state.prompts.to_json()
-        yield annotation
+def _polygons(found: FoundObject, shape: tuple[int, int]) -> list[list[float]] | None:
+    """Polygons that give exactly this mask, or None where none do."""
+    parts = outline(found.mask, found.bbox[:2])
+    if any(len(part) > 1 for part in parts):
+        return None
+    flat = [part[0][:, ::-1].ravel().tolist() for part in parts]
+    bbox, mask = rle.fill_polygons(flat, shape)
+    same = bbox == found.bbox and np.array_equal(mask, found.mask)
+    return flat if same else None
 
 
-def _image(session: Session, plane: Plane, image_id: int) -> dict[str, Any]:
-    h, w = plane.shape(session.volume.shape)
-    name = session.volume.name
+def _image(results: Results, plane: Plane, image_id: int) -> dict[str, Any]:
+    volume = results.volume
+    h, w = plane.shape(volume.shape)
+    name = volume.name
     if plane.index:
         name += "_" + "_".join(str(i) for i in plane.index)
+    elif volume.source:
+        name = _last_part(volume.source)
     return {
         "id": image_id,
         "file_name": name,
         "height": h,
         "width": w,
         "plane": plane.to_json(),
-        "source": session.volume.source,
+        "source": volume.source,
     }
 
 
-def _axis(session: Session) -> int:
-    axes = {plane.axis for states in session.objects.values() for plane in states}
+def _last_part(source: str) -> str:
+    return source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _axis(results: Results) -> int:
+    """Axis that the objects were segmented on, where it is one; z otherwise."""
+    axes = {plane.axis for r in results.objects.values() for plane in r.planes}
     return axes.pop() if len(axes) == 1 else 0
 
 
-def read_coco(path: str | os.PathLike[str], session: Session) -> list[int]:
-    """Paint the annotations of a COCO file into a session; each can be undone.
+def read(path: Path, volume: Volume, *, boxes: bool = False) -> Results:
+    """Read the objects; see `napari_sam.results.registry.read`.
 
-    Masks may be run-length encoded or polygons. An annotation that brings no
-    ``object_id`` becomes a new object, and one whose image brings no ``plane`` goes to
-    plane 0. Pixels of other objects are kept or overwritten as `session.rule` says.
+    An image is the plane that it names, the one whose file name is the volume's, or,
+    where there are as many images as planes, the one of the same number. Annotations
+    without ``object_id`` are numbered through.
 
     Parameters
     ----------
-    path : path-like
-        ``.json`` file, of `write_coco` or another program.
-    session : Session
-
-    Returns
-    -------
-    list of int
-        Object ids, in the order of the annotations.
-
-    Raises
-    ------
-    VolumeError
-        If the file is no COCO JSON, or its images have another size than the planes.
+    path : Path
+    volume : Volume
+    boxes : bool
+        Take the box of an annotation that has no mask as its mask, rather than refuse
+        the file.
     """
-    images, annotations = load_coco(path)
-    ids = []
+    images, annotations, categories, objects = _load(path)
+    planes, notes = _planes(path, images, volume)
+    painter, records = Painter(volume), RecordReader()
+    for category in categories.values():
+        _add_class(records, category)
+    painter.reserve({i for a in annotations if (i := id_of(a.get("object_id")))})
+    outside = crowds = 0
     for annotation in annotations:
-        image = images[annotation["image_id"]]
-        plane = _plane(image, session)
-        shape = int(image["height"]), int(image["width"])
-        bbox, mask = decode_annotation(annotation, shape)
-        object_id = int(annotation.get("object_id") or session.new_object())
-        ids.append(object_id)
-        if mask.any():
-            paint_object(session, plane, bbox, mask, object_id)
-    return ids
+        plane = planes.get(annotation["image_id"])
+        if plane is None:
+            continue
+        if annotation.get("iscrowd"):
+            crowds += 1
+            continue
+        bbox, mask = decode_annotation(
+            annotation, plane.shape(volume.shape), boxes=boxes
+        )
+        if not mask.any():
+            outside += 1
+            continue
+        given = annotation.get("object_id")
+        object_id = id_of(given) or painter.number()
+        painter.paint(plane, bbox, mask, object_id)
+        whole = objects.get(object_id, {})
+        named = (
+            {"name": given} if isinstance(given, str) and id_of(given) is None else {}
+        )
+        category = categories.get(annotation.get("category_id"), {})
+        records.add(object_id, plane, {
+            **named, **whole, **_known(annotation), "class": _class_of(category),
+        })  # fmt: skip
+    if crowds:
+        notes.append(f"{crowds} annotations are crowds, not objects: left out")
+    if outside:
+        notes.append(f"{outside} annotations hold no pixel of the image: left out")
+    return Results(
+        painter.labels, volume, records.objects, records.classes,
+        notes=(*notes, *painter.notes()),
+    )  # fmt: skip
+
+
+def _known(annotation: dict[str, Any]) -> dict[str, Any]:
+    kept = ("origin", "doubt", "reviewed", "prompts")
+    found = {k: annotation[k] for k in kept if k in annotation}
+    return {**found, "predicted_iou": annotation.get("score")}
+
+
+def _class_of(category: dict[str, Any]) -> str | None:
+    name = category.get("name")
+    return None if category.get("unclassified") or name is None else str(name)
+
+
+def _add_class(records: RecordReader, category: dict[str, Any]) -> None:
+    if name := _class_of(category):
+        records.add_class(name, category.get("color"), category.get("codes"))
+
+
+def _load(
+    path: Path,
+) -> tuple[
+    dict[Any, dict[str, Any]],
+    list[dict[str, Any]],
+    dict[Any, dict[str, Any]],
+    dict[int, dict[str, Any]],
+]:
+    """Images, annotations, categories and records of a file, by their ids."""
+    content = _json(path)
+    images = _by_id(path, content, "images")
+    annotations = content["annotations"]
+    if not all(
+        isinstance(a, dict) and a.get("image_id") in images for a in annotations
+    ):
+        raise VolumeError(
+            f"{str(path)!r} has annotations of images that it does not list: the file "
+            "is not complete"
+        )
+    categories = _by_id(path, content, "categories")
+    records = content.get("objects")
+    objects = {
+        i: r
+        for r in (records if isinstance(records, list) else [])
+        if isinstance(r, dict) and (i := id_of(r.get("object_id")))
+    }
+    return images, annotations, categories, objects
+
+
+def _json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise VolumeError(f"{str(path)!r} is no COCO JSON file: {error}") from error
+    if not recognises(content) or not isinstance(content["annotations"], list):
+        raise VolumeError(
+            f"{str(path)!r} is no COCO JSON file: it has no lists of images and "
+            "annotations"
+        )
+    return dict(content)
+
+
+def _by_id(path: Path, content: dict[str, Any], key: str) -> dict[Any, dict[str, Any]]:
+    entries = content.get(key) or []
+    if not isinstance(entries, list) or not all(
+        isinstance(e, dict) and isinstance(e.get("id"), (int, str)) for e in entries
+    ):
+        raise VolumeError(f"{str(path)!r} is no COCO JSON file: some {key} have no id")
+    return {e["id"]: e for e in entries}
 
 
 def load_coco(
@@ -231,106 +296,95 @@ def load_coco(
     VolumeError
         If it is no COCO JSON, or an annotation's image is not listed.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        images = {image["id"]: image for image in content["images"]}
-        annotations = list(content["annotations"])
-        known = all(a["image_id"] in images for a in annotations)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise VolumeError(f"{str(path)!r} is no COCO JSON file: {error!r}") from error
-    if not known:
+    return _load(Path(path))[:2]
+
+
+def _planes(
+    path: Path, images: dict[Any, dict[str, Any]], volume: Volume
+) -> tuple[dict[Any, Plane], list[str]]:
+    """Plane of each image that is one of the volume's, and what was left out."""
+    total = count_planes(volume.shape)
+    named = {i: p for i, e in images.items() if (p := _named_plane(e, volume))}
+    if named:
+        planes = named
+    elif len(images) == 1 and total == 1:
+        planes = {i: Plane.of(volume.shape) for i in images}
+    elif total == 1:
+        own = {_stem(volume.name), *([_stem(volume.source)] if volume.source else [])}
+        planes = {
+            i: Plane.of(volume.shape)
+            for i, e in images.items()
+            if _stem(str(e.get("file_name"))) in own
+        }
+    elif len(images) == total:
+        planes = {i: plane_at(volume.shape, n) for n, i in enumerate(images)}
+    else:
+        planes = {}
+    if not planes or (total == 1 and len(planes) > 1):
         raise VolumeError(
-            f"{str(path)!r} has annotations of images that it does not list: the file "
-            "is not complete"
+            f"{path.name!r} holds annotations of {len(images)} images, and which of "
+            f"them {volume.name!r} with {total} plane(s) is, it does not say: give "
+            "the plane of a single image, or name the image as the file does"
         )
-    return images, annotations
+    for image_id, plane in planes.items():
+        _check_size(images[image_id], plane.shape(volume.shape))
+    others = len(images) - len(planes)
+    return planes, [f"{others} images of the file are others"] if others else []
 
 
-def _plane(image: dict[str, Any], session: Session) -> Plane:
-    shape = session.volume.shape
+def _named_plane(image: dict[str, Any], volume: Volume) -> Plane | None:
     given = image.get("plane")
-    plane = Plane.of(shape, 0 if given is None else Plane.from_json(given))
-    size = (int(image["height"]), int(image["width"]))
-    if size != plane.shape(shape):
+    if not isinstance(given, dict):
+        return None
+    if volume.ndim == 2:
+        # A plane of a volume that is read onto a single plane is told by the caller.
+        return Plane(()) if not given.get("index") else None
+    return Plane.of(volume.shape, Plane.from_json(given))
+
+
+def _stem(name: str) -> str:
+    return Path(_last_part(name)).stem.lower()
+
+
+def _check_size(image: dict[str, Any], shape: tuple[int, int]) -> None:
+    size = image.get("height"), image.get("width")
+    if None in size:
+        return  # masks are checked one by one
+    if tuple(size) != shape:
         raise VolumeError(
             f"the COCO image {image.get('file_name')!r} has {size[0]} x {size[1]} "
-            f"pixels, but planes of this volume have {plane.shape(shape)}: open the "
-            "image that the annotations were made on"
+            f"pixels, but the plane has {shape[0]} x {shape[1]}: open the image that "
+            "the annotations were made on"
         )
-    return plane
 
 
 def decode_annotation(
-    annotation: dict[str, Any], shape: tuple[int, int]
+    annotation: dict[str, Any], shape: tuple[int, int], *, boxes: bool = False
 ) -> tuple[Bbox, np.ndarray]:
     """Return (bbox, mask cropped to it); nothing of the plane's size is held.
 
     Raises
     ------
     VolumeError
-        If the mask was made for an image of another size.
+        If there is no mask, it makes no sense, or it is of an image of another size.
     """
-    segmentation = annotation["segmentation"]
-    if isinstance(segmentation, list):
-        return _fill_polygons(segmentation, shape)
-    if [int(n) for n in segmentation["size"]] != list(shape):
-        raise VolumeError(
-            f"a COCO mask has size {segmentation['size']} on an image of size "
-            f"{list(shape)}: the file is damaged"
-        )
-    counts = segmentation["counts"]
-    runs = np.asarray(_unpack(counts) if isinstance(counts, str) else counts, np.int64)
-    edges = np.cumsum(runs)
-    pairs = zip(edges[0::2].tolist(), edges[1::2].tolist(), strict=False)
-    return _from_runs([(a, b) for a, b in pairs if b > a], shape[0])
-
-
-def _from_runs(runs: list[tuple[int, int]], h: int) -> tuple[Bbox, np.ndarray]:
-    if not runs:
-        return (0, 0, 0, 0), np.zeros((0, 0), bool)
-    x0, x1 = runs[0][0] // h, (runs[-1][1] - 1) // h + 1
-    tall = any(a // h != (b - 1) // h for a, b in runs)
-    y0 = 0 if tall else min(a % h for a, _ in runs)
-    y1 = h if tall else max((b - 1) % h for _, b in runs) + 1
-    columns = np.zeros((x1 - x0, y1 - y0), bool)
-    for a, b in runs:
-        if tall:
-            columns.reshape(-1)[a - x0 * h : b - x0 * h] = True
-        else:
-            columns[a // h - x0, a % h - y0 : (b - 1) % h + 1 - y0] = True
-    (cy0, cx0, cy1, cx1), mask = crop_mask(columns.T)
-    return (cy0 + y0, cx0 + x0, cy1 + y0, cx1 + x0), mask
-
-
-def _unpack(text: str) -> list[int]:
-    """Read COCO's compressed counts: 5 bits a character, differences from the third."""
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value = shift = 0
-    return counts
-
-
-def _fill_polygons(
-    polygons: list[list[float]], shape: tuple[int, int]
-) -> tuple[Bbox, np.ndarray]:
-    from pycocotools import mask as coco
-
-    points = np.concatenate([np.reshape(p, (-1, 2)) for p in polygons])
-    x0, y0 = (max(0, int(v) - 1) for v in points.min(0))
-    x1, y1 = np.minimum(points.max(0).astype(int) + 2, shape[::-1]).tolist()
-    local = [(np.reshape(p, (-1, 2)) - (x0, y0)).ravel().tolist() for p in polygons]
-    packed = coco.frPyObjects(local, y1 - y0, x1 - x0)
-    (cy0, cx0, cy1, cx1), mask = crop_mask(
-        np.asarray(coco.decode(coco.merge(packed)), bool)
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, dict):
+        return rle.decode(segmentation, shape)
+    if isinstance(segmentation, list) and segmentation:
+        return rle.fill_polygons(segmentation, shape)
+    if boxes and annotation.get("bbox") is not None:
+        return _box_mask(annotation["bbox"], shape)
+    raise VolumeError(
+        f"annotation {annotation.get('id')} has no mask, only a box: such files are of "
+        "detections. Read them with boxes=True to take each box as a mask"
     )
-    return (cy0 + y0, cx0 + x0, cy1 + y0, cx1 + x0), mask
+
+
+def _box_mask(given: Any, shape: tuple[int, int]) -> tuple[Bbox, np.ndarray]:
+    x, y, w, h = (float(v) for v in given)
+    if not np.isfinite([x, y, w, h]).all():
+        raise VolumeError(f"a COCO box is four finite numbers x, y, w, h; got {given}")
+    y0, y1 = np.clip(np.round([y, y + h]), 0, shape[0]).astype(int).tolist()
+    x0, x1 = np.clip(np.round([x, x + w]), 0, shape[1]).astype(int).tolist()
+    return (y0, x0, y1, x1), np.ones((max(0, y1 - y0), max(0, x1 - x0)), bool)

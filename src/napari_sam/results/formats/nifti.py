@@ -1,19 +1,21 @@
-"""Write labels as NIfTI, plane by plane, with the affine of the image."""
+"""Labels as NIfTI, plane by plane, with the affine of the image."""
 
 from __future__ import annotations
 
 import gzip
-import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sam.core.atomic_files import whole
 from napari_sam.errors import ExportError
+from napari_sam.results.incoming import incoming_labels
 from napari_sam.results.label_objects import iter_planes
+from napari_sam.results.results import Results
 
 if TYPE_CHECKING:
-    from napari_sam.session import Session
+    from pathlib import Path
+
     from napari_sam.volume.volume import Volume
 
 _MILLIMETERS = {
@@ -25,43 +27,30 @@ _LONGEST = 32767
 """Longest axis of NIfTI-1; longer ones take NIfTI-2."""
 
 
-def write_nifti(path: str | os.PathLike[str], session: Session) -> None:
-    """Write the labels as NIfTI, (x, y, z, t), placed in mm like the image.
+def write(path: Path, results: Results) -> list[str]:
+    """Write the labels; see `napari_sam.results.registry.write`.
 
     The world of DICOM images (LPS) is turned to NIfTI's (RAS), that of others is kept.
-
-    Parameters
-    ----------
-    path : path-like
-        ``.nii`` or ``.nii.gz`` file; replaced once the new one is whole.
-    session : Session
-
-    Raises
-    ------
-    ExportError
-        If the suffix is another, an axis has no place in NIfTI, or the file cannot be
-        written.
-
-    Examples
-    --------
-    >>> write_nifti("liver.nii.gz", session)  # doctest: +SKIP
     """
-    name = os.fspath(path).lower()
-    if not name.endswith((".nii", ".nii.gz")):
-        raise ExportError(
-            f"NIfTI files end in .nii or .nii.gz; got {os.fspath(path)!r}"
-        )
-    header = nifti_header(session.volume, session.labels.dtype)
+    labels = results.labels
+    header = nifti_header(results.volume, labels.dtype)
+    packed_wanted = path.name.lower().endswith(".gz")
     with whole(path) as part, part.open("wb") as raw:
         # Without a name or time inside, the same labels give the same bytes.
-        packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if "gz" in name else raw
+        packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if packed_wanted else raw
         header.write_to(packed)
         packed.write(bytes(header.get_data_offset() - packed.tell()))
-        for plane in iter_planes(session.labels.shape):
-            pixels = np.asarray(session.labels[plane.slicer()])
+        for plane in iter_planes(labels.shape):
+            pixels = np.asarray(labels[plane.slicer()])
             packed.write(np.ascontiguousarray(pixels).tobytes())
         if packed is not raw:
             packed.close()
+    return []
+
+
+def read(path: Path, volume: Volume) -> Results:
+    """Read labels; see `napari_sam.results.registry.read`."""
+    return Results(incoming_labels(volume, path), volume)
 
 
 def nifti_header(volume: Volume, dtype: Any) -> Any:

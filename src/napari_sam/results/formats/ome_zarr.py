@@ -1,34 +1,30 @@
-"""Write labels: OME-Zarr with a pyramid, OME-TIFF, PNG; geometry goes along."""
+"""Labels as OME-Zarr 0.5 with a pyramid, on their own or inside an image."""
 
 from __future__ import annotations
 
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sam.core.atomic_files import whole
-from napari_sam.core.planes import Plane
 from napari_sam.errors import ExportError
+from napari_sam.results.incoming import incoming_labels
 from napari_sam.results.label_arrays import ChunkedLabels, iter_blocks_of, label_chunks
-from napari_sam.results.label_objects import iter_planes
+from napari_sam.results.results import Results
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from napari_sam.session import Session
     from napari_sam.volume.volume import Volume
 
 _COARSEST = 512
 """The pyramid ends when a plane's longer side is at most this."""
 
 
-def write_ome_zarr_labels(
-    path: str | os.PathLike[str], session: Session, *, name: str = "segmentation"
-) -> None:
-    """Write the labels as an OME-Zarr 0.5 label image with a pyramid.
+def write(path: Path, results: Results, *, name: str = "segmentation") -> list[str]:
+    """Write the labels; see `napari_sam.results.registry.write`.
 
     A path that does not exist becomes a label image of its own. A path that is an
     OME-Zarr 0.5 image already gets the labels at ``labels/<name>``, where viewers
@@ -36,108 +32,35 @@ def write_ome_zarr_labels(
 
     Parameters
     ----------
-    path : path-like
+    path : Path
         ``.zarr`` folder.
-    session : Session
+    results : Results
     name : str
         Of the labels inside an existing image.
-
-    Raises
-    ------
-    ExportError
-        If the path exists and is no OME-Zarr image, labels of that name are there
-        already, or it cannot be written.
-
-    Examples
-    --------
-    >>> write_ome_zarr_labels("cells_labels.zarr", session)  # doctest: +SKIP
     """
-    target = Path(path).expanduser()
-    if not target.exists():
-        with whole(target) as part:
-            _write_label_image(part, session, source=None)
-        return
-    check_label_target(target, name)
-    (target / "labels").mkdir(exist_ok=True)
-    with whole(target / "labels" / name) as part:
-        _write_label_image(part, session, source="../../")
-    _register(target, name)
+    if not path.exists():
+        with whole(path) as part:
+            _write_label_image(part, results, source=None)
+        return []
+    check_label_target(path, name)
+    (path / "labels").mkdir(exist_ok=True)
+    with whole(path / "labels" / name) as part:
+        _write_label_image(part, results, source="../../")
+    _register(path, name)
+    return []
 
 
-def write_tiff(path: str | os.PathLike[str], session: Session) -> None:
-    """Write the labels as OME-TIFF, with spacing and axes; plane by plane.
-
-    Parameters
-    ----------
-    path : path-like
-        ``.tif`` or ``.ome.tif`` file; replaced once the new one is whole.
-    session : Session
-
-    Raises
-    ------
-    ExportError
-        If it cannot be written, or an axis has no place in OME-TIFF.
-    """
-    import tifffile
-
-    volume, labels = session.volume, session.labels
-    planes = (
-        np.ascontiguousarray(labels[p.slicer()]) for p in iter_planes(labels.shape)
-    )
-    with whole(path) as part:
-        tifffile.imwrite(
-            part,
-            planes,
-            shape=labels.shape,
-            dtype=labels.dtype,
-            ome=True,
-            photometric="minisblack",
-            compression="zlib",
-            metadata=_ome_tiff_metadata(volume),
-        )
+def read(path: Path, volume: Volume) -> Results:
+    """Read labels; see `napari_sam.results.registry.read`."""
+    return Results(incoming_labels(volume, path), volume)
 
 
-def write_png(
-    path: str | os.PathLike[str],
-    session: Session,
-    *,
-    plane: int | Sequence[int] | Plane = 0,
-    axis: int = 0,
-) -> None:
-    """Write the labels of one plane as a grey PNG whose values are the object ids.
-
-    Parameters
-    ----------
-    path : path-like
-    session : Session
-    plane, axis
-        As `Plane.of` takes them.
-
-    Raises
-    ------
-    ExportError
-        If an id is above 65535, or the file cannot be written.
-    """
-    from PIL import Image
-
-    where = Plane.of(session.volume.shape, plane, axis=axis)
-    labels = np.asarray(session.labels[where.slicer()])
-    top = int(labels.max(initial=0))
-    if top > 65535:
-        raise ExportError(
-            f"PNG holds ids up to 65535; got {top}: write OME-Zarr or TIFF"
-        )
-    with whole(path) as part:
-        kind = np.uint8 if top < 256 else np.uint16
-        Image.fromarray(labels.astype(kind)).save(part, "PNG")
-
-
-def _write_label_image(path: Path, session: Session, source: str | None) -> None:
+def _write_label_image(path: Path, results: Results, source: str | None) -> None:
     import zarr
 
-    volume = session.volume
+    volume = results.volume
     group = zarr.create_group(path, overwrite=False)
-    below = session.labels
+    below = results.labels
     datasets: list[dict[str, Any]] = []
     while True:
         n = len(datasets)
@@ -159,14 +82,12 @@ def _write_label_image(path: Path, session: Session, source: str | None) -> None
         "multiscales": [
             {"name": volume.name, "axes": _axes(volume), "datasets": datasets}
         ],
-        "image-label": _image_label(session, source),
+        "image-label": _image_label(results, source),
     }
     group.attrs["napari_sam"] = {
         "affine": np.asarray(volume.affine).tolist(),
         "crs": volume.crs,
-        "model": session.model.spec.name,
-        "checkpoint_sha256": session.model.spec.sha256,
-        "intensity": session.engine.intensity.to_json(),
+        **results.provenance,
     }
 
 
@@ -222,12 +143,10 @@ def _dataset(volume: Volume, level: int) -> dict[str, Any]:
     return {"path": str(level), "coordinateTransformations": steps}
 
 
-def _image_label(session: Session, source: str | None) -> dict[str, Any]:
+def _image_label(results: Results, source: str | None) -> dict[str, Any]:
     properties = []
-    for object_id, states in sorted(session.objects.items()):
-        scores = [
-            s.scores[s.chosen] for s in states.values() if s.chosen < len(s.scores)
-        ]
+    for object_id, record in sorted(results.objects.items()):
+        scores = [p.score for p in record.planes.values() if p.score is not None]
         entry: dict[str, Any] = {"label-value": object_id}
         if scores:
             entry["predicted_iou"] = round(float(min(scores)), 6)
@@ -271,27 +190,3 @@ def _register(target: Path, name: str) -> None:
     ome: dict[str, Any] = dict(group.attrs.get("ome", {"version": "0.5"}))  # type: ignore[arg-type]
     ome["labels"] = [*ome.get("labels", []), name]
     group.attrs["ome"] = ome
-
-
-def _ome_tiff_metadata(volume: Volume) -> dict[str, Any]:
-    axes = "".join(a.upper() for a in volume.axes)
-    if not set(axes) <= set("TZYX") or len(axes) != volume.ndim:
-        raise ExportError(
-            f"OME-TIFF has no place for the axes {volume.axes}: write OME-Zarr instead"
-        )
-    out: dict[str, Any] = {"axes": axes, "Name": volume.name}
-    for name, step, unit in zip(volume.axes, volume.spacing, volume.units, strict=True):
-        if unit == "pixel":
-            continue
-        key = "TimeIncrement" if name == "t" else f"PhysicalSize{name.upper()}"
-        out[key] = step
-        out[f"{key}Unit"] = _SYMBOLS.get(unit, unit)
-    return out
-
-
-_SYMBOLS = {
-    "micrometer": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm",
-    "meter": "m", "angstrom": "Å", "second": "s", "millisecond": "ms", "minute": "min",
-    "hour": "h",
-}  # fmt: skip
-"""Unit symbols that OME-XML uses."""

@@ -1,0 +1,365 @@
+"""The formats of results: one list that the API, the shell and napari are made from."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import struct
+import zipfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_sam.errors import ExportError, NapariSamError, VolumeError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from napari_sam.results.results import Results
+    from napari_sam.volume.volume import Volume
+
+Holds = Literal["volume", "classes", "overlap", "spacing", "affine", "crs", "records"]
+"""What a format can keep: several planes, class names, objects on top of each other,
+pixel sizes, any affine, a coordinate system, all that is known of an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format that results are written in and read from.
+
+    Its module has ``write(path, results, **options)``, which returns what the file
+    could not hold as a list of sentences, and, where `reads`, ``read(path, volume,
+    **options)``, which returns `Results`. Where several formats share a suffix,
+    ``recognises(content)`` of the module tells whether parsed JSON is of the format.
+    """
+
+    name: str
+    """What ``format=`` and ``--format`` take."""
+    title: str
+    """Name for people."""
+    suffixes: tuple[str, ...]
+    """Lower case, with the dot; the first is the one that is proposed."""
+    holds: frozenset[Holds]
+    module: str
+    """Module in `napari_sam.results.formats`."""
+    packages: tuple[str, ...] = ()
+    """Third-party packages that it needs beyond what is always installed."""
+    reads: bool = True
+    """Whether labels can be read back from it."""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Packages that are needed and not installed."""
+        return tuple(p for p in self.packages if find_spec(p) is None)
+
+    @property
+    def filter(self) -> str:
+        """File filter for a file dialog, such as "PNG (*.png)"."""
+        return f"{self.title} ({' '.join('*' + s for s in self.suffixes)})"
+
+    def with_suffix(self, path: str) -> str:
+        """Return a path with one of the suffixes: its own, or the first."""
+        fits = path.lower().endswith(self.suffixes)
+        return path if fits else path + self.suffixes[0]
+
+    def load(self) -> ModuleType:
+        """Import the module.
+
+        Raises
+        ------
+        ExportError
+            If a package is missing.
+        """
+        if self.missing:
+            raise ExportError(
+                f"{self.title} needs {' and '.join(self.missing)}: "
+                f"pip install {' '.join(self.missing)}"
+            )
+        return import_module(f"napari_sam.results.formats.{self.module}")
+
+
+def _format(
+    name: str, title: str, suffixes: str, holds: str, **more: Any
+) -> tuple[str, Format]:
+    kept: Any = frozenset(holds.split())
+    fields = {"module": name, **more}
+    return name, Format(name, title, tuple(suffixes.split()), kept, **fields)
+
+
+_GEO = ("geopandas", "pyogrio")
+FORMATS: dict[str, Format] = dict(
+    [
+        _format("ome_zarr", "OME-Zarr labels", ".zarr",
+                "volume classes spacing affine crs records"),
+        _format("ome_tiff", "OME-TIFF", ".ome.tif .ome.tiff .tif .tiff",
+                "volume spacing"),
+        _format("nifti", "NIfTI", ".nii.gz .nii", "volume spacing affine",
+                packages=("nibabel",)),
+        _format("png", "PNG", ".png", ""),
+        _format("coco", "COCO JSON", ".json", "volume classes records"),
+        _format("geopackage", "GeoPackage", ".gpkg",
+                "volume classes spacing affine crs records", packages=_GEO),
+        _format("flatgeobuf", "FlatGeobuf", ".fgb",
+                "volume classes spacing affine crs records", packages=_GEO),
+        _format("geojson", "GeoJSON", ".geojson",
+                "volume classes spacing affine crs records", packages=_GEO),
+    ]
+)  # fmt: skip
+"""Every format by its name. Of those that share a suffix, the first is meant where only
+the suffix is given."""
+
+
+def format_for(path: str | os.PathLike[str], name: str | None = None) -> Format:
+    """Return the format of a name, or else the one that a path's suffix means.
+
+    Raises
+    ------
+    ExportError
+        If there is none; the message lists what there is.
+
+    Examples
+    --------
+    >>> format_for("cells.ome.tif").name
+    'ome_tiff'
+    >>> format_for("cells.json").title
+    'COCO JSON'
+    """
+    if name is not None:
+        if name not in FORMATS:
+            raise ExportError(
+                f"there is no format {name!r}: choose one of {', '.join(FORMATS)}"
+            )
+        return FORMATS[name]
+    found = formats_of(path)
+    if not found:
+        known = ", ".join(sorted({s for f in FORMATS.values() for s in f.suffixes}))
+        raise ExportError(
+            f"the suffix of {Path(path).name!r} names no format: use one of {known}, "
+            f"or name a format ({', '.join(FORMATS)})"
+        )
+    return found[0]
+
+
+def formats_of(path: str | os.PathLike[str]) -> list[Format]:
+    """Return the formats that a path's suffix may mean, the usual one first."""
+    name = Path(path).name.lower()
+    return [f for f in FORMATS.values() if name.endswith(f.suffixes)]
+
+
+def write(
+    path: str | os.PathLike[str],
+    results: Results,
+    format: str | None = None,  # noqa: A002
+    *,
+    reviewed_only: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> list[str]:
+    """Write results to a file; it is there whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+    results : Results
+    format : str, optional
+        Name of a format, where the suffix does not say.
+    reviewed_only : bool
+        Leave out objects that nobody has accepted.
+    overwrite : bool
+        Replace a folder that is there already. Files are replaced in any case.
+    **options
+        Of the format; see its page.
+
+    Returns
+    -------
+    list of str
+        What the file cannot hold, one sentence each; empty when it holds all.
+
+    Raises
+    ------
+    ExportError
+        If there is no such format, a package is missing, the format cannot hold what
+        is needed to find the objects again, or the path cannot be written.
+    """
+    target, chosen = Path(path).expanduser(), format_for(path, format)
+    check_holds(chosen, results.volume)
+    module = chosen.load()
+    results = results.reviewed() if reviewed_only else results
+    with _replaced(target, overwrite and target.is_dir()) as free:
+        with _explained(target, chosen, ExportError, "written"):
+            told = module.write(free, results, **options)
+    return [*losses(chosen, results), *told]
+
+
+def read(
+    path: str | os.PathLike[str],
+    volume: Volume,
+    format: str | None = None,  # noqa: A002
+    **options: Any,
+) -> Results:
+    """Read labels and what is known of the objects in them, from a file of any format.
+
+    Parameters
+    ----------
+    path : path-like
+    volume : Volume
+        The image that they belong to.
+    format : str, optional
+        Name of a format, where neither the suffix nor the content says.
+    **options
+        Of the format; see its page.
+
+    Returns
+    -------
+    Results
+        Labels of the volume's shape; `Results.notes` says what was left out.
+
+    Raises
+    ------
+    VolumeError
+        If the file is not of the format, is damaged, or belongs to another image.
+    ExportError
+        If there is no such format, or a package is missing.
+    """
+    target = Path(path).expanduser()
+    chosen = format_for(path, format) if format else _recognised(target)
+    if not chosen.reads:
+        raise VolumeError(
+            f"{chosen.title} holds no pixels: it cannot be read as labels"
+        )
+    module = chosen.load()
+    if not target.exists():
+        raise VolumeError(f"there is no file {str(target)!r}: check the path")
+    with _explained(target, chosen, VolumeError, "read"):
+        found: Results = module.read(target, volume, **options)
+    return found
+
+
+def check_holds(chosen: Format, volume: Volume) -> None:
+    """Check that a format can hold the planes and the place of a volume.
+
+    Raises
+    ------
+    ExportError
+        If it cannot; the message names formats that can.
+    """
+    if "volume" not in chosen.holds and math.prod(volume.shape[:-2]) > 1:
+        sizes = " x ".join(str(n) for n in volume.shape[:-2])
+        raise ExportError(
+            f"{chosen.title} holds one plane, and these labels have {sizes}: choose a "
+            f"plane, or {_holding('volume')}"
+        )
+    if "spacing" in chosen.holds and "affine" not in chosen.holds and _turned(volume):
+        raise ExportError(
+            f"{chosen.title} cannot say that the image is turned, flipped or sheared: "
+            f"choose {_holding('volume', 'affine')}"
+        )
+
+
+def losses(chosen: Format, results: Results) -> list[str]:
+    """Say what of these results a format does not hold, one sentence each."""
+    import numpy as np
+
+    volume, told = results.volume, []
+    geometry = not np.allclose(volume.affine, np.eye(volume.ndim + 1))
+    if geometry and "spacing" not in chosen.holds:
+        told.append(
+            f"{chosen.title} counts in pixels: pixel sizes and position are not in it"
+        )
+    if volume.crs is not None and "crs" not in chosen.holds:
+        told.append(f"{chosen.title} holds no coordinate system: {volume.crs} is lost")
+    classes = any(o.class_name for o in results.objects.values())
+    if classes and "classes" not in chosen.holds:
+        told.append(f"{chosen.title} holds no classes")
+    return told
+
+
+def _holding(*what: Holds) -> str:
+    names = [f.name for f in FORMATS.values() if set(what) <= f.holds]
+    return f"one of {', '.join(names)}"
+
+
+def _turned(volume: Volume) -> bool:
+    import numpy as np
+
+    linear = np.asarray(volume.affine, float)[:-1, :-1]
+    return not np.allclose(linear, np.diag(volume.spacing), rtol=1e-4, atol=1e-9)
+
+
+@contextmanager
+def _replaced(target: Path, replace: bool) -> Iterator[Path]:
+    """Give the path to write to; where a folder is replaced, one beside it at first."""
+    if not replace:
+        yield target
+        return
+    import uuid
+
+    mark = uuid.uuid4().hex[:8]
+    new = target.with_name(f".{target.stem}.{mark}{target.suffix}")
+    old = target.with_name(f".{target.stem}.{mark}.old")
+    try:
+        yield new
+        target.rename(old)
+        new.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise ExportError(f"{str(target)!r} cannot be replaced: {error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+_FAILURES = (
+    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+    RuntimeError, MemoryError, EOFError, AssertionError, struct.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What libraries raise over files that are not as they expect."""
+
+
+@contextmanager
+def _explained(
+    path: Path, chosen: Format, kind: type[NapariSamError], done: str
+) -> Iterator[None]:
+    """Turn what a library raises into one error that names the file and the format."""
+    try:
+        yield
+    except NapariSamError:
+        raise
+    except _FAILURES as error:
+        raise kind(
+            f"{str(path)!r} cannot be {done} as {chosen.title} "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
+def _recognised(path: Path) -> Format:
+    """Return the format of a file by its suffix and, where that is not enough, content.
+
+    Raises
+    ------
+    ExportError, VolumeError
+    """
+    found = formats_of(path)
+    if len(found) < 2:
+        return format_for(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise VolumeError(f"{str(path)!r} is no JSON file: {error}") from error
+    for chosen in found:
+        known = getattr(chosen.load(), "recognises", None)
+        if known is not None and known(content):
+            return chosen
+    names = ", ".join(f.name for f in found)
+    raise VolumeError(
+        f"{str(path)!r} is JSON of none of the formats {names}: name the format "
+        "if it is one of them"
+    )

@@ -1,0 +1,159 @@
+"""Results out of a session and into it: what `Session.export` and `Session.read` do."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_sam.core.objects import (
+    Change,
+    ObjectRecord,
+    differing_patch,
+)
+from napari_sam.core.planes import Plane
+from napari_sam.errors import SessionError
+from napari_sam.results import registry
+from napari_sam.results.label_arrays import iter_blocks_of
+from napari_sam.results.results import Results, plane_volume
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from napari_sam.core.masks import LabelPatch
+    from napari_sam.session.session import Session
+
+logger = logging.getLogger(__name__)
+
+Taken = Literal["new", "refuse"]
+"""What happens to objects of a file whose id the session has already."""
+
+
+def export(
+    results: Results,
+    path: str | os.PathLike[str],
+    name: str | None,
+    /,
+    *,
+    plane: int | Sequence[int] | Plane | None,
+    **options: Any,
+) -> list[str]:
+    """Write results, or one plane of them, and log what the file does not hold."""
+    if plane is not None:
+        results = results.on_plane(plane)
+    told = registry.write(path, results, name, **options)
+    for line in told:
+        logger.warning("%s: %s", path, line)
+    return told
+
+
+def read(
+    session: Session,
+    path: str | os.PathLike[str],
+    name: str | None,
+    /,
+    *,
+    plane: int | Sequence[int] | Plane | None,
+    taken: Taken,
+    **options: Any,
+) -> Results:
+    """Paint a file's objects into a session as one change; return them as painted.
+
+    Raises
+    ------
+    SessionError
+        If ids are taken and `taken` is "refuse".
+    VolumeError
+        If the file cannot be read.
+    """
+    if plane is None:
+        found = registry.read(path, session.volume, name, **options)
+    else:
+        where = Plane.of(session.volume.shape, plane)
+        flat = plane_volume(session.volume, where)
+        found = registry.read(path, flat, name, **options)
+        found = found.lifted(session.volume, where)
+    ids = _ids(found.labels)
+    new_ids = _renumbered(ids, _ids(session.labels) | set(session.objects), taken)
+    session.make_room(max(new_ids.values(), default=0))
+    patches = tuple(_patches(session, found, new_ids))
+    if patches:
+        session._commit(Change("paint", patches))
+    for line in found.notes:
+        logger.warning("%s: %s", path, line)
+    labelled = _Renumbered(found.labels, new_ids) if new_ids else found.labels
+    objects = {
+        new: replace(_record(found, old), id=new) for old, new in new_ids.items()
+    }
+    return replace(found, labels=labelled, objects=objects)
+
+
+def _record(found: Results, object_id: int) -> ObjectRecord:
+    return found.record(object_id)
+
+
+def _ids(labels: Any) -> set[int]:
+    ids: set[int] = set()
+    for spans in iter_blocks_of(labels):
+        ids.update(np.unique(np.asarray(labels[spans])).tolist())
+    return ids - {0}
+
+
+def _renumbered(ids: set[int], there: set[int], taken: Taken) -> dict[int, int]:
+    """New id of each object: its own, or the next free one where that is taken."""
+    if clash := sorted(ids & there):
+        if taken == "refuse":
+            more = ", ..." if len(clash) > 8 else ""
+            raise SessionError(
+                f"the session has objects {', '.join(map(str, clash[:8]))}{more} "
+                'already: read the file with taken="new" to give its objects new ids'
+            )
+        if taken != "new":
+            raise SessionError(f'taken is "new" or "refuse"; got {taken!r}')
+    top = max(ids | there, default=0)
+    fresh = iter(range(top + 1, top + 1 + len(clash)))
+    return {i: next(fresh) if i in there else i for i in sorted(ids)}
+
+
+def _patches(
+    session: Session, found: Results, ids: dict[int, int]
+) -> Iterator[LabelPatch]:
+    """What changes in the session's labels, block by block."""
+    renumbered = _Renumbered(found.labels, ids)
+    for spans in iter_blocks_of(found.labels):
+        block = renumbered[spans]
+        y, x = spans[-2].start, spans[-1].start
+        for index in np.ndindex(*block.shape[:-2]):
+            new = block[index]
+            at = tuple(s.start + i for s, i in zip(spans, index, strict=False))
+            plane = Plane(at)
+            bbox = (y, x, spans[-2].stop, spans[-1].stop)
+            before = np.asarray(session.labels[plane.window(bbox)])
+            free = new > 0 if session.rule == "overwrite" else (new > 0) & (before == 0)
+            after = before.copy()
+            after[free] = new[free]
+            patch = differing_patch(plane, (y, x), before, after)
+            if patch is not None:
+                yield patch
+
+
+class _Renumbered:
+    """Labels with other ids, read where they are indexed."""
+
+    def __init__(self, base: Any, ids: dict[int, int]) -> None:
+        self.base, self.shape, self.ndim = base, base.shape, len(base.shape)
+        self._old = np.array([0, *ids], np.uint64)
+        self._new = np.array([0, *ids.values()], np.uint64)
+        top = int(self._new.max())
+        self.dtype = np.dtype(np.uint16 if top < 2**16 else np.uint32)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        block = np.asarray(self.base[key])
+        places = np.searchsorted(self._old, block.astype(np.uint64))
+        return self._new[places].astype(self.dtype)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype=dtype)

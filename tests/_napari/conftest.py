@@ -86,6 +86,7 @@ class Desk:
 def sessions(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Keep the sessions that the widget keeps by itself out of the user's folder."""
     monkeypatch.setenv("NAPARI_SAM_SESSIONS", str(tmp_path / "sessions"))
+    monkeypatch.setenv("NAPARI_SAM_CONFIG", str(tmp_path / "config"))
     return tmp_path / "sessions"
 
 

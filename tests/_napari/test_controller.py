@@ -316,13 +316,14 @@ def test_keys_on_our_layers_and_on_no_other(desk, cells):
     other = desk.viewer.add_points(ndim=2)
     image = desk.open(cells.image)
     layers, writer = desk.annotation.layers, desk.annotation.writer
-    prompts = {str(k) for k in layers.points.keymap}
-    everywhere = {"N", "C", "Ctrl+Z", "Ctrl+Shift+Z", ".", ",", "Y", "R"}
-    assert prompts == {"T", "P", "B"} | everywhere
-    assert {str(k) for k in writer.layer.keymap} == everywhere
-    assert not other.keymap and not image.keymap and not desk.viewer.keymap
+    tools = {"T", "P", "B"}
+    ours = tools | {"N", "C", "Ctrl+Z", "Ctrl+Shift+Z", ".", ",", "Y", "R"}
+    assert {str(k) for k in layers.points.keymap} == ours
+    assert {str(k) for k in writer.layer.keymap} == ours
+    assert {str(k) for k in image.keymap} == tools
+    assert not other.keymap and not desk.viewer.keymap
     desk.controller.close()
-    assert not layers.points.keymap and not writer.layer.keymap
+    assert not layers.points.keymap and not writer.layer.keymap and not image.keymap
 
 
 def test_other_layers_are_left_alone(desk, cells):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from napari_sam._napari.state import as_sentence
+from napari_sam._napari.training import TrainingOptions
 from napari_sam.core.planes import Plane
 from napari_sam.errors import Cancelled, ModelError
 
@@ -49,7 +50,7 @@ def trained(desk, cells):
 
 
 def test_training_learns_from_the_objects_of_the_session(trained):
-    trained.controller.training.start("my_cells", validation=0.3, epochs=7)
+    trained.controller.training.start("my_cells", TrainingOptions(0.3, 7))
     assert trained.state.training.running
     trained.main.settle()
     (model, images, options), *_ = trained.trainer.calls
@@ -95,6 +96,7 @@ def test_using_the_result_keeps_prompts_and_masks(trained):
     before = trained.labels.copy()
     prompts = trained.session.object(4, Plane(())).prompts
     trained.controller.training.use_result()
+    trained.main.settle()
     assert trained.state.model == "my_cells"
     trained.main.settle()
     np.testing.assert_array_equal(trained.labels, before)
@@ -105,7 +107,7 @@ def test_using_the_result_keeps_prompts_and_masks(trained):
 def test_a_worse_model_is_kept_only_when_asked_for(trained):
     trained.trainer.kept = False
     training = trained.controller.training
-    training.start("my_cells", epochs=5)
+    training.start("my_cells", TrainingOptions(epochs=5))
     trained.main.settle()
     assert trained.state.training.offer == "keep"
     assert "worse" in trained.state.status

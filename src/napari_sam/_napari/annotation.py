@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
-from napari_sam._napari import autosave, shortcuts
+from napari_sam._napari import autosave, hints, shortcuts
+from napari_sam._napari.camera import go_to
+from napari_sam._napari.candidates import Candidates
+from napari_sam._napari.keeping import Keeping
 from napari_sam._napari.label_pyramid import is_huge
 from napari_sam._napari.label_writer import LabelWriter
+from napari_sam._napari.object_rows import object_rows
 from napari_sam._napari.plane_view import (
     screen_level,
     shown_axis,
@@ -19,9 +23,7 @@ from napari_sam._napari.plane_view import (
     shown_view,
 )
 from napari_sam._napari.prompt_layers import PromptLayers
-from napari_sam._napari.state import Thumbnail, as_sentence
-from napari_sam._napari.thumbnails import draw_thumbnails
-from napari_sam._napari.workers import PREPARE
+from napari_sam._napari.state import as_sentence
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.results.label_objects import boxes_of
 
@@ -39,15 +41,8 @@ if TYPE_CHECKING:
     from napari_sam.session import Request, Result, Session
     from napari_sam.volume.volume import Volume
 
-HINT = (
-    "Click on an object in the image. Click again to refine it: T switches to "
-    "− points, B draws a box, N starts the next object."
-)
-
 SMALL = 2**28
 """Pixels up to which labels are a plain array, made without asking anybody."""
-MOST_PICTURES = 200
-"""Sets of thumbnails kept, so that they are there again after an undo."""
 
 
 class Annotation:
@@ -85,10 +80,15 @@ class Annotation:
         self._actions = actions
         self._asked: dict[tuple[int, Plane], Prompts] = {}
         self._clicks: dict[tuple[str, int, Plane], Job] = {}
-        self._pictures: dict[tuple[int, Plane, str], tuple[Thumbnail, ...]] = {}
+        self._candidates = Candidates(board, jobs)
+        self._then: int | None = None
+        """Candidate to take once the prompts under way are answered."""
         self._highest = 0
+        self._listing = False
         self._early_paint: list[LabelPatch] = []
         """What was painted while the session was being opened."""
+        shortcuts.bind(image, actions, ours=False)
+        self._keeping = Keeping(board, jobs, image.name)
         self.layers.edited.connect(self.on_edited)
         self.layers.slipped.connect(
             lambda: self.board.say("Hold the mouse button and drag: a box has corners.")
@@ -147,6 +147,7 @@ class Annotation:
         early = self.layers.drawn if self.session is None else ()
         self.session = session
         session.rule = self.board.state.rule
+        self._keeping.use(session, opened.unsaved)
         session.writer = self.writer.write
         session.changed.connect(self._on_changed)
         session.grown.connect(self._on_grown)
@@ -168,10 +169,11 @@ class Annotation:
         self._drop_clicks()
         self.layers.close()
         self.writer.close()
+        shortcuts.unbind(self.image, ours=False)
         for layer in self.layers.layers:
-            shortcuts.unbind(layer, prompts=True)
+            shortcuts.unbind(layer)
         if self.writer.shown:
-            shortcuts.unbind(self.writer.layer, prompts=False)
+            shortcuts.unbind(self.writer.layer)
             self.writer.layer.events.selected_label.disconnect(self._on_selected_label)
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
@@ -190,7 +192,7 @@ class Annotation:
         self.board.update(object_id=object_id, polarity=1)
         self.layers.set_polarity(1)
         self.show_object()
-        self.board.say(f"Object {object_id}. {HINT}")
+        self.board.say(f"Object {object_id}.")
 
     def new_object(self) -> None:
         """Start the next object."""
@@ -198,7 +200,7 @@ class Annotation:
         if self.session is not None:
             used.extend(self.session.objects)
         if self.object_id > max(used):
-            self.board.say(f"Object {self.object_id} is still empty. {HINT}")
+            self.board.say(f"Object {self.object_id} is still empty.")
         else:
             self.select(max(used) + 1)
 
@@ -225,10 +227,25 @@ class Annotation:
             self.board.fail,
         )
 
+    def go_to(self, object_id: int) -> None:
+        """Go on with an object, and show where it is."""
+        states = {} if self.session is None else self.session.objects.get(object_id, {})
+        here = self.plane
+        plane = here if here in states else next(iter(states), None)
+        if plane is not None:
+            state = states[plane]
+            go_to(self.viewer, self.image, self.volume.shape, plane, state.applied.bbox)
+        self.select(object_id)
+
     def choose(self, k: int) -> None:
         """Take another candidate for the current object."""
         session, state = self.session, self._state_here()
         if session is None or state is None:
+            self.board.update()
+            return
+        if ("click", self.object_id, state.plane) in self._clicks:
+            # Prompts that are being answered are not given up for it.
+            self._then = k
             self.board.update()
             return
         k %= len(state.scores)
@@ -242,13 +259,13 @@ class Annotation:
         if self._clicks:
             self._drop_clicks()
             self.show_object()
-            self.board.say(f"The last prompt was taken back. {HINT}")
+            self.board.say("The last prompt was taken back.")
         elif self.session is not None and self.session.can_undo:
             self._try(self.session.undo)
             self.show_object()
-            self.board.say(f"Undone (Ctrl-Shift-Z: redo). {HINT}")
+            self.board.say("Undone (Ctrl-Shift-Z: redo).")
         else:
-            self.board.say(f"There is nothing to undo. {HINT}")
+            self.board.say("There is nothing to undo.")
 
     def redo(self) -> None:
         """Do the change that was taken back last again."""
@@ -256,7 +273,7 @@ class Annotation:
             self._drop_clicks()
             self._try(self.session.redo)
             self.show_object()
-            self.board.say(f"Done again. {HINT}")
+            self.board.say("Done again.")
 
     # -- prompts to masks ------------------------------------------------------------
 
@@ -305,7 +322,7 @@ class Annotation:
             self.board.say(as_sentence(str(error)), "error")
             return
         if self.board.state.status_kind == "error":
-            self.board.say(HINT)
+            self.board.say("")
         self.writer.axis = axis
         if axis != self.layers.axis:
             self.board.update(axis=axis)
@@ -373,7 +390,7 @@ class Annotation:
         if session.object(self.object_id, plane) is not None:
             self._try(session.delete_object, self.object_id, plane)
         self._show_candidates()
-        self.board.say(f"Object {self.object_id} has no prompt here any more. {HINT}")
+        self.board.say(f"Object {self.object_id} has no prompt here any more.")
 
     def _accept(self, result: Result, done: str) -> None:
         session = self.session
@@ -388,11 +405,14 @@ class Annotation:
         self.layers.deselect()
         self._color()
         self._show_candidates(result.prediction.candidates)
-        if not chosen.area:
+        then, self._then = self._then, None
+        if then is not None and request.choice is None:
+            self.choose(then)
+        elif not chosen.area:
             self.board.say("Nothing was found there. Try another point, or a box (B).")
         elif not self._clicks:
-            score = f"Object {request.object_id}: score {chosen.predicted_iou:.2f}."
-            self.board.say(f"{done or score} {HINT}")
+            score = hints.score(request.object_id, chosen.predicted_iou)
+            self.board.say(f"{done} {score}".strip())
 
     def take_back_clicks(self) -> None:
         """Drop clicks that are still being answered, and their points."""
@@ -404,6 +424,7 @@ class Annotation:
         for job in self._clicks.values():
             job.cancel()
         self._clicks.clear()
+        self._then = None
 
     def _on_axis(self, plane: Plane) -> bool:
         return not plane.index or plane.axis == self.board.state.axis
@@ -411,30 +432,7 @@ class Annotation:
     # -- candidates, layers, session -------------------------------------------------
 
     def _show_candidates(self, found: Sequence[MaskCandidate] = ()) -> None:
-        """Show scores at once; pictures of new masks are drawn in the worker."""
-        session, plane, state = self.session, self.plane, self._state_here()
-        self.jobs.cancel("thumbnails")
-        if state is None or session is None or plane is None:
-            self.board.update(thumbnails=(), chosen=0)
-            return
-        key = (state.object_id, plane, repr(state.prompts.to_json()))
-        known = self._pictures.get(key)
-        scores = tuple(Thumbnail(score) for score in state.scores)
-        self.board.update(thumbnails=known or scores, chosen=state.chosen)
-        if not found or known:
-            return
-
-        def work(_: Any) -> Any:
-            mapping = session.engine.intensity
-            return draw_thumbnails(session.volume, mapping, plane, found)
-
-        def drawn(thumbnails: tuple[Thumbnail, ...]) -> None:
-            self._pictures[key] = thumbnails
-            while len(self._pictures) > MOST_PICTURES:
-                del self._pictures[next(iter(self._pictures))]
-            self.board.update(thumbnails=thumbnails)
-
-        self.jobs.submit("thumbnails", work, drawn, priority=PREPARE)
+        self._candidates.show(self.session, self._state_here(), found)
 
     def _state_here(self) -> ObjectState | None:
         plane = self.plane
@@ -458,6 +456,17 @@ class Annotation:
             can_redo=session.can_redo,
             can_export=session.can_undo or bool(session.objects),
         )
+        self._keeping.look()
+        if not self._listing:
+            self._listing = True
+            self.jobs.post(self._list)
+
+    def _list(self) -> None:
+        """List the objects once for all changes made in one go."""
+        self._listing = False
+        if self.session is not None:
+            rows = object_rows(self.session, self.writer.color)
+            self.board.update(objects=rows)
 
     def _on_painted(self, patches: list[LabelPatch]) -> None:
         session, label = self.session, int(self.writer.layer.selected_label)
@@ -487,10 +496,10 @@ class Annotation:
             self.select(label)
 
     def _on_prompt_layer(self, layer: Any) -> None:
-        shortcuts.bind(layer, self._actions, prompts=True)
+        shortcuts.bind(layer, self._actions)
 
     def _on_labels_layer(self, layer: Any) -> None:
-        shortcuts.bind(layer, self._actions, prompts=False)
+        shortcuts.bind(layer, self._actions)
         layer.events.selected_label.connect(self._on_selected_label)
 
     def _try(self, call: Callable[..., Any], *args: Any) -> bool:

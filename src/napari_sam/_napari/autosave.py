@@ -35,11 +35,20 @@ def kept(name: str) -> list[Path]:
     """Sessions kept for images of that name, the newest first."""
     if not folder().is_dir():
         return []
-    return sorted(folder().glob(f"{_slug(name)} *.nsam"), reverse=True)
+    found = folder().glob(f"{_slug(name)} *.nsam/session.json")
+    return sorted((head.parent for head in found), reverse=True)
 
 
-def keep(session: Session, name: str) -> None:
-    """Keep every change of a session from now on; a full disk is no reason to stop."""
+def others(name: str, session: Session) -> bool:
+    """Whether earlier work on an image of that name was kept."""
+    return any(str(path) != session.path for path in kept(name))
+
+
+def keep(session: Session, name: str) -> str:
+    """Keep every change of a session from now on; return why not, "" when it is so.
+
+    A full disk is no reason to stop: it may be tried again.
+    """
     stamp = time.strftime("%Y-%m-%d %H.%M.%S")
     path = folder() / f"{_slug(name)} {stamp}.nsam"
     for number in range(2, 100):
@@ -50,6 +59,10 @@ def keep(session: Session, name: str) -> None:
         session.save(path)
     except (NapariSamError, OSError) as error:
         logger.warning("changes are kept in memory only: %s", error)
+        if session.path is None:
+            shutil.rmtree(path, ignore_errors=True)  # nothing half made stays
+        return str(error)
+    return ""
 
 
 def drop_if_empty(session: Session) -> None:

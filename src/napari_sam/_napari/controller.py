@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
-
 from napari_sam._napari import autosave, opening
-from napari_sam._napari.annotation import HINT, Annotation
+from napari_sam._napari.annotation import Annotation
 from napari_sam._napari.encoding import Encoding
+from napari_sam._napari.loading import Loading
 from napari_sam._napari.plane_view import layer_over, order_for_axis
 from napari_sam._napari.prompt_layers import TAG, Tool
 from napari_sam._napari.review import Review
 from napari_sam._napari.state import Board, PanelState
+from napari_sam._napari.tool_watch import ToolWatch
 from napari_sam._napari.training import Training
 from napari_sam._napari.workers import PREPARE, Jobs
 from napari_sam.errors import NapariSamError
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.session import Session
     from napari_sam.volume.volume import Volume
-
-OPEN_HINT = (
-    "Open an image: File › Open, or File › Open Sample › napari-sam. "
-    "It is taken up here by itself."
-)
 
 
 class Controller:
@@ -45,9 +40,6 @@ class Controller:
         Gives a model for a name or path; runs in the worker.
     """
 
-    download_wanted = Signal(str, str)
-    """A model's name and the notice to agree to before its weights are fetched."""
-
     def __init__(
         self,
         viewer: Any,
@@ -57,7 +49,7 @@ class Controller:
     ) -> None:
         self.viewer = viewer
         self.jobs = jobs
-        state = PanelState(models=opening.model_choices(), status=OPEN_HINT)
+        state = PanelState(models=opening.model_choices())
         self.board = Board(state)
         self.annotation: Annotation | None = None
         self.encoding = Encoding(self.board, jobs)
@@ -65,8 +57,9 @@ class Controller:
         self.training = Training(self.board, jobs)
         self.training.model_wanted.connect(self.use_model)
         self._load_model = load_model
-        self._names_of_files: dict[str, str] = {}
-        """Checkpoint file -> name to remember it under once it is loaded."""
+        self.loading = Loading(self.board, jobs)
+        self.download_wanted = self.loading.download_wanted
+        self.tools = ToolWatch(viewer, self.board)
         self.closed = False
         """Whether `close` was called."""
         self._camera_moved = False
@@ -112,6 +105,7 @@ class Controller:
             self.viewer, layer, volume, self.board, self.jobs, self
         )
         self.annotation.session_wanted.connect(self._on_session_wanted)
+        self.annotation.layers.made.connect(self.tools.watch)
         layer.events.contrast_limits.connect(self._on_contrast)
         left = autosave.left(layer)
         returning = left is not None and self.annotation.writer.found() is not None
@@ -120,11 +114,14 @@ class Controller:
             ndim=volume.ndim,
             image_note=_describe(volume),
             own_colors=volume.rgb,
+            values=_values_of(layer),
             is_ct=_modality(volume) == "CT",
             object_id=1 if left is None else left[1],
         )
         self.annotation.show_labels()
         self.arm(self.board.state.tool, self.board.state.polarity)
+        self.tools.use(self.annotation)
+        self.annotation.writer.made.connect(self.tools.watch)
         self.encoding.use(self.annotation)
         self.review.use(self.annotation)
         self.training.use(self.annotation)
@@ -133,30 +130,20 @@ class Controller:
 
     def use_checkpoint(self, path: str, name: str = "") -> None:
         """Go on with a checkpoint file; once loaded, the list has it as `name`."""
-        if name:
-            from napari_sam.models.registry import check_own_name
-
-            try:
-                check_own_name(name)
-            except NapariSamError as error:
-                self.board.fail(error)
-                return
-            self._names_of_files[path] = name
-        self.use_model(path)
+        if self.loading.name_file(path, name):
+            self.use_model(path)
 
     def use_model(self, name: str, *, agreed: bool = False) -> None:
         """Go on with another model; masks made so far stay as they are.
 
         Weights that are not on this machine are only fetched once the user agreed.
         """
-        notice = "" if agreed else opening.download_notice(name)
-        if notice:
-            self.board.update()
-            self.download_wanted(name, notice)
+        if not self.loading.is_agreed(name, agreed=agreed):
             return
-        self.board.update(model=name)
-        if self.annotation is not None:
-            self._prepare()
+        if self.annotation is None:
+            self.board.update(model=name)
+        else:
+            self._prepare(model=name)
 
     def use_axis(self, axis: int) -> None:
         """Cut the volume along another axis, in the view too."""
@@ -201,6 +188,11 @@ class Controller:
         self.board.update(object_id=object_id)
         if self.annotation is not None:
             self.annotation.select(object_id)
+
+    def go_to_object(self, object_id: int) -> None:
+        """Go on with an object, and show where it is."""
+        if self.annotation is not None:
+            self.annotation.go_to(object_id)
 
     def set_rule(self, rule: Rule) -> None:
         """Set what a mask does where another object already is."""
@@ -253,10 +245,10 @@ class Controller:
         self.encoding.stop()
         self.review.stop()
         self.training.stop()
-        self.board.update(progress=None)
+        self.loading.stopped()
         if self.annotation is not None:
             self.annotation.take_back_clicks()
-        self.board.say(f"Stopped; what was finished is kept. {HINT}")
+        self.board.say("Stopped; what was finished is kept.")
 
     @property
     def shown_plane(self) -> Plane | None:
@@ -279,7 +271,7 @@ class Controller:
         """
         session = self.session
         if session is None:
-            self.board.say(f"There is nothing to write yet. {HINT}")
+            self.board.say("There is nothing to write yet.")
             return
         self.board.say(text, "busy")
         self.jobs.submit(
@@ -295,15 +287,19 @@ class Controller:
         self.run(
             f"Saving to {path}…",
             lambda session: session.save(path),
-            lambda _: f"Saved; every change is kept in {path} from now on.",
+            lambda _: self._saved(path),
         )
+
+    def _saved(self, path: str) -> str:
+        self.board.update(kept_in=path, unsaved="")
+        return f"Saved; every change is kept in {path} from now on."
 
     def open_saved(self, path: str) -> None:
         """Continue a saved session on the image in use."""
         if self.annotation is None:
-            self.board.say(f"First open the image this session belongs to. {OPEN_HINT}")
+            self.board.say("First open the image this session belongs to.")
         elif self.session is not None and self.session.path == path:
-            self.board.say(f"This session is the one at work. {HINT}")
+            self.board.say("This session is the one at work.")
         else:
             self._prepare(path)
 
@@ -316,12 +312,19 @@ class Controller:
         for event, callback in self._connections:
             event.disconnect(callback)
         self._let_go()
+        self.tools.close()
 
     # -- inside ----------------------------------------------------------------------
 
-    def _prepare(self, path: str | None = None, *, returning: bool = False) -> None:
+    def _prepare(
+        self,
+        path: str | None = None,
+        *,
+        model: str | None = None,
+        returning: bool = False,
+    ) -> None:
         """Get the model and make the session, or give the session another model."""
-        annotation, name = self.annotation, self.board.state.model
+        annotation, name = self.annotation, model or self.loading.name
         assert annotation is not None
         session = annotation.session if path is None else None
         text = "Opening the session" if path else f"Loading {opening.short(name)}"
@@ -335,7 +338,7 @@ class Controller:
             annotation.show_object()
 
         if session is not None:
-            self._with_weights(lambda _: self._load_model(name), swapped)
+            self.loading.run(name, lambda _: self._load_model(name), swapped)
             return
         wanted = opening.Wanted(
             annotation.volume, name, annotation.labels, annotation.image.name, path,
@@ -348,66 +351,26 @@ class Controller:
             annotation.start(made)
             self.encoding.renew()
             self.review.renew()
-            earlier = autosave.kept(annotation.image.name)
-            if path is None and any(str(kept) != new.path for kept in earlier):
+            if path is None and autosave.others(annotation.image.name, new):
                 self.board.say(
-                    "Ready. Earlier work on an image of this name was kept: Open… "
-                    f"continues it. {HINT}"
+                    "Ready. Earlier work on an image of this name was kept: Open…, "
+                    "under Results, continues it."
                 )
 
-        self._with_weights(
-            lambda _: opening.open_session(wanted, self._load_model), opened
-        )
-
-    def _with_weights(self, work: Any, done: Callable[[Any], None]) -> None:
-        """Queue work that needs the model's weights: fetch them first if need be."""
-        name = self.board.state.model
-
-        def start(_: Any = None) -> None:
-            self.board.update(progress=None, models=opening.model_choices())
-            self.jobs.submit(
-                "prepare", work, done, self._on_work_failed, priority=PREPARE
-            )
-
-        if not opening.download_notice(name):
-            start()
-            return
-        self.board.update(progress=(0, 0), progress_text="MB")
-        self.jobs.submit(
-            "prepare",
-            lambda _: opening.download(name),
-            start,
-            self._on_work_failed,
-            progress=lambda step: self.board.update(progress=step),
-            priority=PREPARE,
+        self.loading.run(
+            name, lambda _: opening.open_session(wanted, self._load_model), opened
         )
 
     def _on_session_wanted(self) -> None:
-        if "prepare" in self.jobs.keys:
+        if self.loading.going_on:
             self.board.say("The model is loading; your click is kept.", "busy")
         else:
             self._prepare()
 
     def _on_model(self, session: Session) -> None:
-        spec = session.model.spec
-        licence = f"licence {spec.license}" if spec.license else ""
-        facts = [session.model.device, licence, f"tiles of {spec.input_side} px"]
-        self.board.update(
-            model_note=" · ".join(f for f in facts if f),
-            window=session.engine.intensity.windows[0],
-            can_embed=True,
-        )
-        name = self._names_of_files.pop(self.board.state.model, "")
-        if name:
-            from napari_sam.models.registry import remember
-
-            try:
-                remember(name, session.model)
-            except NapariSamError as error:
-                self.board.fail(error)
-                return
-            self.board.update(model=name, models=opening.model_choices())
-        self.board.say(f"{name or spec.name} is ready. {self._hidden()}{HINT}")
+        name = self.loading.show(session)
+        self.board.update(window=session.engine.intensity.windows[0])
+        self.board.say(f"{name} is ready. {self._hidden()}".strip())
 
     def _hidden(self) -> str:
         """What to say where another image lies over the one in use."""
@@ -416,10 +379,6 @@ class Controller:
         image = self.annotation.image
         over = layer_over(self.viewer, image)
         return f"Hide {over.name} to see {image.name} below it. " if over else ""
-
-    def _on_work_failed(self, error: Exception) -> None:
-        self.board.update(progress=None)
-        self.board.fail(error)
 
     def _on_contrast(self) -> None:
         if self.board.state.follow and self.annotation is not None:
@@ -450,9 +409,10 @@ class Controller:
             self.board.update(image=images.index(used))
         elif used is not None:
             self.jobs.cancel()
+            self.loading.stopped()
             self._let_go()
-            self.board.update(image=-1, progress=None, can_embed=False, image_note="")
-            self.board.say(f"{used.name!r} was removed; its masks stay. {OPEN_HINT}")
+            self.board.update(image=-1, can_embed=False, image_note="")
+            self.board.say(f"{used.name!r} was removed; its masks stay.")
         elif images:
             # The viewer selects a new layer after it has told of it.
             self.jobs.post(self._take_up)
@@ -485,6 +445,7 @@ class Controller:
     def _let_go(self) -> None:
         if self.annotation is None:
             return
+        self.tools.use(None)
         self.encoding.use(None)
         self.review.use(None)
         self.training.use(None)
@@ -492,7 +453,10 @@ class Controller:
         annotation.image.events.contrast_limits.disconnect(self._on_contrast)
         annotation.session_wanted.disconnect()
         annotation.close()
-        self.board.update(thumbnails=(), can_undo=False, can_redo=False, window=None)
+        self.board.update(
+            thumbnails=(), can_undo=False, can_redo=False, can_export=False,
+            window=None, objects=(), unsaved="", kept_in="",
+        )  # fmt: skip
 
 
 def _volume_of(layer: Any) -> Volume:
@@ -504,6 +468,12 @@ def _volume_of(layer: Any) -> Volume:
     if isinstance(known, Volume) and known.ndim == layer.ndim:
         return known
     return open_volume(layer)
+
+
+def _values_of(layer: Any) -> tuple[float, float] | None:
+    """Least and greatest value of an image layer, as its contrast sliders have them."""
+    given = getattr(layer, "contrast_limits_range", None)
+    return None if layer.rgb or given is None else (float(given[0]), float(given[1]))
 
 
 def _modality(volume: Volume) -> str:

@@ -103,6 +103,8 @@ class Opened:
     """Largest value in its labels."""
     pyramid: LabelPyramid | None = None
     """For planes too large to be drawn whole."""
+    unsaved: str = ""
+    """Why its changes are not kept; "" when they are."""
 
 
 def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Opened:
@@ -110,19 +112,22 @@ def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Open
     model = load(wanted.model)
     from napari_sam.session import Session
 
+    unsaved = ""
+
     if wanted.path is not None:
         session = Session.load(wanted.path, volume=wanted.volume, model=model)
         if wanted.returning and isinstance(wanted.labels, np.ndarray):
             take_over(session, wanted.labels)
     else:
         session = Session(wanted.volume, model, labels=wanted.labels)
-        autosave.keep(session, wanted.name)
+        unsaved = autosave.keep(session, wanted.name)
     labels = session.labels
     filled = wanted.path is not None or wanted.labels is not None
     highest = highest_label(labels) if filled else 0
     if not is_huge(labels.shape):
-        return Opened(session, highest)
-    return Opened(session, highest, LabelPyramid(labels, fill=highest > 0))
+        return Opened(session, highest, unsaved=unsaved)
+    pyramid = LabelPyramid(labels, fill=highest > 0)
+    return Opened(session, highest, pyramid, unsaved)
 
 
 def take_over(session: Session, labels: np.ndarray) -> None:

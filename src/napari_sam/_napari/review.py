@@ -79,7 +79,9 @@ class Review:
 
     # -- looking for them ------------------------------------------------------------
 
-    def suggest(self, scope: Scope = "plane") -> None:
+    def suggest(
+        self, scope: Scope = "plane", rules: SuggestRules | None = None
+    ) -> None:
         """Look for further objects in the view, on its plane, or on all planes."""
         annotation, session = self._annotation, self._session
         plane = None if annotation is None else annotation.plane
@@ -94,7 +96,7 @@ class Review:
                 planes,
                 axis=plane.axis,
                 region=region,
-                rules=SuggestRules(points_per_batch=batch),
+                rules=replace(rules or SuggestRules(), points_per_batch=batch),
             )
         except NapariSamError as error:
             self.board.fail(error)
@@ -122,7 +124,7 @@ class Review:
         self.jobs.cancel(KEY)
         if self.state.running:
             self._show(running=False)
-            self.board.say(f"Stopped. {self._waiting()}")
+            self.board.say(f"Stopped. {self._waiting()}", guide=False)
 
     # -- going through them ----------------------------------------------------------
 
@@ -135,7 +137,9 @@ class Review:
             return
         shape = annotation.volume.shape
         go_to(annotation.viewer, annotation.image, shape, found.plane, found.bbox)
-        self.board.say(f"Suggested with a doubt of {found.doubt:.2f}: {HOW}")
+        self.board.say(
+            f"Suggested with a doubt of {found.doubt:.2f}: {HOW}", guide=False
+        )
 
     def next(self) -> None:
         """Go to the next suggestion of the list."""
@@ -181,7 +185,8 @@ class Review:
         self._draw()
         self.board.say(
             "Click where it is missing a part; T, then a click, takes a part away. "
-            "Then . goes on to the next suggestion."
+            "Then . goes on to the next suggestion.",
+            guide=False,
         )
 
     def accept_below(self, doubt: float) -> None:
@@ -193,7 +198,8 @@ class Review:
             self._show(current=0)
             self.board.say(
                 f"{len(chosen)} accepted (one Ctrl-Z takes them all back). "
-                f"{self._waiting()}"
+                f"{self._waiting()}",
+                guide=False,
             )
 
     def restore(self) -> None:
@@ -261,16 +267,16 @@ class Review:
     def _go_on(self, number: int, said: str) -> None:
         if number:
             self.show(number)
-            self.board.say(f"{said} {HOW}")
+            self.board.say(f"{said} {HOW}", guide=False)
         else:
             self._show(current=0)
             self._draw()
-            self.board.say(f"{said} {self._waiting()}")
+            self.board.say(f"{said} {self._waiting()}", guide=False)
 
     def _step(self, by: int) -> None:
         listed = [s.number for s in self._listed()]
         if not listed:
-            self.board.say(self._waiting())
+            self.board.say(self._waiting(), guide=False)
             return
         if self.state.current in listed:
             self.show(listed[(listed.index(self.state.current) + by) % len(listed)])
@@ -299,7 +305,7 @@ class Review:
 
     def _on_done(self) -> None:
         self._show(running=False)
-        self.board.say(self._waiting())
+        self.board.say(self._waiting(), guide=False)
 
     def _on_failed(self, error: Exception) -> None:
         self._show(running=False)
@@ -308,7 +314,7 @@ class Review:
     def _waiting(self) -> str:
         n = len(self._listed())
         if not n:
-            return "No suggestion is waiting."
+            return "No suggestion is waiting; prompt objects by hand."
         some = "1 suggestion waits" if n == 1 else f"{n} suggestions wait"
         return f"{some}: . goes to the first. {HOW}"
 

@@ -1,4 +1,4 @@
-"""Keys, bound on our own layers only, so that no other layer or plugin loses one."""
+"""Keys, bound on our layers and the image only: no other layer or plugin loses one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+PROMPTS = {"T": "toggle_polarity", "P": "arm_point", "B": "arm_box"}
+"""Keys that choose a tool, on our layers and on the image: wherever one is, they lead
+back to prompts. In a Labels layer P is napari's brush; its key 2 still is."""
 ON_ALL = {
+    **PROMPTS,
     "N": "new_object",
     "C": "next_candidate",
     "Control-Z": "undo",
@@ -19,24 +23,18 @@ ON_ALL = {
     "R": "review.reject",
 }
 """Keys on our prompt layers and our Labels layer, and the controller's methods."""
-ON_PROMPTS = {"T": "toggle_polarity", "P": "arm_point", "B": "arm_box"}
-"""Keys on our prompt layers; in a Labels layer P and B are napari's own tools."""
 
 
-def bind(layer: Any, actions: Any, *, prompts: bool) -> None:
-    """Bind the keys of one of our layers to methods of `actions`."""
-    for key, name in _keys(prompts=prompts).items():
+def bind(layer: Any, actions: Any, *, ours: bool = True) -> None:
+    """Bind the keys of one of our layers, or of the image, to methods of `actions`."""
+    for key, name in (ON_ALL if ours else PROMPTS).items():
         layer.bind_key(key, _call(attrgetter(name)(actions)), overwrite=True)
 
 
-def unbind(layer: Any, *, prompts: bool) -> None:
+def unbind(layer: Any, *, ours: bool = True) -> None:
     """Take the keys off again."""
-    for key in _keys(prompts=prompts):
+    for key in ON_ALL if ours else PROMPTS:
         layer.bind_key(key, None)
-
-
-def _keys(*, prompts: bool) -> Mapping[str, str]:
-    return {**ON_ALL, **ON_PROMPTS} if prompts else ON_ALL
 
 
 def _call(action: Callable[[], None]) -> Callable[[Any], None]:

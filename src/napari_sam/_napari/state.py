@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from psygnal import Signal
 
+from napari_sam._napari.hints import hint
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class EncodingState:
     """Address of the dask scheduler whose workers embed; "" for this computer."""
     workers: str = ""
     """What is known of those workers."""
+    place: str = ""
+    """Where embeddings are kept, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +112,26 @@ class TrainingState:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectRow:
+    """One object in the table."""
+
+    object_id: int
+    color: str
+    planes: int = 1
+    """On how many planes it is known to be."""
+    score: float | None = None
+    """Best predicted IoU; None where a hand drew it."""
+
+
+@dataclass(frozen=True, slots=True)
 class PanelState:
     """Everything the panel shows."""
 
     models: tuple[ModelChoice, ...] = ()
     model: str = "nano"
-    """Chosen name or checkpoint path."""
+    """Name or checkpoint path of the one that answers."""
+    loading: str = ""
+    """Name or path of the one that is to answer, until it can."""
     model_note: str = ""
     """Device and licence, or what is missing."""
     images: tuple[str, ...] = ()
@@ -127,12 +144,17 @@ class PanelState:
     """Size, channels and spacing of the image."""
     window: tuple[float, float] | None = None
     """Raw values shown to the model as black and white; None until they are known."""
+    values: tuple[float, float] | None = None
+    """Least and greatest raw value, as far as they are known."""
     own_colors: bool = False
     """Colour images go to the model as they are."""
     follow: bool = False
     is_ct: bool = False
     object_id: int = 1
     color: str = "#888888"
+    objects: tuple[ObjectRow, ...] = ()
+    elsewhere: str = ""
+    """Where clicks on the canvas go when they give no prompts; "" when they do."""
     rule: Rule = "keep"
     tool: Tool = "point"
     polarity: int = 1
@@ -149,8 +171,22 @@ class PanelState:
     progress: tuple[int, int] | None = None
     """(done, total) of the long work under way; None when there is none."""
     progress_text: str = ""
-    status: str = ""
+    kept_in: str = ""
+    """Folder that every change is kept in."""
+    unsaved: str = ""
+    """Why changes are in memory only; "" when they are kept."""
+    said: str = ""
+    """What happened last."""
     status_kind: StatusKind = "info"
+    guided: bool = True
+    """Whether what to do now follows."""
+
+    @property
+    def status(self) -> str:
+        """What happened last, and what to do now."""
+        if self.status_kind != "info" or not self.guided:
+            return self.said
+        return f"{self.said} {hint(self)}".strip()
 
 
 class Board:
@@ -168,9 +204,9 @@ class Board:
         self.state = replace(self.state, **fields)
         self.changed(self.state)
 
-    def say(self, text: str, kind: StatusKind = "info") -> None:
-        """Say what is happening, and what to do next."""
-        self.update(status=text, status_kind=kind)
+    def say(self, text: str, kind: StatusKind = "info", *, guide: bool = True) -> None:
+        """Say what happened, or is happening ("busy"); the hint follows by itself."""
+        self.update(said=text, status_kind=kind, guided=guide)
 
     def fail(self, error: Exception) -> None:
         """Show an error; nothing else changes."""

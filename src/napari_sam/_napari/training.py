@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -35,6 +35,20 @@ STAGES = {
 """What a run does, in words."""
 FEW = 5
 """Objects held back, below which the scores before and after say little."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """How `napari_sam.train` is to train; names and meanings are its own."""
+
+    validation: float = field(default=0.2, metadata={"range": (0.05, 0.45)})
+    """Share held back to stop by, and as much again to compare before and after by."""
+    epochs: int = field(default=40, metadata={"range": (1, 500)})
+    """At most: training ends when it helps no more."""
+    patience: int = field(default=8, metadata={"range": (1, 100)})
+    """Epochs without a better score after which training ends."""
+    lora: bool = False
+    """Also train the encoder a little: hours without a GPU, for unusual images."""
 
 
 class Training:
@@ -72,19 +86,19 @@ class Training:
         self._show(table="", message="", offer="")
 
     def start(
-        self, name: str, *, validation: float = 0.2, epochs: int = 40,
+        self,
+        name: str,
+        options: TrainingOptions | None = None,
+        *,
         replace_worse: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Train the model in use on the session's objects, under a new name.
 
         Parameters
         ----------
         name : str
             In the model list; empty: the model's name with "_tuned".
-        validation : float
-            Share of the objects' images to stop by, and again to judge by.
-        epochs : int
-            At most.
+        options : TrainingOptions, optional
         replace_worse : bool
             Whether a result that is no better gets the name all the same.
         """
@@ -98,7 +112,8 @@ class Training:
         except NapariSamError as error:
             self.board.fail(error)
             return
-        self._last = (name, validation, epochs)
+        options = options or TrainingOptions()
+        self._last = (name, options)
         self._show(
             running=True, stage="reading the objects", done=0.0, seconds_left=None,
             table="", message="", offer="", name=name,
@@ -122,8 +137,8 @@ class Training:
 
         def work(cancelled: Callable[[], bool]) -> TrainingResult:
             return _trained(
-                session, planes, self._train, name=name, validation=validation,
-                epochs=epochs, replace=replace_worse, progress=tell, cancel=cancelled,
+                session, planes, self._train, name=name, **asdict(options),
+                replace=replace_worse, progress=tell, cancel=cancelled,
             )  # fmt: skip
 
         self.jobs.submit(KEY, work, self._on_done, self._on_failed, priority=TRAINING)
@@ -138,8 +153,8 @@ class Training:
     def keep_anyway(self) -> None:
         """Give the result its name although it is no better."""
         if self._last and self.state.offer == "keep":
-            name, validation, epochs = self._last
-            self.start(name, validation=validation, epochs=epochs, replace_worse=True)
+            name, options = self._last
+            self.start(name, options, replace_worse=True)
 
     def use_result(self) -> None:
         """Go on with the trained model; prompts and masks stay."""

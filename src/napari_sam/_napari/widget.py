@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QSettings
 from qtpy.QtWidgets import (
     QFileDialog,
     QInputDialog,
@@ -106,7 +106,7 @@ class Contents(QWidget):  # type: ignore[misc]
         self._showing = False
         self.main_thread = MainThread()
         self.jobs = Jobs(self.main_thread.post)
-        self.panel = Panel()
+        self.panel = Panel(_memory())
         self.controller = Controller(viewer, self.jobs)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -144,8 +144,8 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.model.file_wanted.connect(self._choose_checkpoint)
         panel.image.image_chosen.connect(lambda i: do.use_image(do.images[i]))
         panel.image.axis_chosen.connect(do.use_axis)
-        panel.image.window_chosen.connect(do.use_window)
-        panel.image.follow_chosen.connect(do.follow_contrast)
+        panel.intensity.window_chosen.connect(do.use_window)
+        panel.intensity.follow_chosen.connect(do.follow_contrast)
         panel.encoding.ahead_chosen.connect(do.encoding.set_ahead)
         panel.encoding.start_wanted.connect(lambda: do.embed())
         panel.encoding_bar.pause_wanted.connect(do.encoding.pause)
@@ -156,7 +156,8 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.object.object_chosen.connect(do.select_object)
         panel.object.new_wanted.connect(do.new_object)
         panel.object.delete_wanted.connect(do.delete_object)
-        panel.object.rule_chosen.connect(do.set_rule)
+        panel.objects.row_chosen.connect(do.go_to_object)
+        panel.prompt.rule_chosen.connect(do.set_rule)
         panel.prompt.tool_chosen.connect(do.arm)
         panel.prompt.candidate_chosen.connect(do.choose)
         panel.prompt.undo_wanted.connect(do.undo)
@@ -174,9 +175,7 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.review.accept_below_wanted.connect(review.accept_below)
         panel.review.order_chosen.connect(lambda v: review.order(doubtful_first=v))
         train = do.training
-        panel.training.start_wanted.connect(
-            lambda name, share, n: train.start(name, validation=share, epochs=n)
-        )
+        panel.training.start_wanted.connect(train.start)
         panel.training.stop_wanted.connect(train.stop)
         panel.training.use_wanted.connect(train.use_result)
         panel.training.keep_wanted.connect(train.keep_anyway)
@@ -238,6 +237,13 @@ class Contents(QWidget):  # type: ignore[misc]
         )
         if path:
             self.controller.open_saved(path)
+
+
+def _memory() -> QSettings:
+    """Where the panel keeps what it looked like."""
+    from napari_sam.models.user_models import config_folder
+
+    return QSettings(str(config_folder() / "panel.ini"), QSettings.Format.IniFormat)
 
 
 def _close(controller: Controller, *_: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,17 +28,19 @@ if TYPE_CHECKING:
 class SuggestRules:
     """What a proposal must be like; names and meanings are those of SAM's generator."""
 
-    pred_iou_thresh: float | None = None
+    pred_iou_thresh: float | None = field(default=None, metadata={"range": (0, 1)})
     """Least predicted IoU; None: 0.7 of the known objects' lowest, or 0.5."""
-    stability_score_thresh: float | None = None
+    stability_score_thresh: float | None = field(
+        default=None, metadata={"range": (0, 1)}
+    )
     """Least IoU of the mask cut at logit +1 and at -1; None: likewise, or 0.7."""
-    max_doubt: float = 0.8
+    max_doubt: float = field(default=0.8, metadata={"range": (0, 1)})
     """Proposals that are more doubtful are not made."""
-    min_area: float | None = None
+    min_area: float | None = field(default=None, metadata={"range": (1, 10**9)})
     """Fewest pixels; None: half of the smallest known object's, or 16."""
-    max_area: float | None = None
+    max_area: float | None = field(default=None, metadata={"range": (1, 10**9)})
     """Most pixels; None: twice the largest known object's, or half of the plane."""
-    points_per_side: int | None = None
+    points_per_side: int | None = field(default=None, metadata={"range": (1, 256)})
     """Points tried on a tile's side; None: as the known objects' size asks for."""
     points_per_batch: int = 64
     neighbours: bool = True

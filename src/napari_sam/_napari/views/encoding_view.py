@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam._napari.encoding import duration
-from napari_sam._napari.views.section import Section, button, note, silent
+from napari_sam._napari.views.section import Section, button, fold, note, silent
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import EncodingState, PanelState
@@ -31,7 +31,7 @@ class EncodingView(Section):
     """Address of a dask scheduler; "" for this computer."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Embedding", parent)
+        super().__init__(parent)
         self.ahead = QCheckBox("Embed what the view shows")
         self.ahead.setToolTip(
             "In the background, so that clicks there are answered at once. Off at "
@@ -50,10 +50,14 @@ class EncodingView(Section):
         self.scheduler.setSizePolicy(policy.Ignored, policy.Fixed)
         self.scheduler.editingFinished.connect(self._on_scheduler)
         self.workers = note()
+        self.place = note()
+        inside = Section()
+        inside.add("Address", self.scheduler)
+        inside.add("", self.workers)
         self.add("", self.ahead)
         self.add("", self.start)
-        self.add("Workers", self.scheduler)
-        self.add("", self.workers)
+        self.add("", self.place)
+        self.add("", fold("Workers of a cluster", inside))
         self._address = ""
 
     def show_state(self, state: PanelState) -> None:
@@ -68,6 +72,8 @@ class EncodingView(Section):
             if encoding.scheduler != self._address:
                 self._address = encoding.scheduler
                 self.scheduler.setText(encoding.scheduler)
+        self.place.setText(encoding.place)
+        self.place.setVisible(bool(encoding.place))
         self.workers.setText(encoding.workers)
         self.workers.setVisible(bool(encoding.workers))
 

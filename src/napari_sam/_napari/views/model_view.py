@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
 
-from napari_sam._napari.views.section import Section, button, note, silent
+from napari_sam._napari.views.section import Section, button, combo, note, silent
 
 if TYPE_CHECKING:
+    from qtpy.QtWidgets import QWidget
+
     from napari_sam._napari.state import PanelState
 
 
@@ -21,12 +22,11 @@ class ModelView(Section):
     file_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Model", parent)
-        self.names = QComboBox()
-        self.names.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        super().__init__(parent)
+        self.names = combo("The model that answers prompts")
         self.names.activated.connect(self._on_activated)
         self.file = button("File…", "Use a checkpoint file")
-        self.file.setMaximumWidth(60)
+        self.file.setFixedWidth(54)
         self.file.clicked.connect(self.file_wanted)
         self.about = note()
         self.add("Model", self.names, self.file)

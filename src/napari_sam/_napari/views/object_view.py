@@ -1,64 +1,65 @@
-"""Which object is worked on, and what happens where it meets another one."""
+"""Which object is worked on, new and delete."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFrame, QSizePolicy, QSpinBox, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QFrame, QSizePolicy, QWidget
+from superqt import QLargeIntSpinBox
 
 from napari_sam._napari.views.section import Section, button, silent
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import PanelState
 
-RULES = {"keep": "keeps other objects", "overwrite": "overwrites other objects"}
-"""The rule where a mask meets another object, in words."""
+MOST = 2**32 - 1
+"""Largest value that labels can hold here; napari draws no more than 32 bits."""
 
 
 class ObjectView(Section):
-    """Object number with its colour, new and delete, and the rule at overlaps."""
+    """Object number with its colour, new and delete."""
 
-    object_chosen = Signal(int)
+    object_chosen = Signal(object)
+    """Id of an object: an int of any size."""
     new_wanted = Signal()
     delete_wanted = Signal()
-    rule_chosen = Signal(str)
-    """"keep" or "overwrite"."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Object", parent)
+        super().__init__(parent)
         self.color = QFrame()
         self.color.setFixedSize(18, 18)
         self.color.setToolTip("Colour of this object in the labels")
-        self.number = QSpinBox()
-        self.number.setRange(1, 65535)
+        self.number = QLargeIntSpinBox()
+        self.number.setRange(1, MOST)
         self.number.setToolTip("Value in the labels; choose a number to go on with it")
-        self.number.setKeyboardTracking(False)
-        self.number.valueChanged.connect(self.object_chosen)
+        self.number.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
+        self.number.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.number.editingFinished.connect(self._on_number)
         self.new = button("New (N)", "Start the next object")
         self.new.clicked.connect(self.new_wanted)
         self.delete = button("Delete", "Remove this object and its prompts (undoable)")
         self.delete.clicked.connect(self.delete_wanted)
-        self.rule = QComboBox()
-        self.rule.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        for rule, text in RULES.items():
-            self.rule.addItem(text, rule)
-        self.rule.setToolTip("What a mask does where another object already is")
-        self.rule.activated.connect(
-            lambda i: self.rule_chosen.emit(self.rule.itemData(i))
-        )
-        self.add("Number", self.color, self.number)
-        self.add("", self.new, self.delete)
-        self.add("A mask", self.rule)
+        for made, width in ((self.new, 62), (self.delete, 54)):
+            made.setFixedWidth(width)
+        self.add("Object", self.color, self.number, self.new, self.delete)
+        self._number = 1
 
     def show_state(self, state: PanelState) -> None:
-        """Show the current object and the rule."""
-        with silent(self.number, self.rule):
-            self.number.setValue(state.object_id)
-            self.rule.setCurrentIndex(self.rule.findData(state.rule))
+        """Show the current object."""
+        with silent(self.number):
+            if state.object_id != self._number or not self.number.hasFocus():
+                self.number.setValue(state.object_id)
+        self._number = state.object_id
         style = (
             f"background-color: {state.color}; border-radius: 3px; "
             "border: 1px solid rgba(128, 128, 128, 160);"
         )
         if style != self.color.styleSheet():  # setting one costs milliseconds
             self.color.setStyleSheet(style)
+
+    def _on_number(self) -> None:
+        number = int(self.number.value())
+        if number != self._number:
+            self._number = number
+            self.object_chosen.emit(number)

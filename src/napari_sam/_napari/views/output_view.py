@@ -23,7 +23,7 @@ class OutputView(Section):
     open_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Results", parent)
+        super().__init__(parent)
         self.export = button("Export", "Write the masks to a file")
         menu = QMenu(self.export)
         for key, kind in FORMATS.items():

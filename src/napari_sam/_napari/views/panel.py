@@ -1,16 +1,25 @@
-"""The whole panel, top to bottom."""
+"""The whole panel: what is used all the time, tabs for the rest, and the status."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QSettings, Qt
+from qtpy.QtWidgets import (
+    QFrame,
+    QScrollArea,
+    QSizePolicy,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_sam._napari.views.encoding_view import EncodingBar, EncodingView
 from napari_sam._napari.views.image_view import ImageView
+from napari_sam._napari.views.intensity_view import IntensityView
 from napari_sam._napari.views.model_view import ModelView
 from napari_sam._napari.views.object_view import ObjectView
+from napari_sam._napari.views.objects_view import ObjectsView
 from napari_sam._napari.views.output_view import OutputView
 from napari_sam._napari.views.prompt_view import PromptView
 from napari_sam._napari.views.review_view import ReviewView
@@ -20,52 +29,102 @@ from napari_sam._napari.views.training_view import TrainingView
 if TYPE_CHECKING:
     from napari_sam._napari.state import PanelState
 
+WIDTH = 330
+"""Pixels below which something would be cut off."""
+
 
 class Panel(QWidget):  # type: ignore[misc]
-    """All parts from model to results in a scroll area; below them the status."""
+    """A head that stays, tabs below it, and the status at the bottom.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.model = ModelView()
+    Parameters
+    ----------
+    memory : QSettings, optional
+        Where the tab shown last is kept between windows.
+    """
+
+    def __init__(self, memory: QSettings | None = None) -> None:
+        super().__init__()
+        self._memory = memory
         self.image = ImageView()
-        self.encoding = EncodingView()
-        self.encoding_bar = EncodingBar()
+        self.model = ModelView()
         self.object = ObjectView()
         self.prompt = PromptView()
         self.review = ReviewView()
+        self.objects = ObjectsView()
         self.training = TrainingView()
+        self.intensity = IntensityView()
+        self.encoding = EncodingView()
         self.output = OutputView()
+        self.encoding_bar = EncodingBar()
         self.status = StatusView()
-        self._sections = (
-            self.model, self.image, self.object, self.prompt, self.encoding,
-            self.review, self.training, self.output, self.encoding_bar, self.status,
-        )  # fmt: skip
-        inner = QWidget()
-        column = QVBoxLayout(inner)
-        column.setContentsMargins(8, 2, 8, 2)
-        column.setSpacing(6)
-        for section in self._sections[:-2]:
-            column.addWidget(section)
-        column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidget(inner)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        head = (self.image, self.model, self.object, self.prompt)
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        self.tabs.tabBar().setExpanding(True)
+        self.tabs.tabBar().setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        pages = {
+            "Find": (self.review,),
+            "Objects": (self.objects,),
+            "Train": (self.training,),
+            "Image": (self.intensity, self.encoding),
+            "Results": (self.output,),
+        }
+        for title, parts in pages.items():
+            self.tabs.addTab(_page(*parts), title)
         whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 4)
-        whole.addWidget(scroll, 1)
+        whole.setContentsMargins(6, 2, 6, 2)
+        whole.setSpacing(4)
+        for part in head:
+            whole.addWidget(part)
+        whole.addWidget(self.tabs, 1)
         whole.addWidget(self.encoding_bar)
         whole.addWidget(self.status)
-        self.setMinimumWidth(310)
+        self.setMinimumWidth(WIDTH)
         policy = QSizePolicy.Policy
         self.setSizePolicy(policy.Preferred, policy.Expanding)
+        self._parts: tuple[Any, ...] = (
+            *head, *(part for page in pages.values() for part in page),
+            self.encoding_bar, self.status,
+        )  # fmt: skip
         self._shown: PanelState | None = None
+        self._recall()
+        self.tabs.currentChanged.connect(self._on_tab)
 
     def show_state(self, state: PanelState) -> None:
         """Show a snapshot; the same one again costs nothing."""
         if state is self._shown:
             return
         self._shown = state
-        for section in self._sections:
-            section.show_state(state)
+        for part in self._parts:
+            part.show_state(state)
+
+    def _recall(self) -> None:
+        names = [self.tabs.tabText(i) for i in range(self.tabs.count())]
+        last = None if self._memory is None else self._memory.value("tab")
+        if last in names:
+            self.tabs.setCurrentIndex(names.index(last))
+
+    def _on_tab(self, index: int) -> None:
+        if self._memory is not None:
+            self._memory.setValue("tab", self.tabs.tabText(index))
+        if self._shown is not None:
+            self.objects.show_state(self._shown)
+
+
+def _page(*parts: QWidget) -> QScrollArea:
+    """Put parts below each other; they scroll where the window is very low."""
+    inner = QWidget()
+    column = QVBoxLayout(inner)
+    column.setContentsMargins(2, 6, 2, 2)
+    column.setSpacing(6)
+    grows = any(isinstance(part, (ReviewView, ObjectsView)) for part in parts)
+    for part in parts:
+        column.addWidget(part, int(grows))
+    if not grows:
+        column.addStretch(1)
+    scroll = QScrollArea()
+    scroll.setWidget(inner)
+    scroll.setWidgetResizable(True)
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return scroll

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
-from qtpy.QtWidgets import QButtonGroup, QToolButton, QWidget
+from qtpy.QtWidgets import QButtonGroup, QLabel, QSizePolicy, QToolButton, QWidget
 
-from napari_sam._napari.views.section import Section, button, silent
+from napari_sam._napari.views.section import Section, button, combo, silent
 
 if TYPE_CHECKING:
     import numpy as np
 
     from napari_sam._napari.state import PanelState, Thumbnail
 
+RULES = {"keep": "keeps other objects", "overwrite": "overwrites others"}
+"""What a mask does where it meets another object, in words."""
 N_CANDIDATES = 3
-THUMBNAIL_SIDE = 72
+THUMBNAIL_SIDE = 52
 """Pixels of a candidate's picture."""
 
 
@@ -26,11 +28,13 @@ class PromptView(Section):
     tool_chosen = Signal(str, int)
     """Tool ("point" or "box") and the sign of its points (1 or 0)."""
     candidate_chosen = Signal(int)
+    rule_chosen = Signal(str)
+    """"keep" or "overwrite"."""
     undo_wanted = Signal()
     redo_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Prompt", parent)
+        super().__init__(parent)
         self.plus = button(
             "+ Point (P)", "Left click: this belongs to the object", checkable=True
         )
@@ -40,6 +44,13 @@ class PromptView(Section):
             checkable=True,
         )
         self.box = button("Box (B)", "Drag a box around the object", checkable=True)
+        self.elsewhere = QLabel()
+        self.elsewhere.setWordWrap(True)
+        self.elsewhere.setObjectName("napari_sam_elsewhere")
+        self.elsewhere.setStyleSheet(
+            "QLabel#napari_sam_elsewhere { border-left: 3px solid #e0a526; "
+            "padding: 2px 6px; }"
+        )
         self._tools = QButtonGroup(self)
         tools = [
             (self.plus, "point", 1),
@@ -52,13 +63,22 @@ class PromptView(Section):
                 lambda _=False, t=tool, s=sign: self.tool_chosen.emit(t, s)
             )
         self.candidates = [self._candidate(k) for k in range(N_CANDIDATES)]
-        self.undo = button("Undo (Ctrl-Z)", "Take the last change back")
-        self.redo = button("Redo (Ctrl-Shift-Z)", "Do it again")
+        self.undo = button("Undo", "Take the last change back (Ctrl-Z)")
+        self.redo = button("Redo", "Do it again (Ctrl-Shift-Z)")
+        for made in (self.undo, self.redo):
+            made.setFixedWidth(62)
+        self.rule = combo("What a mask does where another object already is")
+        for rule, text in RULES.items():
+            self.rule.addItem(text, rule)
+        self.rule.activated.connect(
+            lambda i: self.rule_chosen.emit(self.rule.itemData(i))
+        )
         self.undo.clicked.connect(self.undo_wanted)
         self.redo.clicked.connect(self.redo_wanted)
         self.add("", self.plus, self.minus, self.box)
+        self.add("", self.elsewhere)
         self.add("", *self.candidates)
-        self.add("", self.undo, self.redo)
+        self.add("", self.undo, self.redo, self.rule)
         self._drawn: tuple[Thumbnail, ...] | None = None
 
     def show_state(self, state: PanelState) -> None:
@@ -66,8 +86,14 @@ class PromptView(Section):
         armed = {("point", 1): self.plus, ("point", 0): self.minus}.get(
             (state.tool, state.polarity), self.box
         )
-        with silent(self.plus, self.minus, self.box):
-            armed.setChecked(True)
+        with silent(self.plus, self.minus, self.box, self.rule):
+            # A button of an exclusive group cannot be unchecked.
+            self._tools.setExclusive(not state.elsewhere)
+            for made in (self.plus, self.minus, self.box):
+                made.setChecked(made is armed and not state.elsewhere)
+            self.rule.setCurrentIndex(self.rule.findData(state.rule))
+        self.elsewhere.setText(state.elsewhere)
+        self.elsewhere.setVisible(bool(state.elsewhere))
         self.undo.setEnabled(state.can_undo)
         self.redo.setEnabled(state.can_redo)
         if state.thumbnails is not self._drawn:
@@ -81,10 +107,11 @@ class PromptView(Section):
     def _candidate(self, k: int) -> QToolButton:
         made = QToolButton()
         made.setCheckable(True)
-        made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
         made.setIconSize(QSize(THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        made.setFixedSize(THUMBNAIL_SIDE + 14, THUMBNAIL_SIDE + 26)
+        made.setFixedHeight(THUMBNAIL_SIDE + 24)
+        made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         made.setToolTip("Take this mask instead (C goes to the next one)")
         made.setStyleSheet(
             "QToolButton { border: 2px solid transparent; border-radius: 4px; }"

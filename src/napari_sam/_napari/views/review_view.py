@@ -18,7 +18,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam._napari.preview import COLORS, STEPS
-from napari_sam._napari.views.section import Section, button, silent
+from napari_sam._napari.views.options_form import OptionsForm
+from napari_sam._napari.views.section import Section, button, fold, silent
+from napari_sam.engine.suggest import SuggestRules
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import PanelState, ReviewRow
@@ -32,8 +34,8 @@ MOST_ROWS = 500
 class ReviewView(Section):
     """The search, the list of suggestions, and what to do with the one at hand."""
 
-    suggest_wanted = Signal(str)
-    """A key of `SCOPES`."""
+    suggest_wanted = Signal(str, object)
+    """A key of `SCOPES`, and `SuggestRules`."""
     stop_wanted = Signal()
     row_chosen = Signal(int)
     """Number of a suggestion."""
@@ -48,11 +50,8 @@ class ReviewView(Section):
     """Whether the most doubtful come first."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Suggestions", parent)
-        self.suggest = button(
-            "Suggest the rest",
-            "Look for further objects like those annotated; masks stay as they are",
-        )
+        super().__init__(parent)
+        self.suggest = button("", "Masks made so far stay as they are")
         self.suggest.clicked.connect(self._on_suggest)
         self.scope = QComboBox()
         self.scope.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -68,9 +67,9 @@ class ReviewView(Section):
         )
         self.rows = QListWidget()
         self.rows.setUniformItemSizes(True)
-        self.rows.setFixedHeight(116)
+        self.rows.setMinimumHeight(66)
         self.rows.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.rows.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.rows.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.rows.setToolTip("Doubt of each suggestion: 0 is as good as yours")
         self.rows.currentItemChanged.connect(self._on_row)
         self.previous = button("‹ ,", "Go to the suggestion before")
@@ -99,7 +98,10 @@ class ReviewView(Section):
         self.below.clicked.connect(
             lambda: self.accept_below_wanted.emit(self.doubt.value())
         )
+        self.rules = OptionsForm(SuggestRules, leave_out=("points_per_batch",))
         self.add("", self.suggest, self.scope)
+        self.folded = fold("What to look for", self.rules)
+        self.add("", self.folded)
         self.add("", self.bar)
         self.add("", self.order)
         self.add("", self.rows)
@@ -114,7 +116,8 @@ class ReviewView(Section):
         """Show the search and the list."""
         review = state.review
         self._running = review.running
-        self.suggest.setText("Stop" if review.running else "Suggest the rest")
+        start = "Suggest the rest" if state.can_export else "All objects"
+        self.suggest.setText("Stop" if review.running else start)
         self.suggest.setEnabled(state.can_embed)
         self.scope.setVisible(not review.running)
         self.bar.setVisible(review.running)
@@ -167,7 +170,7 @@ class ReviewView(Section):
         if self._running:
             self.stop_wanted.emit()
         else:
-            self.suggest_wanted.emit(self.scope.currentData())
+            self.suggest_wanted.emit(self.scope.currentData(), self.rules.value())
 
     def _on_row(self, item: QListWidgetItem | None) -> None:
         if item is not None:

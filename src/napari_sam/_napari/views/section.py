@@ -1,4 +1,4 @@
-"""The look shared by the panel's parts: a small heading and rows of label and field."""
+"""The look shared by the panel's parts: rows of label and field, buttons, notes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import (
-    QFrame,
+    QComboBox,
     QGridLayout,
     QHBoxLayout,
     QLabel,
@@ -15,19 +15,20 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QWidget,
 )
+from superqt import QCollapsible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LABEL_WIDTH = 62
+LABEL_WIDTH = 54
 """Pixels for the labels, so that the fields of all parts line up."""
-SPACING = 5
+SPACING = 4
 
 
 class Section(QWidget):  # type: ignore[misc]
-    """A heading with rows of a label and a field below it."""
+    """Rows of a label and a field."""
 
-    def __init__(self, title: str, parent: QWidget | None = None) -> None:
+    def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
@@ -35,8 +36,7 @@ class Section(QWidget):  # type: ignore[misc]
         self._grid.setVerticalSpacing(SPACING)
         self._grid.setColumnMinimumWidth(0, LABEL_WIDTH)
         self._grid.setColumnStretch(1, 1)
-        self._grid.addWidget(_heading(title), 0, 0, 1, 2)
-        self._row = 1
+        self._row = 0
 
     def add(self, label: str, *fields: QWidget) -> QLabel:
         """Add a row, give its label; without one the fields take its whole width."""
@@ -47,6 +47,7 @@ class Section(QWidget):  # type: ignore[misc]
             row.addWidget(field)
         said = QLabel(label)
         if label:
+            said.setBuddy(fields[-1])
             self._grid.addWidget(said, self._row, 0)
             self._grid.addLayout(row, self._row, 1)
         else:
@@ -56,23 +57,63 @@ class Section(QWidget):  # type: ignore[misc]
 
 
 def button(text: str, tip: str, *, checkable: bool = False) -> QPushButton:
-    """Make a button that shrinks with the panel and never takes the canvas's keys."""
+    """Make a button that shrinks with the panel.
+
+    A click on it leaves the keys with the canvas; Tab reaches it.
+    """
     made = QPushButton(text)
     made.setToolTip(tip)
     made.setCheckable(checkable)
-    made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     made.setMinimumWidth(28)
     return made
 
 
+def combo(tip: str) -> QComboBox:
+    """Make a list to choose from that shrinks with the panel."""
+    made = QComboBox()
+    made.setToolTip(tip)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    made.setSizeAdjustPolicy(
+        QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+    )
+    made.setMinimumContentsLength(4)
+    return made
+
+
+def fill(box: QComboBox, texts: list[str], index: int) -> None:
+    """Show these entries and choose one, without telling anybody."""
+    shown = [box.itemText(i) for i in range(box.count())]
+    with silent(box):
+        if shown != texts:
+            box.clear()
+            box.addItems(texts)
+        box.setCurrentIndex(index)
+
+
 def note() -> QLabel:
-    """Small text below a field that wraps."""
+    """Small text below a field that wraps and can be selected."""
     made = QLabel()
     made.setWordWrap(True)
     made.setTextFormat(Qt.TextFormat.PlainText)
+    made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     made.setObjectName("napari_sam_note")
     made.setStyleSheet("QLabel#napari_sam_note { font-size: 11px; }")
+    return made
+
+
+def fold(title: str, inside: QWidget, *, collapsed: bool = True) -> QCollapsible:
+    """Make a part that opens with a click on its title."""
+    made = QCollapsible(title)
+    made.setDuration(0)
+    made.setCollapsedIcon("▸")
+    made.setExpandedIcon("▾")
+    made.layout().setContentsMargins(0, 0, 0, 0)
+    made.addWidget(inside)
+    made.content().layout().setContentsMargins(6, 0, 0, 0)
+    if not collapsed:
+        made.expand(animate=False)
     return made
 
 
@@ -85,17 +126,3 @@ def silent(*widgets: QWidget) -> Iterator[None]:
     finally:
         for blocker in blockers:
             blocker.unblock()
-
-
-def _heading(title: str) -> QWidget:
-    whole = QWidget()
-    row = QHBoxLayout(whole)
-    row.setContentsMargins(0, 4, 0, 0)
-    text = QLabel(title)
-    text.setStyleSheet("font-weight: bold;")
-    line = QFrame()
-    line.setFrameShape(QFrame.Shape.HLine)
-    line.setStyleSheet("color: rgba(128, 128, 128, 110);")
-    row.addWidget(text)
-    row.addWidget(line, 1)
-    return whole

@@ -11,12 +11,13 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QProgressBar,
     QSizePolicy,
-    QSpinBox,
     QWidget,
 )
 
 from napari_sam._napari.encoding import duration
-from napari_sam._napari.views.section import Section, button, note
+from napari_sam._napari.training import TrainingOptions
+from napari_sam._napari.views.options_form import OptionsForm
+from napari_sam._napari.views.section import Section, button, fold, note
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import PanelState
@@ -25,31 +26,18 @@ if TYPE_CHECKING:
 class TrainingView(Section):
     """Name and shares, start and cancel, progress, and the scores before and after."""
 
-    start_wanted = Signal(str, float, int)
-    """Name, share held back, epochs."""
+    start_wanted = Signal(str, object)
+    """Name, and `TrainingOptions`."""
     stop_wanted = Signal()
     use_wanted = Signal()
     keep_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__("Fine-tune", parent)
+        super().__init__(parent)
         self.name = QLineEdit()
         self.name.setToolTip("Name of the trained model in the list of models")
         self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.share = QSpinBox()
-        self.share.setRange(5, 45)
-        self.share.setSuffix(" %")
-        self.share.setValue(20)
-        self.share.setToolTip(
-            "Share held back to know when to stop, and again to compare before and "
-            "after: neither is trained on"
-        )
-        self.epochs = QSpinBox()
-        self.epochs.setRange(1, 500)
-        self.epochs.setValue(40)
-        self.epochs.setToolTip("At most: training ends when it helps no more")
-        for field in (self.share, self.epochs):  # napari's buttons make them wide
-            field.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.options = OptionsForm(TrainingOptions)
         self.start = button(
             "Train", "Let the model in use learn from this session's objects"
         )
@@ -66,9 +54,8 @@ class TrainingView(Section):
         )
         self.keep.clicked.connect(self.keep_wanted)
         self.add("Name", self.name)
-        self.add("Hold back", self.share)
-        self.add("Epochs", self.epochs)
         self.add("", self.start)
+        self.add("", fold("How it is trained", self.options))
         self.add("", self.bar)
         self.add("", self.stage)
         self.add("", self.message)
@@ -82,7 +69,7 @@ class TrainingView(Section):
         self._running = training.running
         model = state.model.replace("\\", "/").rsplit("/", 1)[-1]
         self.name.setPlaceholderText(f"{model.removesuffix('_tuned')}_tuned")
-        for field in (self.name, self.share, self.epochs):
+        for field in (self.name, self.options):
             field.setEnabled(not training.running)
         self.start.setText("Cancel" if training.running else f"Train {model}")
         self.start.setEnabled(state.can_embed)
@@ -106,9 +93,7 @@ class TrainingView(Section):
         if self._running:
             self.stop_wanted.emit()
         else:
-            self.start_wanted.emit(
-                self.name.text(), self.share.value() / 100, self.epochs.value()
-            )
+            self.start_wanted.emit(self.name.text(), self.options.value())
 
 
 def as_html(table: str) -> str:

@@ -1,0 +1,56 @@
+"""What to do next: it follows from the tool, the layer selected and the last answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_sam._napari.state import PanelState
+
+POOR, FAIR = 0.5, 0.8
+"""Predicted IoU below which a mask is probably wrong, and below which it may be."""
+
+
+def hint(state: PanelState) -> str:
+    """Say what a click does now, or how to get to where it does something.
+
+    Examples
+    --------
+    >>> from napari_sam._napari.state import PanelState
+    >>> hint(PanelState(image=0))
+    'Click on an object. B: box, T: − points, N: next object.'
+    >>> hint(PanelState(image=0, elsewhere="masks"))
+    '+ Point (P) goes back to prompts.'
+    """
+    if state.image < 0:
+        return (
+            "Open an image: File › Open, or File › Open Sample › napari-sam. The "
+            "panel goes to work on it by itself."
+        )
+    if state.elsewhere:
+        return "+ Point (P) goes back to prompts."
+    if state.tool == "box":
+        return "Drag a box around an object. P: points, N: next object."
+    if not state.polarity:
+        return "Click on what does not belong to the object. T: + points again."
+    if state.thumbnails:
+        another = "C: another mask, " if len(state.thumbnails) > 1 else ""
+        return (
+            "Click on what is missing; T, then a click, takes away. "
+            f"{another}N: next object."
+        )
+    return "Click on an object. B: box, T: − points, N: next object."
+
+
+def score(object_id: int, predicted_iou: float) -> str:
+    """Say how good the model thinks its mask is.
+
+    Examples
+    --------
+    >>> score(3, 0.24)
+    'Object 3: score 0.24: probably wrong, add a point.'
+    """
+    said = f"Object {object_id}: score {predicted_iou:.2f}"
+    if predicted_iou < POOR:
+        return f"{said}: probably wrong, add a point."
+    return f"{said}: look closely." if predicted_iou < FAIR else f"{said}."

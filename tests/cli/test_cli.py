@@ -119,7 +119,21 @@ def test_help_is_fast_because_nothing_heavy_is_loaded():
 def test_version_is_printed(run):
     from napari_sam import __version__
 
-    assert run("--version") == (0, f"napari-sam {__version__}\n", "")
+    said = f"napari-sam {__version__} (napari-sam-anysize)\n"
+    assert run("--version") == (0, said, "")
+
+
+def test_another_distribution_of_the_same_import_name_is_told(run, monkeypatch):
+    from napari_sam.core import distribution
+
+    monkeypatch.setattr(
+        distribution.importlib.metadata,
+        "packages_distributions",
+        lambda: {"napari_sam": ["napari-sam-anysize", "napari_sam"]},
+    )
+    code, _, told = run("--version")
+    assert code == 0
+    assert "pip uninstall napari-sam," in told
 
 
 def test_segment_gives_the_same_mask_as_python(run, cells, tmp_path):

@@ -11,16 +11,10 @@ from napari_sam.core.masks import MaskCandidate, mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, WindowPrompts
 from napari_sam.engine.engine import Engine
-from napari_sam.engine.propagate import (
-    Propagator,
-    StopRules,
-    innermost,
-    key_planes,
-    propagate,
-)
+from napari_sam.engine.follow import Propagator, innermost
+from napari_sam.engine.propagate import PropagateOptions, propagate
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
 from napari_sam.models.registry import load_model
-from napari_sam.session import Session
 from napari_sam.testing import ToyModel, phantom_volume
 from napari_sam.volume.opening import open_volume
 
@@ -95,7 +89,7 @@ def test_one_key_plane_gives_the_whole_object(model, axis, object_id) -> None:
     planes = extent(object_id, axis)
     middle = (planes.start + planes.stop) // 2
     run = propagate(engine(model(128)), dict([key(middle, object_id, axis)]))
-    found = {plane.index[0]: (plane, c) for plane, c in run}
+    found = {c.plane.index[0]: (c.plane, c) for c in run}
     assert middle not in found
     assert set(found) <= set(planes)
     assert len(found) >= 0.7 * len(planes)
@@ -108,40 +102,74 @@ def test_one_key_plane_gives_the_whole_object(model, axis, object_id) -> None:
 @pytest.mark.parametrize("model", [ToyModel, RecallingToy])
 def test_every_plane_between_keys_is_found_once(model) -> None:
     keys = dict([key(8), key(12), key(15)])
-    found = [p.index[0] for p, _ in propagate(engine(model(128)), keys)]
+    found = [c.plane.index[0] for c in propagate(engine(model(128)), keys)]
     assert len(found) == len(set(found))
     assert {9, 10, 11, 13, 14} <= set(found)
     assert not {8, 12, 15} & set(found)
 
 
-def test_projections_meet_in_the_middle() -> None:
-    # The keys differ in size, so that a mask tells where it came from.
+def test_between_keys_shapes_pass_into_one_another() -> None:
+    # The keys differ in size, so that a mask tells how near it is to each.
     image = np.full((11, 64, 64), 30, np.uint8)
-    image[:, 20:40, 20:40] = 200
     keys = {}
-    for number, stop in ((0, 40), (10, 40)):
+    for number, side in ((0, 20), (10, 40)):
         mask = np.zeros((64, 64), bool)
-        mask[20:stop, 20:40] = True
+        mask[32 - side // 2 : 32 + side // 2, 32 - side // 2 : 32 + side // 2] = True
         keys[Plane.of(image.shape, number)] = MaskPrompt.of(mask)
-    order = [p.index[0] for p, _ in propagate(engine(array=image), keys)]
-    assert order == [1, 2, 3, 4, 5, 9, 8, 7, 6]
+    options = PropagateOptions(method="interpolate")
+    found = list(propagate(engine(array=image), keys, options=options))
+    assert [c.plane.index[0] for c in found] == list(range(1, 10))
+    assert {c.origin for c in found} == {"interpolated"}
+    areas = [c.area for c in found]
+    assert areas == sorted(areas) and areas[0] > 400 and areas[-1] < 1600
 
 
-def test_memory_knows_all_keys_and_goes_up_between_them() -> None:
+def test_where_walks_end_the_shapes_fill() -> None:
+    # Nothing is to be seen between the keys, so no walk gets anywhere.
+    image = np.full((9, 96, 112), 30, np.uint8)
+    image[[0, 8]] = PHANTOM.image[[12, 12]]
+    (_, mask), *_ = [key(12)]
+    keys = {Plane.of(image.shape, n): mask for n in (0, 8)}
+    found = list(propagate(engine(array=image), keys))
+    assert [c.plane.index[0] for c in found] == list(range(1, 8))
+    assert {c.origin for c in found} == {"interpolated"}
+    assert all(mask_iou(c.full((96, 112)), truth(12)) > 0.95 for c in found)
+
+
+def test_where_walks_and_shapes_disagree_there_is_doubt() -> None:
+    keys = dict([key(9), key(14)])
+    sure = [c.doubt for c in propagate(engine(), keys, first=9, last=14)]
+    image = PHANTOM.image.copy()
+    image[11:13] = 30
+    torn = list(propagate(engine(array=image), keys, first=9, last=14))
+    assert max(sure) < 0.2
+    assert min(c.doubt for c in torn if c.plane.index[0] in (11, 12)) > max(sure)
+
+
+def test_an_object_that_turns_into_another_tissue_ends() -> None:
+    image = np.full((12, 64, 64), 30, np.uint8)
+    image[:, 20:44, 20:44] = 120
+    image[8:, 20:44, 20:44] = 220
+    mask = np.zeros((64, 64), bool)
+    mask[20:44, 20:44] = True
+    keys = {Plane.of(image.shape, 3): MaskPrompt.of(mask)}
+    found = [c.plane.index[0] for c in propagate(engine(array=image), keys)]
+    assert sorted(found) == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_memory_is_taught_all_keys_once_and_walks_both_ways() -> None:
     model = RecallingToy()
-    order = [
-        p.index[0]
-        for p, _ in propagate(engine(model), dict([key(9), key(13)]), last=14)
-    ]
+    run = propagate(engine(model), dict([key(9), key(13)]), last=14)
+    order = [c.plane.index[0] for c in run]
     assert order[-4:] == [10, 11, 12, 14]
     assert order[:-4] == list(range(8, 8 - len(order[:-4]), -1))
-    assert model.conditioned == [[9, 13]]  # once, for all three walks
-    assert (8, True) in model.followed and (10, False) in model.followed
+    assert model.conditioned == [[9, 13]]  # once, for all walks
+    assert {(8, True), (10, False), (12, True)} <= set(model.followed)
 
 
 def test_planes_outside_first_and_last_are_left_alone() -> None:
     run = propagate(engine(), dict([key(12)]), first=10, last=13)
-    assert sorted(p.index[0] for p, _ in run) == [10, 11, 13]
+    assert sorted(c.plane.index[0] for c in run) == [10, 11, 13]
 
 
 @pytest.mark.parametrize("model", [ToyModel, RecallingToy])
@@ -151,7 +179,7 @@ def test_an_object_larger_than_a_tile_is_followed(model) -> None:
         image[z, 60 - 8 * z : 200 + 8 * z, 80 : 210 + 8 * z] = 200
     plane = Plane.of(image.shape, 0)
     keys = {plane: MaskPrompt.of(image[0] > 100)}
-    found = dict(propagate(engine(model(64), image), keys))
+    found = {c.plane: c for c in propagate(engine(model(64), image), keys)}
     assert len(found) == 4
     for plane, candidate in found.items():
         expected = image[plane.index[0]] > 100
@@ -164,34 +192,34 @@ def test_an_object_that_wanders_through_windows_is_followed(model) -> None:
     for z in range(36):
         image[z, 20:44, 10 + 5 * z : 50 + 5 * z] = 200
     keys = {Plane.of(image.shape, 0): MaskPrompt.of(image[0] > 100)}
-    found = dict(propagate(engine(model(64), image), keys))
+    found = {c.plane: c for c in propagate(engine(model(64), image), keys)}
     assert len(found) == 35
     for plane, candidate in found.items():
         expected = image[plane.index[0]] > 100
         assert mask_iou(candidate.full((64, 260)), expected) >= 0.9
 
 
-def candidate(rows: slice, score: float = 0.9) -> MaskCandidate:
+def candidate(rows: slice) -> MaskCandidate:
     bbox = (rows.start, 0, rows.stop, 10)
     mask = np.ones((rows.stop - rows.start, 10), bool)
-    return MaskCandidate(bbox, mask, score, 1.0, np.zeros((4, 4), np.float32))
+    return MaskCandidate(bbox, mask, 0.9, 1.0, np.zeros((4, 4), np.float32))
 
 
 @pytest.mark.parametrize(
-    ("rows", "score", "ended"),
+    ("rows", "unlike", "ended"),
     [
-        pytest.param(slice(0, 10), 0.9, False, id="same"),
-        pytest.param(slice(0, 10), 0.3, True, id="unsure"),
-        pytest.param(slice(0, 21), 0.9, True, id="grew"),
-        pytest.param(slice(0, 4), 0.9, True, id="shrank"),
-        pytest.param(slice(0, 6), 0.9, False, id="shrank a little"),
-        pytest.param(slice(9, 19), 0.9, True, id="elsewhere"),
-        pytest.param(slice(4, 14), 0.9, False, id="moved"),
+        pytest.param(slice(0, 10), 0.1, False, id="same"),
+        pytest.param(slice(0, 10), 5.0, True, id="another tissue"),
+        pytest.param(slice(0, 21), 0.1, True, id="grew"),
+        pytest.param(slice(0, 4), 0.1, True, id="shrank"),
+        pytest.param(slice(0, 7), 0.1, False, id="shrank a little"),
+        pytest.param(slice(9, 19), 0.1, True, id="elsewhere"),
+        pytest.param(slice(2, 12), 0.1, False, id="moved"),
     ],
 )
-def test_objects_end_by_score_area_and_place(rows, score, ended) -> None:
+def test_objects_end_by_look_area_and_place(rows, unlike, ended) -> None:
     before = MaskPrompt((0, 0, 10, 10), np.ones((10, 10), bool))
-    assert StopRules().ended(candidate(rows, score), before) is ended
+    assert PropagateOptions().ended(candidate(rows), before, unlike) is ended
 
 
 def test_an_empty_mask_ends_the_object() -> None:
@@ -199,48 +227,31 @@ def test_an_empty_mask_ends_the_object() -> None:
     nothing = MaskCandidate(
         (0, 0, 0, 0), np.zeros((0, 0), bool), 0.9, 0.0, np.zeros((4, 4), np.float32)
     )
-    assert StopRules().ended(nothing, before)
+    assert PropagateOptions().ended(nothing, before, 0.0)
 
 
 def test_a_walk_can_be_stopped_and_keeps_what_was_found() -> None:
     found = []
     with pytest.raises(Cancelled):
-        for plane, _ in propagate(
-            engine(), dict([key(12)]), cancel=lambda: len(found) == 2
-        ):
-            found.append(plane)
+        for one in propagate(engine(), dict([key(12)]), cancel=lambda: len(found) == 2):
+            found.append(one)
     assert len(found) == 2
 
 
 def test_stored_embeddings_are_read_not_made_again() -> None:
     model = ToyModel(128)
     looking = engine(model)
-    first = [p for p, _ in propagate(looking, dict([key(12)]))]
+    first = [c.plane for c in propagate(looking, dict([key(12)]))]
     made = model.n_encoded
-    assert [p for p, _ in propagate(looking, dict([key(12)]))] == first
+    assert [c.plane for c in propagate(looking, dict([key(12)]))] == first
     assert model.n_encoded == made
-
-
-def test_a_session_s_object_is_propagated_from_the_planes_it_was_segmented_on() -> None:
-    session = Session(PHANTOM.image, ToyModel(128), embeddings=False)
-    session.segment(1, plane=12, points=[PHANTOM.center(1)[1:]])
-    session.segment(1, plane=30, axis=1, points=[(12, 40)])
-    session.segment(2, plane=9, points=[PHANTOM.center(2)[1:]])
-    keys = key_planes(session.objects[1], Plane((0,)))
-    assert [p.to_json() for p in keys] == [{"axis": 0, "index": [12]}]
-    found = dict(propagate(engine(), keys))
-    assert len(found) > 5
-    for plane, candidate in found.items():
-        expected = truth(plane.index[0])
-        assert mask_iou(candidate.full(expected.shape), expected) >= 0.9
 
 
 def test_time_points_are_kept_apart() -> None:
     image = np.stack([PHANTOM.image[::-1], PHANTOM.image])
     plane = Plane.of(image.shape, (1, 12))
     run = propagate(engine(array=image), {plane: MaskPrompt.of(truth(12))})
-    found = dict(run)
-    assert found and {p.index[0] for p in found} == {1}
+    assert {c.plane.index[0] for c in run} == {1}
     other = Plane.of(image.shape, (0, 12))
     with pytest.raises(PromptError, match="one axis at one time point"):
         mask = MaskPrompt.of(truth(12))
@@ -253,9 +264,9 @@ def test_what_cannot_be_propagated_is_refused() -> None:
     with pytest.raises(PromptError, match="no key plane lies between planes 0 and 5"):
         list(propagate(engine(), dict([key(12)]), last=5))
     with pytest.raises(ModelError, match="toy has no memory"):
-        list(propagate(engine(), dict([key(12)]), method="memory"))
+        list(propagate(engine(), dict([key(12)]), options=PropagateOptions("memory")))
     with pytest.raises(ModelError, match="unknown method 'tracking'"):
-        list(propagate(engine(), dict([key(12)]), method="tracking"))
+        list(propagate(engine(), dict([key(12)]), options=PropagateOptions("tracking")))
     flat = Engine.of(open_volume(PHANTOM.image[12]), ToyModel(128))
     with pytest.raises(VolumeError, match="one plane"):
         list(propagate(flat, {Plane(()): MaskPrompt.of(truth(12))}))
@@ -265,7 +276,11 @@ def test_models_with_a_memory_are_told_apart() -> None:
     assert isinstance(RecallingToy(), Propagator)
     assert not isinstance(ToyModel(), Propagator)
     model = RecallingToy()
-    list(propagate(engine(model), dict([key(12)]), method="projection"))
+    list(
+        propagate(
+            engine(model), dict([key(12)]), options=PropagateOptions("projection")
+        )
+    )
     assert not model.followed
 
 
@@ -300,7 +315,7 @@ def test_nano_follows_an_object_and_stops_where_it_ends() -> None:
     looking = Engine.of(open_volume(phantom.image), load_model("nano", device="cpu"))
     objects = phantom.labels == 2
     keys = {Plane((11,)): MaskPrompt.of(objects[11])}
-    found = dict(propagate(looking, keys))
+    found = {c.plane: c for c in propagate(looking, keys)}
     there = np.flatnonzero(objects.any((1, 2)))
     assert len({p.index[0] for p in found} - set(there)) <= 2
     assert len(found) >= 0.6 * (len(there) - 1)

@@ -18,7 +18,8 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, WindowPrompts
 from napari_sam.core.tiles import Window
 from napari_sam.engine.engine import Engine
-from napari_sam.engine.propagate import Propagator, StopRules, propagate
+from napari_sam.engine.follow import Propagator
+from napari_sam.engine.propagate import PropagateOptions, propagate
 from napari_sam.errors import ModelError
 from napari_sam.models.sam2 import sam2
 from napari_sam.models.sam2.memory import MemoryTracker
@@ -248,8 +249,10 @@ def test_an_object_is_propagated_through_a_volume_along_any_axis(
     mask = np.zeros((90, 70), bool)
     mask[20:60, 20:50] = True
     keys = {Plane.of(volume.shape, 2, axis=axis): MaskPrompt.of(mask)}
-    anything = StopRules(min_iou=0, max_area_ratio=np.inf, min_overlap=0)
-    found = dict(propagate(engine, keys, rules=anything))
+    anything = PropagateOptions(
+        max_area_ratio=np.inf, min_overlap=0, max_contrast=np.inf
+    )
+    found = {c.plane: c for c in propagate(engine, keys, options=anything)}
     plane_3 = Plane.of(volume.shape, 3, axis=axis)
     assert [p.index[0] for p in found] == [1, 0, 3, 4, 5]
     assert {p.axis for p in found} == {axis}

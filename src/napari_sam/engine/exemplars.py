@@ -11,8 +11,8 @@ import numpy as np
 from napari_sam.core.masks import crops_overlap
 from napari_sam.core.prompts import MaskPrompt, Prompts
 from napari_sam.core.tiles import Window
+from napari_sam.engine.follow import innermost
 from napari_sam.engine.predict import predict
-from napari_sam.engine.propagate import innermost
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:

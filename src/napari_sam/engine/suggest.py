@@ -10,7 +10,8 @@ import numpy as np
 from napari_sam.core.masks import crops_overlap
 from napari_sam.core.prompts import MaskPrompt, Prompts
 from napari_sam.engine.exemplars import look_of
-from napari_sam.engine.propagate import innermost, propagate
+from napari_sam.engine.follow import innermost
+from napari_sam.engine.propagate import propagate
 from napari_sam.errors import Cancelled, PromptError
 
 if TYPE_CHECKING:
@@ -121,7 +122,6 @@ def doubt_of(
 def suggest_along(
     engine: Engine,
     known: Mapping[int, Mapping[Plane, MaskPrompt]],
-    like: Exemplars | None = None,
     *,
     first: int = 0,
     last: int | None = None,
@@ -134,8 +134,6 @@ def suggest_along(
     engine : Engine
     known : mapping of int to mapping of Plane to MaskPrompt
         Each object's masks on planes of one stack.
-    like : Exemplars, optional
-        What `doubt` is measured by.
     first, last : int
         Planes to stay between, both included.
     cancel : callable, optional
@@ -154,14 +152,26 @@ def suggest_along(
         found: list[Suggestion] = []
         walk = propagate(engine, keys, first=first, last=last, cancel=cancel)
         try:
-            for plane, c in walk:
+            for one in walk:
                 if boxes:
-                    prompts = Prompts.of(box=c.bbox)
+                    prompts = Prompts.of(box=one.bbox)
                 else:
-                    mask = MaskPrompt(c.bbox, c.mask)
+                    mask = MaskPrompt(one.bbox, one.mask)
                     prompts = Prompts.of(points=[innermost(mask)])
-                doubt = doubt_of(engine, plane, c, like)
-                found.append(suggestion_of(plane, prompts, [c], 0, doubt, object_id))
+                score = 0.0 if one.score is None else float(one.score)
+                found.append(
+                    Suggestion(
+                        one.plane,
+                        one.bbox,
+                        one.mask,
+                        prompts,
+                        0,
+                        (score,),
+                        1 - one.doubt,
+                        one.doubt,
+                        object_id,
+                    )
+                )
         except Cancelled:
             yield object_id, found
             raise

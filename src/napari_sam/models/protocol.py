@@ -37,6 +37,9 @@ class ModelSpec:
     """Whether an image of any shape is scaled to the square (SAM 2), not padded."""
     prompts: frozenset[str] = frozenset({"points", "box", "mask"})
     """Kinds of prompt that the model understands."""
+    follow_with: frozenset[str] = frozenset({"points", "mask"})
+    """Prompts that follow an object to the next plane: its last mask, and that mask's
+    innermost point where that does not mislead the model."""
     license: str = ""
     """SPDX identifier of the weights' licence."""
     citation: str = ""

@@ -83,9 +83,8 @@ class Search:
             here[plane] += kept
         for object_id, keys, (first, last) in walks:
             for _, found in suggest_along(
-                self.engine, {object_id: keys}, like,
-                first=first, last=last, cancel=cancel,
-            ):  # fmt: skip
+                self.engine, {object_id: keys}, first=first, last=last, cancel=cancel
+            ):
                 news = [s for s in found if self._wanted(s, here[s.plane])]
                 for s in news:
                     here[s.plane].append(s)

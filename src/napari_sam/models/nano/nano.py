@@ -88,6 +88,7 @@ class Nano:
             mask_side=MASK_SIDE,
             sha256=sha256,
             enlarges=False,
+            follow_with=frozenset({"mask"}),
             license="Apache-2.0",
             citation="napari-sam's own model; see docs/nano.md",
             details={

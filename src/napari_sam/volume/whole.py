@@ -86,8 +86,12 @@ def is_mask(alpha: np.ndarray) -> bool:
     if alpha.size == 0 or alpha.dtype.kind not in "buif":
         return False
     high = alpha.max()
-    if not alpha.any() or alpha.min() == high:
+    if not high or not np.isfinite(high):
         return False
+    if alpha.min() == high:
+        return bool(
+            high == (np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1)
+        )
     ends = (alpha == 0) | (alpha == high)
     return bool(ends.mean() >= _MASK_SHARE)
 

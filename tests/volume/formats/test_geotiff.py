@@ -182,6 +182,188 @@ def test_white_no_data_of_a_picture_is_black(write):
     assert shown[0, 0].tolist() == [0, 0, 0]
 
 
+def collared(dtype="u2"):
+    """Bands with a bright collar of 60 columns, and where they hold data."""
+    rng = np.random.default_rng(1)
+    bands = rng.normal(300, 20, (3, 300, 400)).astype(dtype)
+    valid = np.full((300, 400), True)
+    valid[:, :60] = False
+    bands[:, ~valid] = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 9e9
+    return bands, valid
+
+
+def as_alpha(bands, valid):
+    high = np.iinfo(bands.dtype).max
+    return np.concatenate([bands, np.where(valid, high, 0)[None].astype(bands.dtype)])
+
+
+@pytest.mark.parametrize("how", ["alpha", "internal", "beside"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_what_a_mask_hides_is_no_data(tmp_path, write, how, dtype):
+    bands, valid = collared(dtype)
+    if how == "alpha":
+        if dtype == "f4":
+            pytest.skip("GDAL has no alpha in floats")
+        path = write(as_alpha(bands, valid), photometric="RGB", ALPHA="YES")
+    else:
+        path = write(bands)
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=how == "internal"),
+            rasterio.open(path, "r+") as out,
+        ):
+            out.write_mask(valid)
+    volume = open_volume(path)
+    assert volume.n_channels == 3
+    pixels = volume.plane()
+    assert not volume.intensity.apply(pixels)[:, :60].any()
+    np.testing.assert_array_equal(pixels[valid], bands.transpose(1, 2, 0)[valid])
+    if dtype != "u1":
+        assert volume.intensity.windows[0][1] < 500
+    if dtype == "f4":
+        assert np.isnan(pixels[~valid]).all()
+    part = volume.read(Plane(()), Window(0, 10, 50, 30, 20))
+    np.testing.assert_array_equal(part, pixels[10:40, 50:70])
+
+
+def test_masks_hide_pixels_of_overviews_too(write):
+    bands, valid = collared()
+    path = write(as_alpha(bands, valid), photometric="RGB", ALPHA="YES", overviews=[4])
+    coarse = open_volume(path).read(Plane(()), Window(2, 0, 0, 75, 100))
+    assert not coarse[:, :15].any()
+    assert (coarse[:, 16:] > 0).all()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_infrared_that_is_marked_alpha_hides_nothing(write, named):
+    rng = np.random.default_rng(2)
+    bands = rng.integers(0, 255, (4, 300, 420)).astype(np.uint8)
+    if named:
+        # Looks like a mask, and is named after what it holds.
+        bands[3] = np.where(bands[3] > 128, 255, 0)
+    colours = ["red", "green", "blue", "alpha"]
+    words = ["", "", "", "NIR" if named else ""]
+    path = write(bands, colours=colours, descriptions=words, photometric="RGB")
+    np.testing.assert_array_equal(
+        open_volume(path).plane(), bands[:3].transpose(1, 2, 0)
+    )
+    infrared = open_volume(path, channels=[3, 0, 1])
+    np.testing.assert_array_equal(infrared.plane(), bands[[3, 0, 1]].transpose(1, 2, 0))
+
+
+def test_bands_with_scale_and_offset_are_in_their_units(write):
+    rng = np.random.default_rng(3)
+    stored = rng.integers(1, 10000, (2, 80, 90)).astype(np.int16)
+    stored[:, :10] = -99
+    path = write(stored, nodata=-99)
+    with rasterio.open(path, "r+") as out:
+        out.scales, out.offsets = (1e-4, 0.5), (-0.1, 20)
+    volume = open_volume(path, channels=[0, 1])
+    scales, offsets = np.array([1e-4, 0.5]), np.array([-0.1, 20])
+    expected = stored.transpose(1, 2, 0) * scales + offsets
+    assert volume.dtype == np.float32
+    assert np.isnan(volume.plane()[:10]).all()
+    np.testing.assert_allclose(volume.plane()[10:], expected[10:], rtol=1e-5)
+
+
+def test_each_band_has_its_own_no_data(tmp_path, write, bands):
+    bands[0, :20], bands[1, 30:50] = 7, 9
+    path = write(bands[:2])
+    text = "".join(
+        f'<VRTRasterBand dataType="UInt16" band="{n}">'
+        f"<NoDataValue>{value}</NoDataValue>"
+        f"<SimpleSource><SourceFilename>{path}</SourceFilename><SourceBand>{n}"
+        "</SourceBand></SimpleSource></VRTRasterBand>"
+        for n, value in ((1, 7), (2, 9))
+    )
+    head = '<VRTDataset rasterXSize="420" rasterYSize="300">'
+    (tmp_path / "a.vrt").write_text(f"{head}{text}</VRTDataset>")
+    volume = open_volume(tmp_path / "a.vrt", channels=[0, 1])
+    nodata = volume.metadata["nodata"]
+    assert (volume.plane()[:20, :, 0] == nodata).all()
+    assert (volume.plane()[30:50, :, 1] == nodata).all()
+    shown = volume.intensity.apply(volume.plane())
+    assert not shown[:20, :, 1].any()
+    assert not shown[30:50, :, 0].any()
+
+
+def write_with_gcps(tmp_path, place):
+    from rasterio.control import GroundControlPoint
+
+    points = [
+        GroundControlPoint(row, col, *place(col, row))
+        for row in (0, 150, 300) for col in (0, 210, 420)
+    ]  # fmt: skip
+    path = str(tmp_path / "gcps.tif")
+    with rasterio.open(
+        path, "w", driver="GTiff", width=420, height=300, count=1, dtype="uint8",
+        gcps=points, crs="EPSG:32633",
+    ) as out:  # fmt: skip
+        out.write(np.ones((1, 300, 420), np.uint8))
+    return path
+
+
+def test_control_points_that_agree_give_the_place(tmp_path):
+    turned = Affine(7.5, 1.25, 4e5, 0.5, -9.0, 5e6)
+    volume = open_volume(write_with_gcps(tmp_path, lambda c, r: turned * (c, r)))
+    x, y = turned * (34.5, 12.5)
+    assert volume.affine @ [12, 34, 1] == pytest.approx([y, x, 1])
+    assert volume.crs == "EPSG:32633"
+
+
+def test_control_points_that_bend_give_no_place_and_say_so(tmp_path):
+    path = write_with_gcps(tmp_path, lambda c, r: (c * c / 40.0 + r, 3.0 * r - c))
+    volume = open_volume(path)
+    assert (volume.crs, volume.units) == (None, ("pixel", "pixel"))
+    np.testing.assert_array_equal(volume.affine, np.eye(3))
+    assert "gdalwarp" in volume.metadata["notes"][0]
+
+
+def nowhere():
+    return pytest.warns(rasterio.errors.NotGeoreferencedWarning)
+
+
+def test_rational_polynomials_are_told(tmp_path):
+    from rasterio.rpc import RPC
+
+    row = [1.0] + [0.0] * 19
+    rpc = RPC(0.0, 1.0, 45.0, 1.0, row, row, 100.0, 10.0, 11.0, 1.0, row, row, 5.0, 9.0)
+    path = str(tmp_path / "rpc.tif")
+    with nowhere(), rasterio.open(
+        path, "w", driver="GTiff", width=40, height=30, count=1, dtype="uint8"
+    ) as out:  # fmt: skip
+        out.write(np.ones((1, 30, 40), np.uint8))
+        out.rpcs = rpc
+    volume = open_volume(path)
+    assert volume.units == ("pixel", "pixel")
+    assert "RPC" in volume.metadata["notes"][0]
+
+
+def test_a_world_file_places_a_plain_tiff(tmp_path, bands):
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "cells.tif", bands[0])
+    (tmp_path / "cells.tfw").write_text("2\n0.5\n0.25\n-3\n1000\n2000\n")
+    volume = open_volume(tmp_path / "cells.tif")
+    with rasterio.open(tmp_path / "cells.tif") as dataset:
+        x, y = dataset.xy(12, 34)
+    assert volume.affine @ [12, 34, 1] == pytest.approx([y, x, 1])
+
+
+def test_no_data_of_a_raster_that_lies_nowhere_counts_too(tmp_path):
+    path = str(tmp_path / "nowhere.tif")
+    values = np.full((1, 80, 90), 300, np.uint16)
+    values[:, 40:] += np.arange(90, dtype=np.uint16)
+    values[:, :20] = 65535
+    with nowhere(), rasterio.open(
+        path, "w", driver="GTiff", width=90, height=80, count=1, dtype="uint16",
+        nodata=65535,
+    ) as out:  # fmt: skip
+        out.write(values)
+    volume = open_volume(path)
+    assert volume.intensity.windows[0][1] < 400
+    assert not volume.intensity.apply(volume.plane())[:20].any()
+
+
 def test_volume_travels_by_its_path(write, bands):
     volume = open_volume(write(bands, overviews=[2]), channels=[1, 2, 3])
     volume.plane()

@@ -13,6 +13,9 @@ import numpy as np
 
 from napari_sam.errors import SeriesError, VolumeError
 from napari_sam.volume.arrays import assemble
+from napari_sam.volume.formats.geo_bands import Bands, find_mask
+from napari_sam.volume.formats.geo_place import find_place
+from napari_sam.volume.formats.world_file import find_world_file
 from napari_sam.volume.layout import Layout
 from napari_sam.volume.lazy_arrays import LazyArray
 
@@ -21,19 +24,22 @@ if TYPE_CHECKING:
 
     from napari_sam.volume.volume import Volume
 
-_GEO_KEYS, _PIXEL_SCALE, _GEO_MATRIX = 34735, 33550, 34264
+_GEO_TAGS = (34735, 33550, 34264, 50844)
+"""Tags of GeoTIFF: keys, pixel scale, matrix, rational polynomials."""
 _UNITS = {"metre": "meter", "m": "meter", "degree": "degree", "US survey foot": "foot"}
 _COLOURS = ("red", "green", "blue")
 
 
 def is_geotiff(path: str) -> bool:
-    """Whether a TIFF file says where on Earth it lies."""
+    """Whether a TIFF file says where on Earth it lies, itself or in a world file."""
     import tifffile
 
+    if find_world_file(path) is not None:
+        return True
     try:
         with tifffile.TiffFile(path) as tif:
             tags = tif.pages[0].tags
-            return any(t in tags for t in (_GEO_KEYS, _PIXEL_SCALE, _GEO_MATRIX))
+            return any(t in tags for t in _GEO_TAGS)
     except (tifffile.TiffFileError, IndexError):
         return False
 
@@ -83,32 +89,34 @@ def open_geo(
     """
     require_rasterio(path)
     name = path if series is None else str(series)
+    notes: list[str] = []
     with opened(name) as dataset:
         if not dataset.count:
             raise _no_raster(path, dataset.subdatasets)
+        mask = find_mask(dataset, channels)
         if channels is None:
             channels = _default_bands(dataset)
         chosen = [channels] if isinstance(channels, int) else list(channels)
-        levels = _levels(name, dataset)
+        levels = _levels(name, dataset, mask)
         several = dataset.count > 1
+        transform, crs = find_place(dataset, notes)
         layout = Layout(
             axes=("c", "y", "x") if several else ("y", "x"),
-            spacing=_spacing(dataset.transform),
-            units=dict.fromkeys("yx", _unit(dataset.crs)),
-            affine=_affine(dataset.transform),
+            spacing={} if transform is None else _spacing(transform),
+            units={} if transform is None else dict.fromkeys("yx", _unit(crs)),
+            affine=None if transform is None else _affine(transform),
             rgb=len(chosen) == 3 and several,
             channel_names=tuple(
                 d or f"band {i}" for i, d in enumerate(dataset.descriptions, 1)
             ),
         )
-        crs = None if dataset.crs is None else str(dataset.crs.to_string())
         metadata = {"driver": dataset.driver, "bands": dataset.count}
         if (nodata := levels[0].nodata) is not None and np.isfinite(nodata):
             metadata["nodata"] = nodata
     return assemble(
-        levels, layout, axes=axes, channels=channels if several else None,
-        name=path.rsplit("/", 1)[-1].rsplit(".", 1)[0], source=path, crs=crs,
-        metadata=metadata,
+        levels, layout, axes=axes, channels=channels if several else None, notes=notes,
+        name=path.rsplit("/", 1)[-1].rsplit(".", 1)[0], source=path,
+        crs=None if crs is None else str(crs.to_string()), metadata=metadata,
     )  # fmt: skip
 
 
@@ -116,52 +124,34 @@ class GeoArray(LazyArray):
     """One pyramid level of a raster; (band, y, x), or (y, x) for one band.
 
     Each thread that reads has a handle of its own, because GDAL's are not shared
-    safely. Floating-point pixels without data are NaN; integers keep their value.
+    safely. Floating-point pixels without data are NaN; integers keep their value, or
+    get that of `nodata` where a mask hides them. Bands with a scale or offset are read
+    in its units, as floats.
     """
 
-    def __init__(
-        self,
-        path: str,
-        overview: int | None,
-        shape: Sequence[int],
-        dtype: Any,
-        chunks: Sequence[int],
-        nodata: float | None,
-    ) -> None:
-        super().__init__(shape, dtype)
-        self.path, self.overview, self.nodata = path, overview, nodata
-        self.chunks = tuple(chunks)
+    def __init__(self, path: str, overview: int | None, bands: Bands) -> None:
+        super().__init__(bands.shape, bands.dtype)
+        self.path, self.overview, self.bands = path, overview, bands
+        self.chunks, self.nodata = bands.chunks, bands.nodata
         self._local = threading.local()
-
-    @classmethod
-    def of(cls, path: str, dataset: Any, overview: int | None) -> GeoArray:
-        """Describe an open dataset."""
-        h, w = (max(1, int(n)) for n in dataset.block_shapes[0])
-        n, shape = int(dataset.count), (int(dataset.height), int(dataset.width))
-        dtype = np.result_type(*dataset.dtypes)
-        chunks = (min(h, shape[0]), min(w, shape[1]))
-        if n == 1:
-            return cls(path, overview, shape, dtype, chunks, dataset.nodata)
-        return cls(path, overview, (n, *shape), dtype, (1, *chunks), dataset.nodata)
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:
         """Read a block through one window."""
         rows, cols = spans[-2:]
-        bands: Any = 1
+        numbers = [0]
         if len(spans) == 3:
-            bands = [i + 1 for i in range(*spans[0].indices(self.shape[0]))]
+            numbers = list(range(*spans[0].indices(self.shape[0])))
         window = ((rows.start, rows.stop), (cols.start, cols.stop))
         if min(s.stop - s.start for s in spans) < 1:
             out = np.empty([len(range(*s.indices(10**9))) for s in spans], self.dtype)
             return out
         with _gdal(self.path):
-            out = self._dataset().read(bands, window=window)
-        out = out[..., :: rows.step or 1, :: cols.step or 1].astype(
-            self.dtype, copy=False
-        )
-        if self.dtype.kind == "f" and self.nodata is not None:
-            out[out == self.dtype.type(self.nodata)] = np.nan
-        return np.asarray(out)
+            dataset = self._dataset()
+            stored = dataset.read([n + 1 for n in numbers], window=window)
+            hidden = self.bands.hidden(dataset, window)
+        out = self.bands.finished(stored, numbers, hidden)
+        out = out[..., :: rows.step or 1, :: cols.step or 1]
+        return out if len(spans) == 3 else np.asarray(out[0])
 
     def _dataset(self) -> Any:
         if not hasattr(self._local, "dataset"):
@@ -229,13 +219,13 @@ def _gdal(path: str) -> Any:
     return rasterio.Env(**options)
 
 
-def _levels(path: str, dataset: Any) -> list[GeoArray]:
+def _levels(path: str, dataset: Any, mask: int | None) -> list[GeoArray]:
     """Full size, and the overviews that halve it; others are of no use."""
-    out = [GeoArray.of(path, dataset, None)]
+    out = [GeoArray(path, None, Bands.of(dataset, mask))]
     for number, factor in enumerate(dataset.overviews(1)):
         if factor & (factor - 1) == 0:
             with _open(path, number) as overview:
-                out.append(GeoArray.of(path, overview, number))
+                out.append(GeoArray(path, number, Bands.of(overview, mask)))
     return out
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_sam.volume.lazy_arrays import Array
     from napari_sam.volume.volume import Volume
 
-_ORIENTATION = 274
+_ORIENTATION, _GDAL_NODATA = 274, 42113
 
 
 def open_tiff(
@@ -81,7 +81,11 @@ def open_tiff(
         layout = _tiff_layout(tif, chosen, image)
         shown = shown_levels(path, levels, chosen.axes, chosen.keyframe, as_labels)
         orientation = _orientation(chosen.keyframe)
-        metadata = {"tiff_axes": chosen.axes, "tiff_kind": chosen.kind}
+        metadata: dict[str, Any] = {
+            "tiff_axes": chosen.axes, "tiff_kind": chosen.kind,
+        }  # fmt: skip
+        if not as_labels and (nodata := _gdal_nodata(chosen.keyframe)) is not None:
+            metadata["nodata"] = nodata
     return _assembled(
         path, shown, layout, orientation, metadata,
         axes=axes, channels=channels, notes=notes,
@@ -145,6 +149,16 @@ def _orientation(page: Any) -> int:
     tag = page.tags.get(_ORIENTATION)
     value = 1 if tag is None else tag.value
     return value if isinstance(value, int) else 1
+
+
+def _gdal_nodata(page: Any) -> float | None:
+    """Value without data that GDAL noted in a TIFF that lies nowhere."""
+    tag = page.tags.get(_GDAL_NODATA)
+    try:
+        value = math.nan if tag is None else float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _metadata(tif: Any, path: str, notes: list[str]) -> tuple[Ome, str | None]:

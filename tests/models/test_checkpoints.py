@@ -30,6 +30,23 @@ WRAPPED = {
         "epoch": 3,
     },
     "data parallel": {"state_dict": {f"module.{k}": v for k, v in STATE.items()}},
+    "lightning": {
+        "state_dict": {f"model.{k}": v for k, v in STATE.items()}
+        | {"criterion.weight": torch.ones(1)},
+        "hyper_parameters": {"lr": 0.1},
+        "pytorch-lightning_version": "2.5.0",
+    },
+    "compiled in lightning in ddp": {
+        "state_dict": {f"module._orig_mod.net.sam.{k}": v for k, v in STATE.items()}
+    },
+    "ddp in compile": {f"_orig_mod.module.{k}": v for k, v in STATE.items()},
+    "one part compiled": {f"a._orig_mod.{k[2:]}": v for k, v in STATE.items()},
+    "nested": {
+        "model_state_dict": {"net": {f"sam_model.{k}": v for k, v in STATE.items()}}
+    },
+    "averaged": {"n_averaged": torch.tensor(3)}
+    | {f"module.{k}": v for k, v in STATE.items()},
+    "sharded": {f"_fsdp_wrapped_module.{k}": v for k, v in STATE.items()},
 }
 
 
@@ -107,6 +124,19 @@ def test_a_file_without_named_tensors_is_refused(
 ) -> None:
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="no table of named tensors"):
+        checkpoints.read(tmp_path / "x.pt")
+
+
+def test_numbered_layers_under_one_name_keep_it(tmp_path: Path) -> None:
+    state = {f"model.{n}.conv.weight": torch.ones(1) for n in range(3)}
+    torch.save(state, tmp_path / "x.pt")
+    assert checkpoints.read(tmp_path / "x.pt").state.keys() == state.keys()
+
+
+def test_tensors_under_two_wrappers_are_refused(tmp_path: Path) -> None:
+    both = STATE | {f"module.{k}": v for k, v in STATE.items()}
+    torch.save(both, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="2 tensors twice"):
         checkpoints.read(tmp_path / "x.pt")
 
 

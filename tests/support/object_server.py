@@ -30,6 +30,8 @@ class ObjectServer(ThreadingHTTPServer):
         for its object.
     denied : bool
         Answer 403 to everything.
+    absent : int
+        Status for objects that are not there; 403 where listing is not allowed.
     conditional : bool
         Heed If-None-Match, as S3 does and not every server like it.
     """
@@ -42,7 +44,7 @@ class ObjectServer(ThreadingHTTPServer):
         self.folder = Path(folder)
         self.n_requests = self.n_written = 0
         self.asked = Counter()
-        self.denied, self.conditional = False, True
+        self.denied, self.conditional, self.absent = False, True, 404
         self.lock = threading.Lock()
 
     def cut(self, n, k):
@@ -120,7 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _object(self, *, with_body):
         target = self.server.folder / self.key
         if not target.is_file():
-            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>", body=with_body)
+            absent = b"<!doctype html><p>Nothing to see</p>"
+            self._answer(self.server.absent, absent, body=with_body)
             return
         data = target.read_bytes()
         status, headers = 200, {"ETag": '"1"', "Accept-Ranges": "bytes"}

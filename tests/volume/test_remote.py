@@ -103,6 +103,47 @@ def test_denied_access_says_where_credentials_come_from(server, cells):
         open_volume("s3://bucket/cells.zarr")
 
 
+@pytest.fixture
+def sparse(server):
+    """An image most of whose chunks are not there, in both versions of zarr."""
+    pixels = np.zeros((256, 256), np.uint16)
+    pixels[70:100, 70:100] = 1000
+    for version in (2, 3):
+        array = zarr.create_array(
+            server.folder / "bucket" / f"v{version}.zarr", shape=pixels.shape,
+            dtype="u2", chunks=(64, 64), zarr_format=version,
+            config={"write_empty_chunks": False},
+        )  # fmt: skip
+        array[:] = pixels
+    return pixels
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("kind", ["s3", "http"])
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_is_denied_is_absent_where_other_values_are_shown(
+    server, sparse, status, kind, version
+):
+    server.absent = status
+    place = "s3://bucket" if kind == "s3" else f"{server.url}/bucket"
+    volume = open_volume(f"{place}/v{version}.zarr")
+    np.testing.assert_array_equal(volume.plane(), sparse)
+
+
+def test_a_store_that_is_denied_later_is_not_taken_for_empty(server, sparse):
+    server.absent = 403
+    volume = open_volume("s3://bucket/v3.zarr")
+    server.denied = True
+    with pytest.raises(VolumeError, match="denied"):
+        volume.plane()
+
+
+def test_a_bucket_that_denies_the_root_is_said_to_deny_it(server):
+    server.absent = 403
+    with pytest.raises(VolumeError, match=r"nothing.*denied.*AWS_ACCESS_KEY_ID"):
+        open_volume("s3://bucket/nothing.zarr")
+
+
 def test_public_buckets_need_no_credentials(server, cells, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_sam.errors import CheckpointError
+from napari_sam.errors import CheckpointError, reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,16 +18,24 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="nn.Module")
 
-_WRAPPERS = ("model_state", "model", "state_dict")
-"""Keys under which training code keeps a network's tensors."""
-_PREFIXES = ("module.", "sam.", "_orig_mod.")
-"""What wrappers put before every tensor's name."""
-
-_READER_ERRORS = (
-    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError,
-    AttributeError, AssertionError, ImportError,
+_WRAPPERS = (
+    "model_state", "model", "state_dict", "model_state_dict", "net", "network",
+    "weights", "params", "params_ema", "ema_state_dict", "ema", "teacher", "module",
 )  # fmt: skip
-"""What torch's reader raises, depending on the bytes, on what is no checkpoint."""
+"""Keys under which training code keeps a network's tensors, perhaps in one another."""
+_PREFIXES = frozenset({
+    "model", "net", "network", "sam", "sam_model", "sam2", "sam2_model", "base_model",
+    "_model", "teacher", "student", "ema", "ema_model", "model_ema", "state_dict",
+})  # fmt: skip
+"""What training code puts before every tensor's name."""
+_INSERTED = frozenset({
+    "module", "_module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+})  # fmt: skip
+"""What wrappers of modules (DDP, torch.compile, Fabric, FSDP) put into names."""
+_BESIDE = frozenset({"n_averaged", "criterion", "loss", "loss_fn", "loss_function"})
+"""First part of the names of tensors that training keeps beside the network's."""
+_DEEPEST = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,12 +166,12 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as f:
             return {k: f.get_tensor(k) for k in f.keys()}, dict(f.metadata() or {})
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # Rust's and torch's errors share no class
         raise _damaged(path, error) from error
 
 
@@ -187,15 +195,14 @@ def _read_pickled(path: Path) -> Any:
             "comes from, save its tensors alone in the environment it was made in: "
             "torch.save(model.state_dict(), 'weights.pth'), or safetensors"
         ) from error
-    except _READER_ERRORS as error:
+    except Exception as error:  # torch raises whatever the bytes led it to
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
-    reason = str(error).strip().split("\n")[0][:200]
     return CheckpointError(
         f"{path.name} ({path.stat().st_size} bytes) cannot be read as a checkpoint: it "
-        f"is cut off, damaged, or of another kind ({type(error).__name__}: {reason}). "
+        f"is cut off, damaged, or of another kind ({reason(error)}). "
         "Download it again, or give a .safetensors, .pth or .pt file"
     )
 
@@ -203,25 +210,57 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 def _unwrap(content: Any, path: Path) -> dict[str, Tensor]:
     import torch
 
-    if isinstance(content, Mapping):
-        for name in _WRAPPERS:
-            if isinstance(content.get(name), Mapping):
-                content = content[name]
-                break
-    tensors = isinstance(content, Mapping) and {
-        k: v for k, v in content.items() if isinstance(v, torch.Tensor)
-    }
-    if not tensors or len(tensors) < len(content):
+    for _ in range(_DEEPEST):
+        inner = _wrapped(content)
+        if inner is None:
+            break
+        content = inner
+    entries = dict(content) if isinstance(content, Mapping) else {}
+    entries = {k: v for k, v in entries.items() if not _is_beside(str(k))}
+    tensors = {str(k): v for k, v in entries.items() if isinstance(v, torch.Tensor)}
+    if not tensors or len(tensors) < len(entries):
         kinds = sorted({type(v).__name__ for v in getattr(content, "values", list)()})
         raise CheckpointError(
             f"{path.name} holds no table of named tensors (a state_dict) but "
             f"{type(content).__name__}{f' of {kinds}' if kinds else ''}; expected "
             f"tensors alone, or under one of the keys {list(_WRAPPERS)}"
         )
-    for prefix in _PREFIXES:
-        if all(k.startswith(prefix) for k in tensors):
-            tensors = {k[len(prefix) :]: v for k, v in tensors.items()}
-    return tensors
+    named = {_official(k): v for k, v in tensors.items()}
+    while prefix := _common_prefix(named):
+        named = {k[len(prefix) :]: v for k, v in named.items()}
+    if len(named) < len(tensors):
+        raise CheckpointError(
+            f"{path.name} holds {len(tensors) - len(named)} tensors twice, under the "
+            "names of different wrappers: save one state_dict alone"
+        )
+    return named
+
+
+def _wrapped(content: Any) -> Any:
+    if not isinstance(content, Mapping):
+        return None
+    found = (content.get(name) for name in _WRAPPERS)
+    return next((v for v in found if isinstance(v, Mapping) and v), None)
+
+
+def _is_beside(name: str) -> bool:
+    return name.split(".", 1)[0] in _BESIDE or name.endswith("_extra_state")
+
+
+def _official(name: str) -> str:
+    """Name of a tensor without what wrappers of modules put into it."""
+    return ".".join(part for part in name.split(".") if part not in _INSERTED)
+
+
+def _common_prefix(names: Mapping[str, Any]) -> str:
+    """Return what training code put before all names, with its dot, or nothing."""
+    first = {name.split(".", 1)[0] for name in names}
+    if len(first) != 1 or not first <= _PREFIXES:
+        return ""
+    prefix = f"{first.pop()}."
+    rest = {name[len(prefix) :].split(".", 1)[0] for name in names}
+    # Layers that are numbered are the network itself.
+    return "" if all(part.isdigit() or not part for part in rest) else prefix
 
 
 def _some(names: Any, n: int = 8) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Pauses before a request is tried again; a connection is lost after the last."""
 _CONNECT_S, _REQUEST_S = 5, 60
+_TRUSTED_S = 30
 _CREDENTIALS = (
     "AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_METADATA_ENDPOINT",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI",
@@ -96,8 +98,16 @@ def _config(url: str) -> dict[str, Any]:
     return out
 
 
+class AccessDenied(OSError):
+    """A server will not show a value, or will not say that there is none."""
+
+
 class RemoteStore(ObjectStore[Any]):
     """A zarr store on a server: tries again, and says clearly when it gives up.
+
+    Buckets that may not be listed answer 403 for keys that are not there. So a denied
+    value counts as absent, as long as another value of the store can still be read;
+    before any was, `denied` keeps the answer for whoever finds nothing.
 
     Parameters
     ----------
@@ -110,6 +120,9 @@ class RemoteStore(ObjectStore[Any]):
     def __init__(self, store: Any, *, read_only: bool = False, url: str = "") -> None:
         super().__init__(store, read_only=read_only)
         self.url = url
+        self._readable: str | None = None
+        self._trusted_until = 0.0
+        self.denied: AccessDenied | None = None
 
     def with_read_only(self, read_only: bool = False) -> RemoteStore:
         """Return the same store, writable or not."""
@@ -122,18 +135,46 @@ class RemoteStore(ObjectStore[Any]):
 
     async def get(self, key: str, *args: Any, **options: Any) -> Any:
         """Read a value, or a part of it; None if there is none."""
-        return await self._patiently(super().get, key, *args, **options)
+        try:
+            value = await self._patiently(super().get, key, *args, **options)
+        except AccessDenied as error:
+            await self._check_absent(error)
+            return None
+        if value is not None and self._readable is None:
+            self._readable = key
+        return value
 
     async def get_partial_values(
         self, prototype: Any, key_ranges: Iterable[Any]
     ) -> Any:
         """Read parts of several values."""
         wanted = list(key_ranges)
-        return await self._patiently(super().get_partial_values, prototype, wanted)
+        try:
+            return await self._patiently(super().get_partial_values, prototype, wanted)
+        except AccessDenied:
+            return [await self.get(key, prototype, part) for key, part in wanted]
 
     async def exists(self, key: str) -> bool:
         """Whether there is a value."""
-        return bool(await self._patiently(super().exists, key))
+        try:
+            return bool(await self._patiently(super().exists, key))
+        except AccessDenied as error:
+            await self._check_absent(error)
+            return False
+
+    async def _check_absent(self, error: AccessDenied) -> None:
+        """Tell a value that is not there from a store that may not be read (any more).
+
+        Raises
+        ------
+        AccessDenied
+            If what could be read before cannot be read now.
+        """
+        self.denied = error
+        if self._readable is None or time.monotonic() < self._trusted_until:
+            return
+        await self._patiently(super().exists, self._readable)
+        self._trusted_until = time.monotonic() + _TRUSTED_S
 
     async def set(self, key: str, value: Any) -> None:
         """Write a value: there whole, or not at all."""
@@ -174,14 +215,14 @@ class RemoteStore(ObjectStore[Any]):
         for wait in (*WAITS_S, None):
             try:
                 return await call(*args, **options)
-            except FileNotFoundError:
+            except (FileNotFoundError, AccessDenied):
                 raise
             except (
                 exceptions.PermissionDeniedError,
                 exceptions.UnauthenticatedError,
                 PermissionError,
             ) as error:
-                raise OSError(
+                raise AccessDenied(
                     f"access to {self.url} was denied ({_brief(error)}): credentials "
                     "are taken from the environment, such as AWS_ACCESS_KEY_ID"
                 ) from error

@@ -66,6 +66,7 @@ def _open_node(path: str) -> Any:
     try:
         return zarr.open(store, mode="r")
     except (OSError, ValueError, KeyError, TypeError) as error:
+        error = getattr(store, "denied", None) or error
         raise VolumeError(
             f"{path!r} cannot be opened as zarr ({type(error).__name__}: {error}): "
             "check the address and that the copy is complete"

@@ -8,7 +8,8 @@ import zarr
 
 from napari_sam import Session, open_volume
 from napari_sam.errors import VolumeError
-from napari_sam.results.incoming import incoming_labels, shown_labels, writable_labels
+from napari_sam.results.existing import shown_labels, writable_labels
+from napari_sam.results.incoming import incoming_labels
 from napari_sam.testing import ToyModel
 
 RAS = np.array([[1.5, 0, 0, -20], [0, 1.2, 0, -30], [0, 0, 3, 12], [0, 0, 0, 1.0]])

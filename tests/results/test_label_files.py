@@ -227,7 +227,7 @@ def test_png_of_many_objects_has_16_bits(flat, tmp_path):
     assert np.asarray(Image.open(tmp_path / "out.png"))[0, 0] == 300
 
 
-@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("name", sorted({*FORMATS} - {"dicom_seg", "rtstruct"}))
 def test_target_that_cannot_be_written_is_one_clear_error(name, flat, tmp_path):
     (tmp_path / "file").write_text("")
 

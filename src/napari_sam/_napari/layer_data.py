@@ -51,16 +51,18 @@ def placement(volume: Volume) -> dict[str, Any]:
     """Keyword arguments that place any layer of a volume's pixels in napari's world.
 
     The layer lies exactly where the affine says. Of a volume that is turned against
-    the axes of the world, napari can show no slice, or none across; such layers lie in
-    the frame of their own axes, and those of equal directions in place to each other.
+    the axes of the world, napari can show no slice, or none across; such layers, and
+    all that are turned or flipped in a patient, lie in the frame of their own axes,
+    and those of equal directions in place to each other.
     """
     affine = np.asarray(volume.affine, float)
     sizes, origin = np.linalg.norm(affine[:-1, :-1], axis=0), affine[:-1, -1]
     place: dict[str, Any] = {"units": _units(volume)}
-    if is_aligned(affine):
+    patient = coordinates_of(volume) is not None
+    if is_aligned(affine) and not (patient and (np.diag(affine) < 0).any()):
         return {**place, "scale": np.diag(affine)[:-1], "translate": origin}
     ways = directions(affine)
-    if coordinates_of(volume) or not is_aligned(_without_planes(affine)):
+    if patient or not is_aligned(_without_planes(affine)):
         return {**place, "scale": sizes, "translate": np.linalg.solve(ways, origin)}
     turned = np.eye(volume.ndim + 1)
     turned[:-1, :-1], turned[:-1, -1] = ways, origin

@@ -83,7 +83,7 @@ def _labels(
         saved = Session.load(session, volume=volume, model=ToyModel(), read_only=True)
         out.append((session.stem, saved.labels))
     if labels is not None:
-        from napari_sam.results.incoming import shown_labels
+        from napari_sam.results.existing import shown_labels
 
         name = Path(labels.rstrip("/\\")).name.partition(".")[0]
         out.append((name or "labels", shown_labels(volume, labels)))

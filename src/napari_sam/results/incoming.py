@@ -8,12 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import VolumeError
-from napari_sam.results.label_arrays import (
-    MEMORY_BYTES,
-    copy_labels,
-    highest_label,
-    new_labels,
-)
 from napari_sam.volume.geometry import Turn, turn_onto
 from napari_sam.volume.lazy_arrays import LazyArray
 
@@ -125,35 +119,6 @@ def incoming_labels(volume: Volume, source: Any) -> Any:
             )
     opened = open_volume(source, as_labels=True)
     return IncomingLabels(opened, volume.shape, turn_onto(volume, opened))
-
-
-def writable_labels(volume: Volume, source: Any = None) -> Any:
-    """Return labels of a volume that can be changed: new ones, or those that come in.
-
-    Arrays of unsigned integers are changed in place; everything else is copied.
-
-    Raises
-    ------
-    VolumeError
-        As `incoming_labels`.
-    """
-    if source is None:
-        return new_labels(volume.shape)
-    found = incoming_labels(volume, source)
-    if not isinstance(found, IncomingLabels):
-        return found
-    small = highest_label(found) <= np.iinfo(np.uint16).max
-    out = new_labels(volume.shape, np.uint16 if small else np.uint32)
-    copy_labels(found, out)
-    return out
-
-
-def shown_labels(volume: Volume, source: Any) -> Any:
-    """Return labels to look at: writable as `writable_labels`, unless they are huge."""
-    found = incoming_labels(volume, source)
-    if isinstance(found, IncomingLabels) and found.nbytes <= MEMORY_BYTES:
-        return writable_labels(volume, found.volume)
-    return found
 
 
 def whole_numbers(block: np.ndarray, name: str) -> np.ndarray:

@@ -96,6 +96,13 @@ class RecordReader:
 
     def add(self, object_id: int, plane: Plane, given: Mapping[str, Any]) -> None:
         """Take the properties of one object on one plane; unknown ones are left out."""
+        self.add_object(object_id, given)
+        record = self.objects[object_id]
+        planes = {**record.planes, plane: _plane_record(given)}
+        self.objects[object_id] = replace(record, planes=planes)
+
+    def add_object(self, object_id: int, given: Mapping[str, Any]) -> None:
+        """Take the properties of one object as a whole; unknown ones are left out."""
         record = self.objects.get(object_id) or ObjectRecord(object_id)
         name = _text(given.get("class"))
         if name:
@@ -113,7 +120,6 @@ class RecordReader:
             else record.review,
             note=_text(given.get("note")) or record.note,
             parent=int(cast("float", parent)) if whole else record.parent,
-            planes={**record.planes, plane: _plane_record(given)},
         )
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from napari_sam.results.results import Results
     from napari_sam.volume.volume import Volume
 
+_DISTRIBUTIONS = {"nrrd": "pynrrd"}
+"""Names that packages are installed by, where they differ."""
 Holds = Literal["volume", "classes", "overlap", "spacing", "affine", "crs", "records"]
 """What a format can keep: several planes, class names, objects on top of each other,
 pixel sizes, any affine, a coordinate system, all that is known of an object."""
@@ -36,7 +38,8 @@ class Format:
     Its module has ``write(path, results, **options)``, which returns what the file
     could not hold as a list of sentences, and, where `reads`, ``read(path, volume,
     **options)``, which returns `Results`. Where several formats share a suffix,
-    ``recognises(content)`` of the module tells whether parsed JSON is of the format.
+    ``recognises(content)`` of the module tells whether parsed JSON is of the format, or
+    ``recognises_file(path)`` whether any other file is.
     """
 
     name: str
@@ -77,9 +80,10 @@ class Format:
             If a package is missing.
         """
         if self.missing:
+            names = [_DISTRIBUTIONS.get(p, p) for p in self.missing]
             raise ExportError(
-                f"{self.title} needs {' and '.join(self.missing)}: "
-                f"pip install {' '.join(self.missing)}"
+                f"{self.title} needs {' and '.join(names)}: "
+                f"pip install {' '.join(names)}"
             )
         return import_module(f"napari_sam.results.formats.{self.module}")
 
@@ -101,6 +105,14 @@ FORMATS: dict[str, Format] = dict(
                 "volume spacing"),
         _format("nifti", "NIfTI", ".nii.gz .nii", "volume spacing affine",
                 packages=("nibabel",)),
+        _format("nrrd", "NRRD", ".nrrd", "volume spacing affine",
+                packages=("nrrd",)),
+        _format("seg_nrrd", "3D Slicer segmentation", ".seg.nrrd",
+                "volume classes spacing affine", packages=("nrrd", "slicerio")),
+        _format("dicom_seg", "DICOM segmentation", ".dcm",
+                "volume classes spacing affine", packages=("highdicom",)),
+        _format("rtstruct", "DICOM structure set", ".dcm",
+                "volume classes spacing affine"),
         _format("png", "PNG", ".png", ""),
         _format("coco", "COCO JSON", ".json", "volume classes records"),
         _format("geopackage", "GeoPackage", ".gpkg",
@@ -149,7 +161,9 @@ def format_for(path: str | os.PathLike[str], name: str | None = None) -> Format:
 def formats_of(path: str | os.PathLike[str]) -> list[Format]:
     """Return the formats that a path's suffix may mean, the usual one first."""
     name = Path(path).name.lower()
-    return [f for f in FORMATS.values() if name.endswith(f.suffixes)]
+    suffixes = [s for f in FORMATS.values() for s in f.suffixes if name.endswith(s)]
+    longest = max(suffixes, key=len, default="")
+    return [f for f in FORMATS.values() if longest in f.suffixes]
 
 
 def write(
@@ -348,8 +362,14 @@ def _recognised(path: Path) -> Format:
     ExportError, VolumeError
     """
     found = formats_of(path)
-    if len(found) < 2:
+    if len(found) < 2 or not path.is_file():
         return format_for(path)
+    names = ", ".join(f.name for f in found)
+    if not path.name.lower().endswith(".json"):
+        for chosen in found:
+            if chosen.load().recognises_file(path):
+                return chosen
+        raise VolumeError(f"{str(path)!r} is of none of the formats {names}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -358,7 +378,6 @@ def _recognised(path: Path) -> Format:
         known = getattr(chosen.load(), "recognises", None)
         if known is not None and known(content):
             return chosen
-    names = ", ".join(f.name for f in found)
     raise VolumeError(
         f"{str(path)!r} is JSON of none of the formats {names}: name the format "
         "if it is one of them"

@@ -85,7 +85,7 @@ class Session:
         intensity: IntensityMapping | None = None,
         labels: Any = None,
     ) -> None:
-        from napari_sam.results.incoming import writable_labels
+        from napari_sam.results.existing import writable_labels
         from napari_sam.volume.opening import open_volume
 
         self.volume: Volume = open_volume(volume)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import VolumeError
-from napari_sam.results.incoming import incoming_labels
+from napari_sam.results.existing import existing_labels
 from napari_sam.training import label_sources
 from napari_sam.training.labelled import LabelledVolume, Opening, stem_of
 from napari_sam.volume.formats.detect import SUFFIXES, ZARR_FILES
@@ -298,7 +298,7 @@ def _is_url(source: Any) -> bool:
 def _pair(volume: Volume, labels: Any) -> LabelledVolume:
     if isinstance(labels, os.PathLike):
         labels = os.fspath(labels)
-    return LabelledVolume(volume.name, volume, incoming_labels(volume, labels))
+    return LabelledVolume(volume.name, volume, existing_labels(volume, labels))
 
 
 def _examples(paths: Sequence[Path]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.planes import Plane
 from napari_sam.errors import SeriesError, SessionError, VolumeError
-from napari_sam.results.incoming import incoming_labels
+from napari_sam.results.existing import existing_labels
 from napari_sam.results.label_arrays import grown, new_labels
 from napari_sam.session.codec import History, decode_change
 from napari_sam.training.labelled import LabelledVolume, Opening, stem_of
@@ -50,7 +50,7 @@ def read_ome_zarr(path: str, how: Opening | None = None) -> list[LabelledVolume]
             "Pass labels that lie elsewhere as labels=..."
         )
     return [
-        LabelledVolume(name, volume, incoming_labels(volume, one))
+        LabelledVolume(name, volume, existing_labels(volume, one))
         for name, one in found.items()
     ]
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from napari_sam.volume.volume import Volume
 
 MILLIMETERS = {
-    "angstrom": 1e-7, "nanometer": 1e-6, "micrometer": 1e-3, "millimeter": 1.0,
-    "centimeter": 10.0, "meter": 1e3, "kilometer": 1e6, "inch": 25.4, "foot": 304.8,
+    "picometer": 1e-9, "angstrom": 1e-7, "nanometer": 1e-6, "micrometer": 1e-3,
+    "millimeter": 1.0, "centimeter": 10.0, "decimeter": 100.0, "meter": 1e3,
+    "kilometer": 1e6, "inch": 25.4, "foot": 304.8, "yard": 914.4, "mile": 1609344.0,
 }  # fmt: skip
 """Millimetres in each unit of length."""
 SAME_PLACE = 0.1
@@ -146,7 +147,8 @@ def _world(volume: Volume) -> np.ndarray | None:
     bare = (
         is_aligned(affine) and (np.diag(affine) > 0).all() and not affine[:-1, -1].any()
     )
-    stated = bool(coordinates_of(volume)) or volume.crs is not None
+    in_patient = coordinates_of(volume) is not None and "z" in volume.axes
+    stated = in_patient or volume.crs is not None
     if (bare and not stated) or abs(np.linalg.det(affine)) < 1e-30:
         return None
     return affine
@@ -293,3 +295,25 @@ def _place(volume: Volume) -> str:
 
 def _number(value: float) -> str:
     return f"{float(value):.6g}"
+
+
+def plane_origins_lps(volume: Volume) -> np.ndarray:
+    """(n, 3) LPS millimetres (x, y, z) of the first pixel of each plane along z.
+
+    Slices that are unevenly spaced lie where they were measured.
+    """
+    affine = lps_affine(volume)
+    count = volume.shape[volume.axes.index("z")] if "z" in volume.axes else 1
+    steps = np.arange(count, dtype=float)
+    along = volume.metadata.get("slice_positions_mm")
+    if along is not None and len(along) == count > 1:
+        steps = np.asarray(along, float) / along[-1] * (count - 1)
+    return np.asarray(affine[:3, 3] + steps[:, None] * affine[:3, 2])
+
+
+def is_uneven(volume: Volume) -> bool:
+    """Whether slices lie unevenly, so that no affine says where they are."""
+    along = volume.metadata.get("slice_positions_mm")
+    if along is None or "z" not in volume.axes:
+        return False
+    return len(along) == volume.shape[volume.axes.index("z")]

@@ -8,17 +8,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.core.atomic_files import whole
+from napari_sam.core.planes import Plane
 from napari_sam.errors import ExportError
 from napari_sam.results.incoming import incoming_labels
 from napari_sam.results.label_arrays import ChunkedLabels, iter_blocks_of, label_chunks
+from napari_sam.results.patient import hex_of, object_color
+from napari_sam.results.records import (
+    RecordReader,
+    object_properties,
+    plane_properties,
+)
 from napari_sam.results.results import Results
+from napari_sam.volume.geometry import coordinates_of, is_aligned, is_uneven
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from napari_sam.volume.volume import Volume
 
+_TURNED = (
+    "OME-Zarr 0.5 knows no rotation or shear: napari-sam reads where the labels lie, "
+    "other programs show them along their own axes"
+)
 _COARSEST = 512
 """The pyramid ends when a plane's longer side is at most this."""
 
@@ -38,21 +50,55 @@ def write(path: Path, results: Results, *, name: str = "segmentation") -> list[s
     name : str
         Of the labels inside an existing image.
     """
+    if is_uneven(results.volume):
+        raise ExportError(
+            "OME-Zarr 0.5 holds one distance of slices, and these are uneven: write "
+            "dicom_seg or rtstruct"
+        )
+    told = [] if _stated(results.volume) else [_TURNED]
     if not path.exists():
         with whole(path) as part:
             _write_label_image(part, results, source=None)
-        return []
+        return told
     check_label_target(path, name)
     (path / "labels").mkdir(exist_ok=True)
     with whole(path / "labels" / name) as part:
         _write_label_image(part, results, source="../../")
     _register(path, name)
-    return []
+    return told
 
 
-def read(path: Path, volume: Volume) -> Results:
-    """Read labels; see `napari_sam.results.registry.read`."""
-    return Results(incoming_labels(volume, path), volume)
+def read(path: Path, volume: Volume, *, name: str | None = None) -> Results:
+    """Read labels; see `napari_sam.results.registry.read`.
+
+    Parameters
+    ----------
+    path : Path
+        Of a label image, or of an image with labels inside.
+    volume : Volume
+    name : str, optional
+        Of the labels inside an image that has several.
+    """
+    import zarr
+
+    from napari_sam.volume.opening import open_volume
+
+    group: Any = zarr.open_group(path, mode="r")
+    if "labels" in group:
+        series = "labels" if name is None else f"labels/{name}"
+        labels = incoming_labels(volume, open_volume(path, series=series))
+        names = [name] if name else list(group["labels"].attrs.get("ome", {})["labels"])
+        group = group[f"labels/{names[0]}"]
+    else:
+        labels = incoming_labels(volume, path)
+    ome: Any = group.attrs.get("ome", group.attrs)
+    records = _records(ome.get("image-label") or {}, volume.ndim)
+    return Results(labels, volume, records.objects, records.classes)
+
+
+def _stated(volume: Volume) -> bool:
+    """Whether scale and translation say where the labels lie."""
+    return is_aligned(volume.affine)
 
 
 def _write_label_image(path: Path, results: Results, source: str | None) -> None:
@@ -87,6 +133,7 @@ def _write_label_image(path: Path, results: Results, source: str | None) -> None
     group.attrs["napari_sam"] = {
         "affine": np.asarray(volume.affine).tolist(),
         "crs": volume.crs,
+        "coordinates": coordinates_of(volume),
         **results.provenance,
     }
 
@@ -134,26 +181,64 @@ def _axes(volume: Volume) -> list[dict[str, str]]:
 
 def _dataset(volume: Volume, level: int) -> dict[str, Any]:
     """Scale and origin of one level: it holds every 2**level-th pixel, so no shift."""
-    factor = [1] * (len(volume.spacing) - 2) + [2**level] * 2
-    scale = [s * f for s, f in zip(volume.spacing, factor, strict=True)]
+    affine = np.asarray(volume.affine, float)
+    # A flipped axis has a negative scale. Version 0.5 knows no turn: what it cannot
+    # say lies in the attributes, beside pixel sizes and origin.
+    sizes = np.diag(affine)[:-1] if is_aligned(affine) else volume.spacing
+    factor = [1] * (len(sizes) - 2) + [2**level] * 2
+    scale = [float(s) * f for s, f in zip(sizes, factor, strict=True)]
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-    origin = np.asarray(volume.affine)[:-1, -1]
-    if origin.any():
+    if (origin := affine[:-1, -1]).any():
         steps.append({"type": "translation", "translation": origin.tolist()})
     return {"path": str(level), "coordinateTransformations": steps}
 
 
 def _image_label(results: Results, source: str | None) -> dict[str, Any]:
-    properties = []
+    properties, colors = [], []
     for object_id, record in sorted(results.objects.items()):
+        planes = [
+            {"plane": plane.to_json(), **plane_properties(known)}
+            for plane, known in record.planes.items()
+        ]
         scores = [p.score for p in record.planes.values() if p.score is not None]
-        entry: dict[str, Any] = {"label-value": object_id}
-        if scores:
-            entry["predicted_iou"] = round(float(min(scores)), 6)
+        entry = {
+            "label-value": object_id,
+            **object_properties(record, results.classes),
+            **({"predicted_iou": round(float(min(scores)), 6)} if scores else {}),
+            **({"planes": planes} if planes else {}),
+        }
+        del entry["object_id"]
         properties.append(entry)
+        known_class = results.classes.get(record.class_name)
+        if record.color or (known_class and known_class.color):
+            rgba = [*object_color(results, object_id), 255]
+            colors.append({"label-value": object_id, "rgba": rgba})
     out: dict[str, Any] = {"source": {"image": source}} if source else {}
     if properties:
         out["properties"] = properties
+    if colors:
+        out["colors"] = colors
+    return out
+
+
+def _records(found: Mapping[str, Any], ndim: int) -> RecordReader:
+    """What is known of the objects, also of other programs' files."""
+    out = RecordReader()
+    colors = {c.get("label-value"): c.get("rgba") for c in found.get("colors") or []}
+    for entry in found.get("properties") or []:
+        object_id = entry.get("label-value")
+        if not isinstance(object_id, int) or object_id < 1:
+            continue
+        given = {k: v for k, v in entry.items() if k != "predicted_iou"}
+        planes = [p for p in entry.get("planes") or [] if isinstance(p, dict)]
+        rgba = colors.get(object_id)
+        if rgba and not given.get("color") and not given.get("class_color"):
+            given["color"] = hex_of(rgba[:3])
+        for one in planes:
+            plane = Plane.from_json(one["plane"])
+            out.add(object_id, plane, {**given, **one})
+        if not planes:
+            out.add_object(object_id, given)
     return out
 
 

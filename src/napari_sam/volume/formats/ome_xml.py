@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from napari_sam.errors import VolumeError
+from napari_sam.volume.geometry import MILLIMETERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,8 @@ OME_UNITS = {
     "µm": "micrometer", "μm": "micrometer", "um": "micrometer", "nm": "nanometer",
     "mm": "millimeter", "cm": "centimeter", "m": "meter", "Å": "angstrom",
     "s": "second", "ms": "millisecond", "min": "minute", "h": "hour",
+    "pm": "picometer", "dm": "decimeter", "km": "kilometer", "in": "inch", "ft": "foot",
+    "yd": "yard", "mi": "mile", "ns": "nanosecond", "µs": "microsecond", "d": "day",
     "pixel": "pixel", "micron": "micrometer", "\\u00B5m": "micrometer",
 }  # fmt: skip
 """Unit symbols of OME-XML and ImageJ, and the names used here."""
@@ -33,6 +36,8 @@ class OmeImage:
     name: str = ""
     spacing: dict[str, float] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    origin: dict[str, float] = field(default_factory=dict)
+    """Position of the first plane's first pixel, in `units`."""
     channel_names: tuple[str, ...] = ()
     files: frozenset[str] = frozenset()
     """Names of the files that its planes lie in, as they are written."""
@@ -110,7 +115,34 @@ def _image(element: Element, path: str) -> OmeImage:
         spacing["t"], units["t"] = _number(value), OME_UNITS.get(unit, unit)
     channels = [e for e in pixels if _name(e) == "Channel"]
     names = tuple(c.get("Name", str(i)) for i, c in enumerate(channels))
-    return OmeImage(name, spacing, units, names, frozenset(_files(pixels, path)))
+    origin = _origin(pixels, units)
+    return OmeImage(
+        name, spacing, units, origin, names, frozenset(_files(pixels, path))
+    )
+
+
+def _origin(pixels: Element, units: dict[str, str]) -> dict[str, float]:
+    """Where the first plane lies, of the axes whose pixel size has the same unit.
+
+    OME-XML counts in a "reference frame" of nobody's where no unit is given.
+    """
+    plane = next((e for e in pixels if _name(e) == "Plane"), None)
+    out: dict[str, float] = {}
+    for axis in "xyz":
+        value = None if plane is None else plane.get(f"Position{axis.upper()}")
+        if plane is None or not value:
+            continue
+        given = plane.get(f"Position{axis.upper()}Unit", "")
+        unit = OME_UNITS.get(given, given)
+        ours = units.get(axis, "pixel")
+        factor = 1.0
+        if unit != ours:
+            if not {unit, ours} <= set(MILLIMETERS):
+                continue
+            factor = MILLIMETERS[unit] / MILLIMETERS[ours]
+        if math.isfinite(number := _number(value) * factor):
+            out[axis] = number
+    return out
 
 
 def _files(pixels: Element, path: str) -> Iterator[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_sam.errors import NapariSamError, SeriesError, VolumeError
 from napari_sam.volume.arrays import assemble, dimension_names
 from napari_sam.volume.layout import Layout
@@ -40,7 +42,8 @@ def open_zarr(
     name = path.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
     return assemble(
         levels, layout, axes=axes, channels=channels,
-        name=name.split(".")[0] or name, source=path, metadata=extra,
+        name=name.split(".")[0] or name, source=path, crs=extra.pop("crs", None),
+        metadata=extra,
     )  # fmt: skip
 
 
@@ -158,11 +161,41 @@ def _read_multiscale(
         spacing={n: abs(s) or 1.0 for n, s in zip(names, scale, strict=True)},
         units=units,
         origin=dict(zip(names, shift, strict=True)),
+        affine=_affine(group, names, scale, shift),
         rgb=None,
         channel_names=_channel_names(channels, names, levels[0]),
     )
     kept = {k: v for k, v in ome.items() if k in ("omero", "image-label", "version")}
-    return levels, layout, str(multiscale.get("name") or "image"), {"ome": kept}
+    extra: dict[str, Any] = {"ome": kept}
+    own = group.attrs.get("napari_sam")
+    if isinstance(own, dict) and own.get("coordinates") in ("LPS", "RAS"):
+        extra["coordinates"] = own["coordinates"]
+    if isinstance(own, dict) and isinstance(own.get("crs"), str):
+        extra["crs"] = own["crs"]
+    return levels, layout, str(multiscale.get("name") or "image"), extra
+
+
+def _affine(
+    group: Any, names: tuple[str, ...], scale: list[float], shift: list[float]
+) -> np.ndarray | None:
+    """Index to world of the axes without channels: ours where it is kept, else a scale.
+
+    An affine among our own attributes counts as long as nobody changed what OME-Zarr
+    itself can say: pixel sizes and origin.
+    """
+    spatial = [i for i, n in enumerate(names) if n != "c"]
+    out = np.diag([*(scale[i] or 1.0 for i in spatial), 1.0])
+    out[:-1, -1] = [shift[i] for i in spatial]
+    own = group.attrs.get("napari_sam")
+    try:
+        kept = np.asarray(own["affine"] if isinstance(own, dict) else None, float)
+    except (TypeError, ValueError, KeyError):
+        return out
+    if kept.shape != out.shape or not np.isfinite(kept).all():
+        return out
+    sizes = np.linalg.norm(kept[:-1, :-1], axis=0)
+    same = np.allclose(sizes, np.abs(np.diag(out)[:-1]), rtol=1e-6)
+    return kept if same and np.allclose(kept[:, -1], out[:, -1]) else out
 
 
 def _axes(

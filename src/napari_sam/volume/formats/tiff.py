@@ -299,7 +299,7 @@ def _tiff_layout(tif: Any, series: Any, image: OmeImage | None) -> Layout:
     names: tuple[str, ...] = image.channel_names
     count = dict(zip(series.axes, series.shape, strict=True)).get("C", 1)
     return Layout(
-        spacing=image.spacing, units=image.units,
+        spacing=image.spacing, units=image.units, origin=image.origin,
         channel_names=names if len(names) == count else (),
     )  # fmt: skip
 

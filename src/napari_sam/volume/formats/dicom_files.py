@@ -21,7 +21,7 @@ MEMBER = "!/"
 """Stands between the path of a zip archive and the name of a file inside it."""
 MOST_FILES = 500_000
 LARGEST_MEMBER = 8 << 30
-LARGEST_RATIO = 1000
+LARGEST_RATIO = 200
 """Unpacked bytes for each packed byte, from which on a member is taken for a bomb."""
 _NOT_BIG = 64 << 20
 

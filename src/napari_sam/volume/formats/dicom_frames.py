@@ -12,6 +12,7 @@ import numpy as np
 from napari_sam.errors import NapariSamError, VolumeError
 from napari_sam.volume.formats.dicom_codecs import decoder_for
 from napari_sam.volume.formats.dicom_files import read_whole, size_of
+from napari_sam.volume.formats.dicom_header import DEFLATED, PIXEL_TAGS
 from napari_sam.volume.lazy_arrays import LazyArray
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 512 << 20
 """Decoded frames that one volume keeps, so that planes across slices stay quick."""
+
 LARGEST_FRAME = 64 << 20
 LARGEST_RATIO = 2000
 """Decoded bytes for each stored byte, from which on a big frame is not believed."""
@@ -134,6 +136,7 @@ def decode(header: Header, frame: Frame, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _stored(header: Header, frame: Frame) -> np.ndarray:
+    import pydicom
     from pydicom.pixels.utils import pixel_array
 
     rows, columns = header.size
@@ -146,6 +149,9 @@ def _stored(header: Header, frame: Frame) -> np.ndarray:
     decoder_for(header.syntax)
     with warnings.catch_warnings(), read_whole(frame.path) as file:
         warnings.simplefilter("ignore")
+        if header.syntax == DEFLATED:
+            ds = pydicom.dcmread(file, force=True)
+            return np.asarray(pixel_array(ds, index=frame.number))
         return pixel_array(file, index=frame.number, transfer_syntax_uid=header.syntax)
 
 
@@ -165,15 +171,23 @@ def _through_table(
 
 def stored_pixels(path: str) -> bytes:
     """Return the pixels of a file as they are stored, for telling copies."""
-    import pydicom
+    from pydicom.filereader import read_partial
+    from pydicom.tag import BaseTag
+
+    seen: list[int] = []
+
+    def after_pixels(tag: int, vr: str | None, length: int) -> bool:
+        if seen:
+            return True
+        seen.extend([tag] if tag in PIXEL_TAGS else [])
+        return False
 
     with warnings.catch_warnings(), read_whole(path) as file:
         warnings.simplefilter("ignore")
-        ds = pydicom.dcmread(file, force=True)
-        for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
-            if name in ds:
-                return bytes(ds[name].value or b"")
-    return b""
+        tags: list[Any] = [BaseTag(tag) for tag in PIXEL_TAGS]
+        ds = read_partial(file, after_pixels, force=True, specific_tags=tags)
+        found = [bytes(ds[tag].value or b"") for tag in tags if tag in ds]
+    return found[0] if found else b""
 
 
 def _palette(colours: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

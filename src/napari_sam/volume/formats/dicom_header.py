@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 COLOUR = ("RGB", "YBR", "PALETTE")
 """Beginnings of the photometric interpretations that are colour."""
+PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+"""Tags of pixels: floats, doubles, and the usual ones."""
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""Transfer syntax whose files are packed as a whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from typing import Any
+
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import Tag
 
 from napari_sam.errors import VolumeError
 from napari_sam.volume.formats.dicom_codecs import problem_with
 from napari_sam.volume.formats.dicom_files import open_file, size_of
 from napari_sam.volume.formats.dicom_groups import read_frames
-from napari_sam.volume.formats.dicom_header import Header
+from napari_sam.volume.formats.dicom_header import DEFLATED, PIXEL_TAGS, Header
 from napari_sam.volume.formats.dicom_values import get, number, numbers, spacing, whole
 
 MOST_FRAMES = 200_000
+MOST_ELEMENTS = 50_000
+"""Elements of a header outside its sequences."""
+LARGEST_DEFLATED = 256 << 20
+"""Bytes that a deflated file may always unpack to, and else 100 times its own."""
 
 TAGS = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
@@ -38,6 +47,7 @@ TAGS = [
     "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence",
 ]  # fmt: skip
 """What is read of a header; the rest, patient data among it, is passed over."""
+_TAG_NUMBERS: list[Any] = [Tag(name) for name in TAGS]
 
 
 def read_header(path: str, *, force: bool = False) -> Header:
@@ -55,16 +65,12 @@ def read_header(path: str, *, force: bool = False) -> Header:
     VolumeError
         If it is no DICOM image, or is damaged; the message is the reason alone.
     """
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
     try:
         # Damaged values are told in `notes`, not by pydicom on the side.
+        _check_deflated(path)
         with warnings.catch_warnings(), open_file(path) as file:
             warnings.simplefilter("ignore")
-            ds = pydicom.dcmread(
-                file, stop_before_pixels=True, specific_tags=[*TAGS], force=force
-            )
+            ds = read_partial(file, _Stop(), specific_tags=_TAG_NUMBERS, force=force)
             return _header(path, ds)
     except VolumeError:
         raise
@@ -77,6 +83,36 @@ def read_header(path: str, *, force: bool = False) -> Header:
         raise VolumeError(
             f"its header is damaged ({type(error).__name__}: {reason})"
         ) from error
+
+
+class _Stop:
+    """Stop before the pixels, and where there are more elements than any file has."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, tag: int, vr: str | None, length: int) -> bool:
+        self.count += 1
+        if self.count > MOST_ELEMENTS:
+            raise VolumeError("its header is damaged: it has no end")
+        return tag in PIXEL_TAGS
+
+
+def _check_deflated(path: str) -> None:
+    """Refuse a deflated file that would fill the memory: pydicom unpacks it whole."""
+    with open_file(path) as file:
+        start = file.read(1024)
+        if start[128:132] != b"DICM" or DEFLATED.encode() not in start:
+            return
+        begin = 144 + int.from_bytes(start[140:144], "little")
+        most = max(LARGEST_DEFLATED, 100 * size_of(path))
+        packed = start[begin:]
+        unpack, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while packed and not unpack.eof:
+            total += len(unpack.decompress(packed, 1 << 20))
+            if total > most:
+                raise VolumeError(f"it unpacks to more than {most} bytes")
+            packed = unpack.unconsumed_tail or file.read(1 << 16)
 
 
 def _header(path: str, ds: Any) -> Header:
@@ -145,13 +181,16 @@ def _count(ds: Any, syntax: str, file_bytes: int, frame_bytes: int) -> int:
 
     said = whole(get(ds, "NumberOfFrames")) or 1
     uid = UID(syntax)
-    native = uid.is_transfer_syntax and not uid.is_private and not uid.is_compressed
+    native = not (syntax == DEFLATED or uid.is_private or not uid.is_transfer_syntax)
+    native = native and not uid.is_encapsulated
     if native and file_bytes < frame_bytes:
         raise VolumeError(
             f"it is cut short: one frame has {frame_bytes} bytes, the file {file_bytes}"
         )
     # A compressed frame takes 8 bytes for its item alone.
     most = file_bytes // frame_bytes if native else file_bytes // 8 + 1
+    if syntax == DEFLATED:
+        most = MOST_FRAMES
     if said > max(1, most) or said > MOST_FRAMES:
         raise VolumeError(
             f"it says it holds {said} frames, more than its {file_bytes} bytes can hold"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from napari_sam.volume.formats.dicom_header import Frame, Header
 
+SAME_PLACE_MM = 1e-2
+"""Slices nearer than this along the normal lie at one place."""
 FEW = 4
 """Frames that are this many times fewer than the others do not make a part."""
 
@@ -247,7 +249,8 @@ def _parts(headers: Sequence[Header]) -> list[Part]:
                     break
             else:
                 groups.append((key, [frame]))
-    parts = [Part({f.path: by_path[f.path] for f in g}, g) for _, g in groups]
+    stacks = [stack for _, group in groups for stack in _stations(group)]
+    parts = [Part({f.path: by_path[f.path] for f in s}, s) for s in stacks]
     good = [p for p in parts if not p.problem]
     main = max(good or parts, key=lambda p: len(p.frames))
     for part in parts:
@@ -256,6 +259,31 @@ def _parts(headers: Sequence[Header]) -> list[Part]:
             reason = part.problem or _difference(part, main)
             main.skipped += [(f.label, reason) for f in part.frames]
     return parts
+
+
+def _stations(frames: list[Frame]) -> list[list[Frame]]:
+    """Split frames that lie beside each other in one plane, as of a moved table."""
+    first = frames[0]
+    if first.position is None or first.orientation is None or len(frames) < 2:
+        return [frames]
+    o = np.asarray(first.orientation).reshape(2, 3)
+    places = np.array([f.position for f in frames], float)
+    inside, along = places @ o.T, places @ np.cross(*o)
+    pixel = max(first.spacing or (1.0, 1.0))
+    order = np.argsort(along, kind="stable")
+    same = np.diff(along[order]) <= SAME_PLACE_MM
+    apart = np.abs(np.diff(inside[order], axis=0)).max(1) > pixel
+    if not (same & apart).any():
+        return [frames]
+    stations: list[tuple[np.ndarray, list[Frame]]] = []
+    for frame, here in zip(frames, inside, strict=True):
+        for there, group in stations:
+            if np.abs(here - there).max() <= pixel:
+                group.append(frame)
+                break
+        else:
+            stations.append((here, [frame]))
+    return [group for _, group in stations]
 
 
 def _parallel(a: Frame, b: Frame) -> bool:
@@ -280,6 +308,8 @@ def _difference(part: Part, main: Part) -> str:
         return f"it is {part.frames[0].kind or 'of another kind'}, unlike the series"
     if part.frames[0].position is None:
         return "it has no place in the patient"
+    if _parallel(part.frames[0], main.frames[0]):
+        return "it lies beside the series, in the same planes"
     return "it lies at another angle than the series, as scouts do"
 
 

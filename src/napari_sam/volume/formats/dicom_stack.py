@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_sam.errors import SpacingError, VolumeError
 from napari_sam.volume.formats.dicom_phases import Phases, split_phases
+from napari_sam.volume.formats.dicom_series import SAME_PLACE_MM
 from napari_sam.volume.layout import Layout
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from napari_sam.volume.formats.dicom_files import Skipped
     from napari_sam.volume.formats.dicom_header import Frame, Header
 
-SAME_PLACE_MM = 1e-2
-"""Slices nearer than this along the normal lie at one place."""
 GAP_TOLERANCE = 0.1
 """Share of the usual gap by which a gap may differ: positions are often rounded."""
 MOST_PLANES = 16

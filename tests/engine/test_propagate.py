@@ -219,7 +219,15 @@ def candidate(rows: slice) -> MaskCandidate:
 )
 def test_objects_end_by_look_area_and_place(rows, unlike, ended) -> None:
     before = MaskPrompt((0, 0, 10, 10), np.ones((10, 10), bool))
-    assert PropagateOptions().ended(candidate(rows), before, unlike) is ended
+    assert PropagateOptions().ended(candidate(rows), before, 100, unlike) is ended
+
+
+def test_a_walk_that_floods_ends() -> None:
+    options = PropagateOptions(max_area_ratio=2)
+    before, larger = candidate(slice(0, 30)), candidate(slice(0, 41))
+    grown = MaskPrompt(before.bbox, before.mask)
+    assert not options.ended(larger, grown, 103, 0.0)
+    assert options.ended(larger, grown, 102, 0.0)
 
 
 def test_an_empty_mask_ends_the_object() -> None:
@@ -227,7 +235,7 @@ def test_an_empty_mask_ends_the_object() -> None:
     nothing = MaskCandidate(
         (0, 0, 0, 0), np.zeros((0, 0), bool), 0.9, 0.0, np.zeros((4, 4), np.float32)
     )
-    assert PropagateOptions().ended(nothing, before, 0.0)
+    assert PropagateOptions().ended(nothing, before, 100, 0.0)
 
 
 def test_a_walk_can_be_stopped_and_keeps_what_was_found() -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_sam.engine.engine import Engine
 
 _SHAPE_WEIGHT = 0.5
-"""Weight of the interpolated shape; the two walks share 1 by their distance."""
+"""Most weight of the interpolated shape; the two walks share 1 by their distance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,29 @@ class PropagateOptions:
     """Least IoU with the mask of the plane before, 0..1."""
     max_area_ratio: float = 2.0
     """Most that the area may grow or shrink from plane to plane, as a factor."""
+    max_growth: float = 4.0
+    """Most that the area may exceed the largest key's, as a factor: a walk that has
+    left the object floods its surroundings plane by plane."""
     max_contrast: float = 2.5
     """Most that the mean intensity may differ from the key's, in standard deviations
     of the key's pixels."""
 
     def ended(
-        self, found: MaskCandidate | MaskPrompt, before: MaskPrompt, unlike: float
+        self,
+        found: MaskCandidate | MaskPrompt,
+        before: MaskPrompt,
+        largest: int,
+        unlike: float,
     ) -> bool:
         """Whether the object does not go on from `before` to `found`.
 
-        `unlike`: difference of intensity, as `max_contrast` takes it.
+        `largest`: pixels of the largest key; `unlike`: difference of intensity, as
+        `max_contrast` takes it.
         """
         area, last = (int(np.count_nonzero(m.mask)) for m in (found, before))
         return bool(
             area == 0
+            or area > self.max_growth * largest
             or max(area, last) > self.max_area_ratio * min(area, last)
             or overlap(found, before) < self.min_overlap
             or unlike > self.max_contrast
@@ -191,6 +200,13 @@ def doubt_beyond(overlap_before: float, kept: float, stability: float) -> float:
     return _share(off - 5.8)
 
 
+def shape_weight(walks: Sequence[MaskPrompt]) -> float:
+    """How much the interpolated shape counts: the less, the more two walks agree."""
+    if len(walks) < 2:
+        return _SHAPE_WEIGHT
+    return min(_SHAPE_WEIGHT, 2 * (1 - overlap(walks[0], walks[1])))
+
+
 def _share(value: float) -> float:
     return float(1 / (1 + np.exp(-value)))
 
@@ -239,7 +255,7 @@ class _Walks:
             came = [(step, w) for step, w in steps if step is not None]
             votes = [(step.mask, w) for step, w in came]
             if (shape := shapes.get(number)) is not None:
-                votes.append((shape, _SHAPE_WEIGHT))
+                votes.append((shape, shape_weight([step.mask for step, _ in came])))
             mask = blend(votes, spacing) if votes else None
             if mask is None:
                 continue
@@ -254,6 +270,7 @@ class _Walks:
         if self.follower is None or not numbers:
             return
         before = self.stack.keys[key]
+        largest = max(int(np.count_nonzero(k.mask)) for k in self.stack.keys.values())
         look = Look.of(self.engine, self.stack.plane(key), before)
         self.follower.begin(key, before, reverse=numbers.step < 0)
         for number in numbers:
@@ -264,7 +281,7 @@ class _Walks:
                 return
             mask = MaskPrompt(found.bbox, found.mask)
             unlike = look.unlike(self.engine, self.stack.plane(number), mask)
-            if self.options.ended(found, before, unlike):
+            if self.options.ended(found, before, largest, unlike):
                 return
             scores = found.predicted_iou, found.stability_score
             yield number, _Step(mask, *scores, overlap(found, before))

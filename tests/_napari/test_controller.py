@@ -1,10 +1,11 @@
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from napari_sam._napari import annotation
+from napari_sam._napari import annotation, autosave, keeping
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam.core.planes import Plane
 from napari_sam.results.label_objects import boxes_of
@@ -504,3 +505,143 @@ def test_order_for_axis_is_a_permutation_that_hides_the_axis(desk, stack):
     for axis in range(3):
         order = order_for_axis(desk.viewer.dims, 3, axis)
         assert sorted(order) == [0, 1, 2] and order[0] == axis
+
+
+# -- keys and answers under way ------------------------------------------------------
+
+
+def test_an_undo_while_the_mask_is_sharpened_is_the_last_word(desk_for):
+    block, step = threading.Event(), threading.Event()
+
+    class Slow(ToyModel):
+        def decode(self, embedding, prompts):
+            if block.is_set():
+                step.wait(20)
+            return super().decode(embedding, prompts)
+
+    desk = desk_for(Slow(64))
+    image = np.full((400, 400), 20, np.uint8)
+    image[40:360, 40:360] = 200
+    desk.open(image)
+    desk.main.pump(lambda: desk.main.jobs.idle)
+    desk.annotation.layers.points.add(np.array([200.0, 200.0]))
+    desk.main.pump(lambda: (desk.labels == 1).any())
+    block.set()
+    desk.controller.undo()
+    step.set()
+    desk.main.settle()
+    assert not desk.labels.any()
+    assert desk.state.said.startswith("Undone") and not desk.state.thumbnails
+    assert not len(desk.annotation.layers.points.data)
+
+
+def test_a_candidate_chosen_while_a_click_is_answered_waits_for_the_answer(desk_for):
+    answer = threading.Event()
+    answer.set()
+
+    class Slow(ToyModel):
+        def decode(self, embedding, prompts):
+            answer.wait(20)
+            return super().decode(embedding, prompts)
+
+    desk = desk_for(Slow(64))
+    image = np.full((64, 96), 20, np.uint8)
+    image[20:40, 10:80] = 200
+    desk.open(image)
+    desk.click(30, 20)
+    answer.clear()
+    desk.controller.toggle_polarity()
+    desk.annotation.layers.points.add(np.array([30.0, 70.0]))
+    desk.controller.choose(1)
+    answer.set()
+    desk.main.settle()
+    state = desk.session.object(1, Plane(()))
+    assert state.prompts.n_clicks == len(desk.annotation.layers.points.data) == 2
+    assert state.chosen == desk.state.chosen
+    assert desk.state.said.startswith("Candidate")
+
+
+# -- what is shown is so -------------------------------------------------------------
+
+
+def test_the_model_shown_is_the_one_that_answers(desk, cells):
+    desk.open(cells.image)
+    shown = []
+    desk.controller.board.changed.connect(lambda s: shown.append((s.model, s.loading)))
+
+    def broken(name):
+        raise OSError("no such checkpoint")
+
+    desk.controller._load_model = broken
+    desk.controller.use_model("/nowhere/weights.pth")
+    desk.main.settle()
+    assert ("nano", "/nowhere/weights.pth") in shown
+    assert (desk.state.model, desk.state.loading) == ("nano", "")
+    assert {model for model, _ in shown} == {"nano"}
+
+
+def test_a_first_model_that_cannot_be_loaded_is_said_not_to_answer(desk, cells):
+    def broken(name):
+        raise OSError("no such checkpoint")
+
+    load, desk.controller._load_model = desk.controller._load_model, broken
+    desk.open(cells.image)
+    assert "no model answers" in desk.state.model_note
+    desk.controller._load_model = load
+    desk.click(*cells.center(1))
+    assert (desk.labels == 1).any() and "no model" not in desk.state.model_note
+
+
+def test_the_tool_shown_is_the_one_the_canvas_has(desk, cells):
+    image = desk.open(cells.image, name="cells")
+    desk.click(*cells.center(1))
+    active = desk.viewer.layers.selection
+    assert not desk.state.elsewhere and "Click on what is missing" in desk.state.status
+    active.active = image
+    assert "cells" in desk.state.elsewhere and "(P)" in desk.state.status
+    active.active = desk.annotation.writer.layer
+    desk.annotation.writer.layer.mode = "paint"
+    assert "paint by hand" in desk.state.elsewhere
+    desk.controller.arm_point()
+    assert not desk.state.elsewhere and desk.state.tool == "point"
+    desk.annotation.layers.points.mode = "select"
+    assert "select" in desk.state.elsewhere
+    desk.controller.arm_box()
+    assert not desk.state.elsewhere and "Drag a box" in desk.state.status
+    active.active = desk.annotation.layers.points
+    desk.annotation.layers.points.mode = "add"
+    assert (desk.state.tool, desk.state.elsewhere) == ("point", "")
+    active.clear()
+    assert "No layer" in desk.state.elsewhere
+
+
+def test_a_poor_score_is_said_to_be_one(desk):
+    desk.model.delay_s = 0
+    desk.open(np.full((64, 96), 20, np.uint8))
+    desk.click(30, 20)
+    score = desk.session.object(1, Plane(())).scores[0]
+    assert f"{score:.2f}" in desk.state.said
+    assert ("probably wrong" in desk.state.said) == (score < 0.5)
+
+
+def test_a_folder_that_cannot_be_written_is_said_until_it_can(
+    desk, cells, sessions, monkeypatch
+):
+    monkeypatch.setattr(keeping, "AGAIN_S", 0)
+    sessions.parent.mkdir(exist_ok=True)
+    sessions.write_text("a file where the folder should be")
+    desk.open(cells.image, name="cells")
+    assert "Nothing is kept on disk" in desk.state.unsaved and not desk.state.kept_in
+    desk.click(*cells.center(1))
+    assert desk.state.unsaved
+    sessions.unlink()
+    desk.controller.new_object()
+    desk.click(*cells.center(2))
+    assert not desk.state.unsaved
+    assert desk.state.kept_in == desk.session.path
+    assert autosave.kept("cells") == [Path(desk.session.path)]
+
+
+def test_a_folder_half_made_is_no_earlier_work(sessions):
+    (sessions / "cells 2026-01-01 10.00.00.nsam").mkdir(parents=True)
+    assert not autosave.kept("cells")

@@ -261,6 +261,7 @@ class Annotation:
             self.show_object()
             self.board.say("The last prompt was taken back.")
         elif self.session is not None and self.session.can_undo:
+            self._stop_sharpening()
             self._try(self.session.undo)
             self.show_object()
             self.board.say("Undone (Ctrl-Shift-Z: redo).")
@@ -413,6 +414,11 @@ class Annotation:
         elif not self._clicks:
             score = hints.score(request.object_id, chosen.predicted_iou)
             self.board.say(f"{done} {score}".strip())
+
+    def _stop_sharpening(self) -> None:
+        """Sharper answers are of no use to what is taken back."""
+        keys = (key for key in self.jobs.keys if isinstance(key, tuple))
+        self.jobs.cancel(*(key for key in keys if key[0] == "click"), "thumbnails")
 
     def take_back_clicks(self) -> None:
         """Drop clicks that are still being answered, and their points."""

@@ -105,7 +105,9 @@ class Controller:
             self.viewer, layer, volume, self.board, self.jobs, self
         )
         self.annotation.session_wanted.connect(self._on_session_wanted)
+        self.tools.use(self.annotation)
         self.annotation.layers.made.connect(self.tools.watch)
+        self.annotation.writer.made.connect(self.tools.watch)
         layer.events.contrast_limits.connect(self._on_contrast)
         left = autosave.left(layer)
         returning = left is not None and self.annotation.writer.found() is not None
@@ -120,8 +122,6 @@ class Controller:
         )
         self.annotation.show_labels()
         self.arm(self.board.state.tool, self.board.state.polarity)
-        self.tools.use(self.annotation)
-        self.annotation.writer.made.connect(self.tools.watch)
         self.encoding.use(self.annotation)
         self.review.use(self.annotation)
         self.training.use(self.annotation)

@@ -1,4 +1,6 @@
+import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +31,8 @@ def commands():
 @pytest.fixture(autouse=True)
 def toy(monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NAPARI_SAM_SESSIONS", str(tmp_path / "sessions"))
+    monkeypatch.setenv("NAPARI_SAM_CONFIG", str(tmp_path / "config"))
     monkeypatch.setattr(
         "napari_sam.models.registry.load_model", lambda name, **options: ToyModel()
     )
@@ -445,13 +449,19 @@ def test_demo_shows_each_image_with_its_labels(
     code, out, err = run("demo", "--out", tmp_path / "demo", "--view", "--json")
 
     assert code == 0, err
-    assert len(viewer.layers) == 2 * len(json.loads(out)["images"])
-    assert viewer.canvas.grid.enabled
+    images = json.loads(out)["images"]
+    shown = [x for x in viewer.layers if type(x).__name__ == "Image"]
+    assert len(shown) == len(images)
+    (docked,) = viewer.window.dock_widgets.values()
+    points = docked.controller.annotation.layers.points
+    assert viewer.layers.selection.active is points
+    edges = [x.extent.world[:, 1] for x in shown]
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(edges))
 
 
 @pytest.mark.canvas
-def test_view_shows_the_image_its_labels_and_the_widget(
-    run, cells, tmp_path, monkeypatch, make_napari_viewer
+def test_view_hands_the_session_to_the_panel_whole(
+    run, cells, tmp_path, monkeypatch, make_napari_viewer, qtbot
 ):
     path, phantom = cells
     run(
@@ -468,9 +478,21 @@ def test_view_shows_the_image_its_labels_and_the_widget(
     )  # fmt: skip
 
     assert code == 0, err
-    assert {"cells", "work"} <= {layer.name for layer in viewer.layers}
-    assert viewer.layers["work"].data.max() == 1
-    assert len(viewer.window.dock_widgets) == 1
+    (docked,) = viewer.window.dock_widgets.values()
+    controller = docked.controller
+    qtbot.waitUntil(
+        lambda: docked.contents.settled and controller.session is not None,
+        timeout=60_000,
+    )
+    assert controller.session.path == str(tmp_path / "work.nsam")
+    assert viewer.layers["cells · masks"].data is controller.session.labels
+    assert viewer.layers["cells · masks"].data.max() == 1
+    assert viewer.layers.selection.active is controller.annotation.layers.points
+    assert viewer.layers["labels"].data.max() == 1
+    assert len(controller.annotation.layers.points.data) == 1
+    controller.undo()
+    assert not controller.session.labels.any()
+    assert not os.path.exists(os.environ["NAPARI_SAM_SESSIONS"])
 
 
 def never(*_, **__):

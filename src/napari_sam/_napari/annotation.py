@@ -85,6 +85,8 @@ class Annotation:
         """Candidate to take once the prompts under way are answered."""
         self._highest = 0
         self._listing = False
+        self._foreign = False
+        self._its_writer: Callable[[LabelPatch], None] | None = None
         self._early_paint: list[LabelPatch] = []
         """What was painted while the session was being opened."""
         shortcuts.bind(image, actions, ours=False)
@@ -148,6 +150,8 @@ class Annotation:
         self.session = session
         session.rule = self.board.state.rule
         self._keeping.use(session, opened.unsaved)
+        self._foreign = opened.foreign
+        self._its_writer = session.writer
         session.writer = self.writer.write
         session.changed.connect(self._on_changed)
         session.grown.connect(self._on_grown)
@@ -178,7 +182,10 @@ class Annotation:
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
             self.session.grown.disconnect(self._on_grown)
-            autosave.leave(self.session, self.image, self.object_id)
+            if self._its_writer is not None:
+                self.session.writer = self._its_writer
+            if not self._foreign:
+                autosave.leave(self.session, self.image, self.object_id)
 
     def _on_grown(self) -> None:
         """Show labels that became an array of a bigger type."""

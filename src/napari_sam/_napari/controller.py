@@ -90,14 +90,25 @@ class Controller:
 
     # -- image and model -------------------------------------------------------------
 
-    def use_image(self, layer: Any) -> None:
+    def use_image(
+        self, layer: Any, session: Session | None = None, *, saved: str | None = None
+    ) -> None:
         """Segment another image layer; clicks on the canvas count from now on.
 
         Work on an image that was left for another one goes on where it was.
+
+        Parameters
+        ----------
+        layer : napari.layers.Image
+        session : Session, optional
+            Somebody's session of this image to work in; it is not closed here.
+        saved : str, optional
+            Folder of a session of this image to open.
         """
+        name = self.loading.name
         self._let_go()
         try:
-            volume = _volume_of(layer)
+            volume = _volume_of(layer) if session is None else session.volume
         except NapariSamError as error:
             self.board.fail(error)
             return
@@ -126,7 +137,18 @@ class Controller:
         self.review.use(self.annotation)
         self.training.use(self.annotation)
         self._on_view()
-        self._prepare(None if left is None else left[0], returning=returning)
+        if saved is not None:
+            self.open_saved(saved)
+            return
+        if session is None:
+            path = None if left is None else left[0]
+            self._prepare(path, model=name, returning=returning)
+            return
+        spec = session.model.spec
+        known = {m.name for m in self.board.state.models}
+        self.board.update(model=spec.name if spec.name in known else spec.source)
+        highest = opening.highest_label(session.labels)
+        self._on_opened(opening.Opened(session, highest, foreign=True))
 
     def use_checkpoint(self, path: str, name: str = "") -> None:
         """Go on with a checkpoint file; once loaded, the list has it as `name`."""
@@ -245,7 +267,7 @@ class Controller:
         self.encoding.stop()
         self.review.stop()
         self.training.stop()
-        self.loading.stopped()
+        self.loading.stop()
         if self.annotation is not None:
             self.annotation.take_back_clicks()
         self.board.say("Stopped; what was finished is kept.")
@@ -301,7 +323,14 @@ class Controller:
         elif self.session is not None and self.session.path == path:
             self.board.say("This session is the one at work.")
         else:
-            self._prepare(path)
+            name, missing = opening.saved_model(path)
+            self._prepare(path, model=name)
+            if missing:
+                self.board.say(
+                    f"This session was made with {missing}, which is not on this "
+                    f"computer: {self.loading.name} goes on with it.",
+                    "busy",
+                )
 
     def close(self) -> None:
         """Stop work and let go of everything; layers stay in the viewer."""
@@ -345,21 +374,33 @@ class Controller:
             returning,
         )  # fmt: skip
 
-        def opened(made: opening.Opened) -> None:
-            new = made.session
-            self._on_model(new)
-            annotation.start(made)
-            self.encoding.renew()
-            self.review.renew()
-            if path is None and autosave.others(annotation.image.name, new):
-                self.board.say(
-                    "Ready. Earlier work on an image of this name was kept: Open…, "
-                    "under Results, continues it."
-                )
+        def work(cancelled: Callable[[], bool]) -> opening.Opened:
+            made = opening.open_session(wanted, self._load_model)
+            if cancelled():
+                autosave.drop_if_empty(made.session)
+            return made
 
-        self.loading.run(
-            name, lambda _: opening.open_session(wanted, self._load_model), opened
-        )
+        self.loading.run(name, work, self._on_opened)
+
+    def _on_opened(self, made: opening.Opened) -> None:
+        annotation, session = self.annotation, made.session
+        assert annotation is not None
+        self._on_model(session)
+        annotation.start(made)
+        self.encoding.renew()
+        self.review.renew()
+        if made.copied:
+            self.board.say(
+                "This session is open in another window or process: you go on with a "
+                "copy of it."
+            )
+        elif self.review.state.rows:
+            self.review.tell()
+        elif made.fresh and autosave.others(annotation.image.name, session):
+            self.board.say(
+                "Ready. Earlier work on an image of this name was kept: Open…, under "
+                "Results, continues it."
+            )
 
     def _on_session_wanted(self) -> None:
         if self.loading.going_on:
@@ -409,7 +450,6 @@ class Controller:
             self.board.update(image=images.index(used))
         elif used is not None:
             self.jobs.cancel()
-            self.loading.stopped()
             self._let_go()
             self.board.update(image=-1, can_embed=False, image_note="")
             self.board.say(f"{used.name!r} was removed; its masks stay.")
@@ -445,6 +485,7 @@ class Controller:
     def _let_go(self) -> None:
         if self.annotation is None:
             return
+        self.loading.stop()
         self.tools.use(None)
         self.encoding.use(None)
         self.review.use(None)

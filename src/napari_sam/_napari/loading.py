@@ -98,8 +98,9 @@ class Loading:
             priority=PREPARE,
         )
 
-    def stopped(self) -> None:
-        """Take note that the work was cancelled."""
+    def stop(self) -> None:
+        """Load no further; the model that answers stays."""
+        self.jobs.cancel(KEY)
         self.board.update(loading="", progress=None)
 
     def show(self, session: Session) -> str:

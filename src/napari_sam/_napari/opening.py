@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import logging
 import os
 import sys
@@ -18,6 +19,7 @@ from napari_sam._napari.label_pyramid import LabelPyramid, is_huge
 from napari_sam._napari.state import ModelChoice
 from napari_sam.core.masks import LabelPatch, crop_mask
 from napari_sam.core.planes import Plane
+from napari_sam.errors import SessionLockedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,6 +107,12 @@ class Opened:
     """For planes too large to be drawn whole."""
     unsaved: str = ""
     """Why its changes are not kept; "" when they are."""
+    fresh: bool = False
+    """Whether it was begun now."""
+    copied: bool = False
+    """Whether it is a copy of one that another process has open."""
+    foreign: bool = False
+    """Whether it goes on belonging to whoever gave it."""
 
 
 def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Opened:
@@ -112,10 +120,14 @@ def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Open
     model = load(wanted.model)
     from napari_sam.session import Session
 
-    unsaved = ""
-
+    unsaved, copied = "", False
     if wanted.path is not None:
-        session = Session.load(wanted.path, volume=wanted.volume, model=model)
+        given: dict[str, Any] = {"volume": wanted.volume, "model": model}
+        try:
+            session = Session.load(wanted.path, **given)
+        except SessionLockedError:
+            session = Session.load(wanted.path, read_only=True, **given)
+            unsaved, copied = autosave.keep(session, wanted.name), True
         if wanted.returning and isinstance(wanted.labels, np.ndarray):
             take_over(session, wanted.labels)
     else:
@@ -124,10 +136,31 @@ def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Open
     labels = session.labels
     filled = wanted.path is not None or wanted.labels is not None
     highest = highest_label(labels) if filled else 0
-    if not is_huge(labels.shape):
-        return Opened(session, highest, unsaved=unsaved)
-    pyramid = LabelPyramid(labels, fill=highest > 0)
-    return Opened(session, highest, pyramid, unsaved)
+    huge = is_huge(labels.shape)
+    pyramid = LabelPyramid(labels, fill=highest > 0) if huge else None
+    fresh = wanted.path is None
+    return Opened(session, highest, pyramid, unsaved, fresh, copied)
+
+
+def saved_model(path: str) -> tuple[str | None, str]:
+    """Model that a saved session was made with, as far as it can be loaded here.
+
+    Returns
+    -------
+    name : str or None
+        Name or path; None where there is none to load.
+    missing : str
+        Its name where its weights are not here; else "".
+    """
+    try:
+        head = json.loads((Path(path) / "session.json").read_text())
+        name = str(head["model"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, ""  # opening it says what is wrong
+    family, _, file = name.partition(":")
+    if name in {m.name for m in model_choices()}:
+        return (None, name) if download_notice(name) else (name, "")
+    return (name, "") if Path(file or family).exists() else (None, short(name))
 
 
 def take_over(session: Session, labels: np.ndarray) -> None:

@@ -141,6 +141,10 @@ class Review:
             f"Suggested with a doubt of {found.doubt:.2f}: {HOW}", guide=False
         )
 
+    def tell(self) -> None:
+        """Say what waits, and which keys go through it."""
+        self.board.say(self._waiting(), guide=False)
+
     def next(self) -> None:
         """Go to the next suggestion of the list."""
         self._step(1)

@@ -28,7 +28,7 @@ def run(out: Path, *, model: str, device: str, view: bool, as_json: bool) -> Non
     from napari_sam.core.picture import below
 
     if view:  # rather than after all the work
-        from napari_sam.cli.view import import_napari
+        from napari_sam._napari.viewing import import_napari
 
         import_napari()
     report = Report(as_json)
@@ -161,23 +161,27 @@ def _spacing(volume: Volume) -> str:
 
 
 def _view(sessions: list[tuple[Sample, Any]]) -> None:
-    """Show each plane with its labels, in napari's grid."""
+    """Show each plane with its labels, side by side, and the panel."""
     import numpy as np
 
-    from napari_sam.cli.view import import_napari
+    from napari_sam._napari.label_writer import adopt
+    from napari_sam._napari.viewing import import_napari
+    from napari_sam._napari.widget import controller_of
 
     napari = import_napari()
     viewer = napari.Viewer(title="napari-sam demo")
-    for sample, session in sessions:
+    for number, (sample, session) in enumerate(sessions):
         plane = Plane.of(session.volume.shape, sample.plane)
         pixels = session.engine.intensity.apply(session.volume.plane(plane))
-        # All as large as each other, so that each fills its cell of the grid.
-        scale = (100 / max(pixels.shape),) * 2
-        viewer.add_image(pixels, name=sample.title, rgb=True, scale=scale)
-        labels = np.asarray(session.labels[plane.slicer()])
+        # All as large as each other; napari's grid would give each new layer a cell.
+        place = {
+            "scale": (100 / max(pixels.shape[:2]),) * 2,
+            "translate": (0, 110 * number),
+        }
+        image = viewer.add_image(pixels, name=sample.title, rgb=True, **place)
+        labels = np.array(session.labels[plane.slicer()])
         name = f"{sample.title}, labels"
-        viewer.add_labels(labels, name=name, scale=scale, opacity=0.4)
-    viewer.canvas.grid.enabled = True
-    viewer.canvas.grid.stride = 2
+        adopt(viewer.add_labels(labels, name=name, opacity=0.4, **place), image)
     viewer.reset_view()
+    controller_of(viewer)
     napari.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -580,6 +581,30 @@ class Session:
             self._recorder.files.write_head(self._head())
 
     # -- in a notebook ---------------------------------------------------------------
+
+    def view(self, viewer: Any = None) -> Any:
+        """Open napari with the panel at work on this very session.
+
+        What is clicked there happens here, and what is done here shows there; closing
+        the window leaves the session open. In a notebook, run ``%gui qt`` first.
+
+        Parameters
+        ----------
+        viewer : napari.Viewer, optional
+            A window to show it in; a new one when left out.
+
+        Returns
+        -------
+        napari.Viewer
+
+        Raises
+        ------
+        NapariSamError
+            If napari is not installed, or there is no screen.
+        """
+        # By name: nothing below the windows imports them.
+        viewing = import_module("napari_sam._napari.viewing")
+        return viewing.view_session(self, viewer)
 
     def _repr_html_(self) -> str:
         from napari_sam.session.notebook import session_html

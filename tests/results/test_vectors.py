@@ -159,7 +159,7 @@ def test_polygons_of_other_programs_become_new_objects(scene, labels, tmp_path):
     found = session.read(tmp_path / "other.gpkg")
     ids = sorted(found.objects)
     assert len(set(ids) - {1, 2, 3, 700}) == len(ids) == 2
-    assert found.notes == ("1 polygons hold no pixel of the image",)
+    assert found.notes == ("1 polygons hold no pixel of the image: left out",)
     got = np.asarray(session.labels)
     np.testing.assert_array_equal(got[labels > 0], labels[labels > 0])
     assert 90 < (got == ids[1]).sum() < 170

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.errors import VolumeError
+from napari_sam.errors import VolumeError, refused_as
 from napari_sam.volume.geometry import Turn, turn_onto
 from napari_sam.volume.lazy_arrays import LazyArray
 
@@ -61,11 +61,15 @@ class IncomingLabels(LazyArray):
 
     def _stored(self, spans: tuple[slice, ...]) -> np.ndarray:
         level, axis = self.volume.levels[0], self.volume.channel_axis
-        if axis is None:
-            block = np.asarray(level[spans])
-        else:
-            index = (*spans[:axis], slice(None), *spans[axis:])
-            block = self._grey(np.moveaxis(np.asarray(level[index]), axis, 0))
+        index = spans if axis is None else (*spans[:axis], slice(None), *spans[axis:])
+        with refused_as(
+            VolumeError,
+            f"the labels {self.volume.name!r} cannot be read",
+            "check that the file is whole and the storage reachable",
+        ):
+            block = np.asarray(level[index])
+        if axis is not None:
+            block = self._grey(np.moveaxis(block, axis, 0))
         return whole_numbers(block, self.volume.name).astype(self.dtype, copy=False)
 
     def _grey(self, channels: np.ndarray) -> np.ndarray:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import struct
-import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_sam.errors import ExportError, NapariSamError, VolumeError
+from napari_sam.errors import ExportError, VolumeError, refused_as
 
 if TYPE_CHECKING:
     import os
@@ -85,6 +83,10 @@ class Format:
                 f"{self.title} needs {' and '.join(names)}: "
                 f"pip install {' '.join(names)}"
             )
+        return self.imported()
+
+    def imported(self) -> ModuleType:
+        """Import the module, whether or not all that it needs is there."""
         return import_module(f"napari_sam.results.formats.{self.module}")
 
 
@@ -115,12 +117,23 @@ FORMATS: dict[str, Format] = dict(
                 "volume classes spacing affine"),
         _format("png", "PNG", ".png", ""),
         _format("coco", "COCO JSON", ".json", "volume classes records"),
+        _format("sa1b", "SA-1B JSON", ".json", "classes records"),
+        _format("labelme", "labelme JSON", ".json", "classes records"),
         _format("geopackage", "GeoPackage", ".gpkg",
                 "volume classes spacing affine crs records", packages=_GEO),
         _format("flatgeobuf", "FlatGeobuf", ".fgb",
                 "volume classes spacing affine crs records", packages=_GEO),
         _format("geojson", "GeoJSON", ".geojson",
                 "volume classes spacing affine crs records", packages=_GEO),
+        _format("qupath", "QuPath GeoJSON", ".geojson .json",
+                "volume classes records"),
+        _format("imagej", "ImageJ ROIs", ".zip", "volume classes records",
+                packages=("roifile",)),
+        _format("csv", "Table (CSV)", ".csv", "volume classes spacing affine records",
+                reads=False),
+        _format("parquet", "Table (Parquet)", ".parquet",
+                "volume classes spacing affine records", packages=("pyarrow",),
+                reads=False),
     ]
 )  # fmt: skip
 """Every format by its name. Of those that share a suffix, the first is meant where only
@@ -206,7 +219,11 @@ def write(
     module = chosen.load()
     results = results.reviewed() if reviewed_only else results
     with _replaced(target, overwrite and target.is_dir()) as free:
-        with _explained(target, chosen, ExportError, "written"):
+        with refused_as(
+            ExportError,
+            f"{str(target)!r} cannot be written as {chosen.title}",
+            "check that there is space left, or choose another format",
+        ):
             told = module.write(free, results, **options)
     return [*losses(chosen, results), *told]
 
@@ -250,7 +267,11 @@ def read(
     module = chosen.load()
     if not target.exists():
         raise VolumeError(f"there is no file {str(target)!r}: check the path")
-    with _explained(target, chosen, VolumeError, "read"):
+    with refused_as(
+        VolumeError,
+        f"{str(target)!r} cannot be read as {chosen.title}",
+        "check that it is whole and of this format",
+    ):
         found: Results = module.read(target, volume, **options)
     return found
 
@@ -330,30 +351,6 @@ def _replaced(target: Path, replace: bool) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-_FAILURES = (
-    OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
-    RuntimeError, MemoryError, EOFError, AssertionError, struct.error,
-    zipfile.BadZipFile,
-)  # fmt: skip
-"""What libraries raise over files that are not as they expect."""
-
-
-@contextmanager
-def _explained(
-    path: Path, chosen: Format, kind: type[NapariSamError], done: str
-) -> Iterator[None]:
-    """Turn what a library raises into one error that names the file and the format."""
-    try:
-        yield
-    except NapariSamError:
-        raise
-    except _FAILURES as error:
-        raise kind(
-            f"{str(path)!r} cannot be {done} as {chosen.title} "
-            f"({type(error).__name__}: {error})"
-        ) from error
-
-
 def _recognised(path: Path) -> Format:
     """Return the format of a file by its suffix and, where that is not enough, content.
 
@@ -365,7 +362,7 @@ def _recognised(path: Path) -> Format:
     if len(found) < 2 or not path.is_file():
         return format_for(path)
     names = ", ".join(f.name for f in found)
-    if not path.name.lower().endswith(".json"):
+    if not path.name.lower().endswith((".json", ".geojson")):
         for chosen in found:
             if chosen.load().recognises_file(path):
                 return chosen
@@ -375,8 +372,7 @@ def _recognised(path: Path) -> Format:
     except (OSError, ValueError, RecursionError) as error:
         raise VolumeError(f"{str(path)!r} is no JSON file: {error}") from error
     for chosen in found:
-        known = getattr(chosen.load(), "recognises", None)
-        if known is not None and known(content):
+        if chosen.imported().recognises(content):
             return chosen
     raise VolumeError(
         f"{str(path)!r} is JSON of none of the formats {names}: name the format "

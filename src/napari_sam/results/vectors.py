@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.core.atomic_files import whole
-from napari_sam.core.planes import Plane
 from napari_sam.errors import ExportError, VolumeError
+from napari_sam.results.features import Feature, paint_features
 from napari_sam.results.label_objects import find_objects
-from napari_sam.results.outlines import fill, outline
-from napari_sam.results.painting import Painter, id_of
-from napari_sam.results.records import RecordReader, feature_properties
-from napari_sam.results.results import Results
+from napari_sam.results.outlines import outline
+from napari_sam.results.records import feature_properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_sam.core.masks import Bbox
+    from napari_sam.results.results import Results
     from napari_sam.volume.volume import Volume
 
 WGS84 = "EPSG:4326"
@@ -54,6 +52,7 @@ def write_features(
     """
     import geopandas
 
+    _check_affine(results.volume)
     rows = list(_rows(results))
     if not rows:
         raise ExportError("there is no object to write: segment something first")
@@ -74,12 +73,23 @@ def write_features(
     return []
 
 
+def _check_affine(volume: Volume) -> None:
+    linear = np.asarray(volume.affine, float)[:-1, :-1]
+    if np.any(linear[-2:, :-2]) or np.any(linear[:-2, -2:]):
+        raise ExportError(
+            f"polygons are in x and y, and the planes of {volume.name!r} are tilted "
+            "against them: choose ome_zarr or nifti"
+        )
+
+
 def _rows(results: Results) -> Iterator[dict[str, Any]]:
     for found in find_objects(results.labels):
         properties = feature_properties(results, found.id, found.plane)
         for key in ("prompts", "class_codes"):
             if key in properties:
                 properties[key] = json.dumps(properties[key])
+        if "reviewed" in properties:
+            properties["reviewed"] = 1  # columns of booleans have no empty cells
         row = {
             "object_id": found.id,
             "area_px": int(found.mask.sum()),
@@ -116,72 +126,13 @@ def read_features(path: Path, volume: Volume) -> Results:
         raise VolumeError(f"{str(path)!r} holds no polygon")
     if frame.crs is not None and volume.crs is not None:
         frame = frame.to_crs(volume.crs)
-    return paint_features(frame.to_dict("records"), volume, path)
+    rows = frame.to_dict("records")
+    found = (Feature(_polygon_parts(r.pop("geometry")), _known(r)) for r in rows)
+    return paint_features(list(found), volume, path, corner_matrix(volume))
 
 
-def paint_features(
-    rows: list[dict[str, Any]],
-    volume: Volume,
-    path: Path,
-    matrix: np.ndarray | None = None,
-) -> Results:
-    """Paint features, dicts of ``geometry`` and properties, into labels.
-
-    Parameters
-    ----------
-    rows : list of dict
-    volume : Volume
-    path : Path
-        Their file, for messages.
-    matrix : ndarray, (3, 3), optional
-        From (row, column) of corners, 0 at the first pixel's corner, to (y, x) of the
-        features; the volume's own when left out.
-
-    Raises
-    ------
-    VolumeError
-        If none is a polygon, or one does not say of which plane it is.
-    """
-    matrix = corner_matrix(volume) if matrix is None else matrix
-    painter, records = Painter(volume), RecordReader()
-    painter.reserve({i for row in rows if (i := id_of(row.get("object_id")))})
-    polygons = others = outside = 0
-    for row in rows:
-        parts = _polygon_parts(row["geometry"])
-        if not parts:
-            others += 1
-            continue
-        polygons += 1
-        plane = _plane_of(row.get("plane"), volume, path)
-        given = row.get("object_id")
-        object_id = id_of(given) or painter.number()
-        known = _without_nan(row)
-        if isinstance(given, str) and id_of(given) is None:
-            known.setdefault("name", given)
-        records.add(object_id, plane, known)
-        painted = False
-        for rings in parts:
-            bbox, mask = fill_polygon(rings, volume, plane, matrix)
-            painted |= bool(mask.any())
-            painter.paint(plane, bbox, mask, object_id)
-        outside += not painted
-    if not polygons:
-        raise VolumeError(f"{str(path)!r} holds no polygon")
-    notes = []
-    if others:
-        notes.append(f"{others} features are no polygons: left out")
-    if outside:
-        notes.append(f"{outside} polygons hold no pixel of the image")
-    return Results(
-        painter.labels, volume, records.objects, records.classes,
-        notes=(*notes, *painter.notes()),
-    )  # fmt: skip
-
-
-def _without_nan(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        k: v for k, v in row.items() if v is not None and v == v and k != "geometry"
-    }
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if v is not None and v == v}
 
 
 def _polygon_parts(geometry: Any) -> list[list[np.ndarray]]:
@@ -194,45 +145,6 @@ def _polygon_parts(geometry: Any) -> list[list[np.ndarray]]:
     if hasattr(geometry, "geoms"):
         return [part for g in geometry.geoms for part in _polygon_parts(g)]
     return []
-
-
-def _plane_of(given: Any, volume: Volume, path: Path) -> Plane:
-    if isinstance(given, str) and given:
-        index = [int(v) for v in given.split(",")]
-    elif isinstance(given, (int, float)) and given == given:
-        index = [int(given)]
-    elif int(np.prod(volume.shape[:-2])) == 1:
-        return Plane.of(volume.shape, (0,) * (volume.ndim - 2))
-    else:
-        raise VolumeError(
-            f"{path.name!r} does not say of which plane its polygons are, and "
-            f"{volume.name!r} has several: give the plane"
-        )
-    return Plane.of(volume.shape, index)
-
-
-def fill_polygon(
-    rings: list[np.ndarray], volume: Volume, plane: Plane, matrix: np.ndarray
-) -> tuple[Bbox, np.ndarray]:
-    """Pixels of a plane whose centres a polygon holds.
-
-    Parameters
-    ----------
-    rings : list of ndarray, (n, 2)
-        (y, x), outer ring first.
-    volume : Volume
-    plane : Plane
-    matrix : ndarray, (3, 3)
-        From (row, column) of corners to the rings' coordinates.
-
-    Returns
-    -------
-    bbox, mask
-        Where the polygon lies on the plane, and (h, w) bool; empty outside of it.
-    """
-    inverse = np.linalg.inv(matrix)
-    corners = [r @ inverse[:2, :2].T + inverse[:2, 2] for r in rings]
-    return fill(corners, plane.shape(volume.shape))
 
 
 def polygon_of(mask: np.ndarray, corner: tuple[int, int], volume: Volume) -> Any:

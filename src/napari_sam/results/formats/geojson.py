@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_sam.results.formats import qupath
 from napari_sam.results.vectors import WGS84, read_features, write_features
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 def recognises(content: Any) -> bool:
     """Whether parsed JSON is of this format."""
-    return isinstance(content, dict) and content.get("type") == "FeatureCollection"
+    kinds = ("FeatureCollection", "Feature")
+    known = isinstance(content, dict) and content.get("type") in kinds
+    return known and not qupath.recognises(content)
 
 
 def write(path: Path, results: Results) -> list[str]:

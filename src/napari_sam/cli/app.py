@@ -97,6 +97,16 @@ def view(
     run(volume, session=session, labels=labels)
 
 
+@app.command(
+    epilog=example("napari-sam inspect study/", "napari-sam inspect a.tif --json")
+)
+def inspect(source: Source, series: Series = None, as_json: AsJson = False) -> None:
+    """Say what a file, folder or study holds, and what of it would be left out."""
+    from napari_sam.cli.inspect import run
+
+    run(source, series=series, as_json=as_json)
+
+
 @models_app.callback(
     invoke_without_command=True, epilog=example("napari-sam models --json")
 )

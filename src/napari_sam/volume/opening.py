@@ -102,7 +102,7 @@ def open_volume(
             **({} if spacing is None else {"spacing": spacing}),
             **({"as_labels": True} if as_labels else {}),
         }
-        return replace(opened, recipe=recipe, reopen=_reopen)
+        return replace(opened, recipe=recipe, reopen=reopen)
     if series is not None:
         raise VolumeError("series= chooses inside a folder or file; this is an array")
     if is_zarr_group(source):
@@ -169,6 +169,7 @@ def _opened(opener: Callable[..., Any], source: Any, options: dict[str, Any]) ->
     return volume
 
 
-def _reopen(recipe: dict[str, Any], mapping: IntensityMapping | None) -> Volume:
+def reopen(recipe: dict[str, Any], mapping: IntensityMapping | None) -> Volume:
+    """Open what a recipe names; how a pickled volume comes back."""
     volume = open_volume(**recipe)
     return volume if mapping is None else replace(volume, mapping=mapping)

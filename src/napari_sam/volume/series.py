@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from napari_sam.core.planes import count_planes, plane_at
 from napari_sam.core.tiles import Window
 from napari_sam.errors import NapariSamError, SeriesError, SpacingError, VolumeError
-from napari_sam.volume.opening import open_volume
+from napari_sam.volume.opening import open_volume, reopen
 
 if TYPE_CHECKING:
     from napari_sam.volume.formats.dicom_series import Part
@@ -58,6 +58,8 @@ class SeriesInfo:
     """Whether it is a scout or the like, left out when its series is opened."""
     skipped: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """(file, reason) of what is left out of it."""
+    volume: Volume | None = field(default=None, repr=False, compare=False)
+    """The opened volume, of which no pixels were read; None where it has a problem."""
 
     def open(self, **options: Any) -> Volume:
         """Open it; uneven slices are resampled unless `spacing` says otherwise.
@@ -71,6 +73,8 @@ class SeriesInfo:
         ------
         VolumeError
         """
+        if self.volume is not None and not options:
+            return self.volume
         if self.uneven:
             options.setdefault("spacing", "resample")
         if self.key is not None:
@@ -97,6 +101,17 @@ class SeriesInfo:
         return thumbnail(self.open(), side)
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that a path holds."""
+
+    series: tuple[SeriesInfo, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    """(file, reason) of what belongs to none of them."""
+    kind: str = ""
+    """Name of the format's reader."""
+
+
 def list_series(source: Any) -> list[SeriesInfo]:
     """List the series or images of a path, a URL, or a list of DICOM files.
 
@@ -107,14 +122,26 @@ def list_series(source: Any) -> list[SeriesInfo]:
     VolumeError
         If there is no image at all.
     """
+    return list(read_contents(source).series)
+
+
+def read_contents(source: Any) -> Contents:
+    """List the series of a source, and what belongs to none of them.
+
+    Raises
+    ------
+    VolumeError
+        If there is no image at all.
+    """
     if _is_dicom(source):
-        return _list_dicom(source)
+        return _read_dicom(source)
     try:
-        return [describe(open_volume(source), source, None)]
+        return Contents((describe(open_volume(source), source, None),))
     except SeriesError as error:
         if not error.series:
             raise
-        return [_listed(source, key, text) for key, text in error.series.items()]
+        found = (_listed(source, key, text) for key, text in error.series.items())
+        return Contents(tuple(found))
 
 
 def _is_dicom(source: Any) -> bool:
@@ -128,13 +155,13 @@ def _is_dicom(source: Any) -> bool:
     return opener.__name__ == "open_dicom"
 
 
-def _list_dicom(source: Any) -> list[SeriesInfo]:
+def _read_dicom(source: Any) -> Contents:
     from napari_sam.volume.formats.dicom_series import read_study
 
     path = _paths(source)
     study = read_study(path)
-    where = path if isinstance(path, str) else str(Path(path[0]).parent)
-    return [_list_part(part, source, where) for part in study.parts]
+    found = tuple(_list_part(part, path, tuple(study.skipped)) for part in study.parts)
+    return Contents(found, tuple(study.skipped), "DICOM")
 
 
 def _paths(source: Any) -> str | list[str]:
@@ -143,32 +170,50 @@ def _paths(source: Any) -> str | list[str]:
     return os.fspath(Path(source).expanduser().absolute())
 
 
-def _list_part(part: Part, source: Any, where: str) -> SeriesInfo:
+def _list_part(
+    part: Part, path: str | list[str], skipped: tuple[tuple[str, str], ...]
+) -> SeriesInfo:
     first = part.first
     known: dict[str, Any] = {
         "short": part.short, "number": first.series_number, "uid": first.series_uid,
         "modality": first.modality, "n_files": len(part.paths), "is_odd": part.is_odd,
     }  # fmt: skip
+    volume, uneven, problem = _open_part(part, path)
+    if volume is None:
+        return SeriesInfo(
+            path, part.key, description=part.title, problem=problem,
+            shape=(len(part.frames), *first.size), axes=("z", "y", "x"), **known,
+        )  # fmt: skip
+    own = tuple(volume.metadata["skipped"])
+    volume.metadata["skipped"] += skipped
+    info = describe(volume, path, part.key, part.title, uneven=uneven, **known)
+    return replace(info, skipped=own)
+
+
+def _open_part(part: Part, path: str | list[str]) -> tuple[Volume | None, str, str]:
+    """Open a part: (volume, what is uneven about it, why it cannot be opened)."""
     from napari_sam.volume.formats.dicom import open_part
 
-    problem, uneven, volume = part.problem, "", None
-    spacing: str | None = None
-    while not problem and volume is None:
+    if part.problem:
+        return None, "", part.problem
+    where = path if isinstance(path, str) else str(Path(path[0]).parent)
+    uneven = problem = ""
+    for spacing in (None, "resample", "positions"):
         try:
-            volume = open_part(part, where, axes=None, channels=None, spacing=spacing)
+            opened = open_part(part, where, axes=None, channels=None, spacing=spacing)
         except SpacingError as error:
-            uneven, spacing = str(error), "positions" if spacing else "resample"
+            uneven = str(error)
         except VolumeError as error:
-            if spacing == "resample":
-                spacing = "positions"
-            else:
-                problem = str(error)
-    if volume is not None:
-        return describe(volume, source, part.key, part.title, uneven=uneven, **known)
-    return SeriesInfo(
-        source, part.key, description=part.title, problem=problem,
-        shape=(len(part.frames), *first.size), axes=("z", "y", "x"), **known,
-    )  # fmt: skip
+            problem = str(error)
+        else:
+            recipe = {
+                "source": path, "axes": None, "channels": None, "series": part.key,
+                **({} if spacing is None else {"spacing": spacing}),
+            }  # fmt: skip
+            return replace(opened, recipe=recipe, reopen=reopen), uneven, ""
+        if not uneven:
+            break
+    return None, uneven, problem
 
 
 def _listed(source: Any, key: str, text: str) -> SeriesInfo:
@@ -187,7 +232,7 @@ def describe(
         axes=volume.axes, shape=volume.shape, spacing=volume.spacing,
         units=volume.units,
         skipped=tuple(volume.metadata.get("skipped", ())),
-        **fields,
+        volume=volume, **fields,
     )  # fmt: skip
 
 

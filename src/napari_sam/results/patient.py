@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_sam.errors import ExportError, VolumeError
 from napari_sam.results.label_arrays import iter_blocks_of
+from napari_sam.volume.formats.dicom_files import read_whole
 from napari_sam.volume.geometry import is_uneven, lps_affine, plane_origins_lps
 
 if TYPE_CHECKING:
@@ -166,7 +167,8 @@ def read_source(path: str) -> Any:
     from pydicom.errors import InvalidDicomError
 
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        with read_whole(path) as file:
+            return pydicom.dcmread(file, stop_before_pixels=True, force=True)
     except (OSError, InvalidDicomError, ValueError, KeyError) as error:
         raise VolumeError(
             f"{path!r} cannot be read ({error}): the DICOM images that the labels "

@@ -1,0 +1,193 @@
+"""zarr stores of files that are not trusted: no way out, no bombs, no code."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zarr.storage import LocalStore, ZipStore
+
+from napari_sam.core.memory import available_bytes, readable_size
+from napari_sam.errors import SeriesError, VolumeError
+from napari_sam.volume.formats.detect import ZARR_FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+METADATA_BYTES = 64 << 20
+"""Longest metadata document that is read."""
+_BOMB_BYTES, _BOMB_RATIO = 64 << 20, 100
+"""Size and compression from which on an entry of a zip is taken for a bomb."""
+_METADATA = (*ZARR_FILES, ".zmetadata")
+
+
+def is_inside(path: str) -> bool:
+    """Whether the path of a node or file in a zarr stays in it."""
+    parts = path.strip("/").split("/")
+    return not path.startswith(("/", "\\")) and all(
+        part not in ("", ".", "..") and "\\" not in part and ":" not in part
+        for part in parts
+    )
+
+
+class ContainedStore(LocalStore):
+    """A folder whose links lead nowhere else.
+
+    Links to other places inside the zarr are followed, and those of git-annex into
+    its own repository.
+
+    Parameters
+    ----------
+    root : Path or str
+    read_only : bool
+    """
+
+    def __init__(self, root: Path | str, *, read_only: bool = True) -> None:
+        super().__init__(root, read_only=read_only)
+        self._home = _outermost(Path(os.path.realpath(root)))
+
+    async def get(self, key: str, *args: Any, **options: Any) -> Any:
+        """Read a value, or a part of it; None if there is none."""
+        self._check(key)
+        return await super().get(key, *args, **options)
+
+    async def get_partial_values(
+        self, prototype: Any, key_ranges: Iterable[Any]
+    ) -> Any:
+        """Read parts of several values."""
+        wanted = list(key_ranges)
+        for key, _ in wanted:
+            self._check(key)
+        return await super().get_partial_values(prototype, wanted)
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is a value."""
+        self._check(key)
+        return await super().exists(key)
+
+    def _check(self, key: str) -> None:
+        place = os.path.join(self.root, key)
+        real = Path(os.path.realpath(place))
+        if not real.is_relative_to(self._home) and not self._is_annexed(real):
+            raise VolumeError(
+                f"{place!r} leads out of its zarr, to {str(real)!r}: it was refused. "
+                "Copy the zarr with its links resolved (cp -rL) if you trust it"
+            )
+        if key.rsplit("/", 1)[-1] in _METADATA and real.is_file():
+            _check_metadata(place, real.stat().st_size)
+
+    def _is_annexed(self, real: Path) -> bool:
+        return any(
+            real.is_relative_to(parent / ".git" / "annex" / "objects")
+            for parent in self._home.parents
+        )
+
+
+def _outermost(folder: Path) -> Path:
+    """Return the zarr that a node on the disk lies in, itself or above it."""
+    while any((folder.parent / name).is_file() for name in ZARR_FILES):
+        folder = folder.parent
+    return folder
+
+
+def _check_metadata(name: str, size: int) -> None:
+    if size > METADATA_BYTES:
+        raise VolumeError(
+            f"{name!r} takes {readable_size(size)}, more than any metadata of a zarr: "
+            "it was refused"
+        )
+
+
+def open_zip(path: str) -> tuple[ZipStore, str]:
+    """Open a zipped zarr.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    store : ZipStore
+    root : str
+        Folder inside the zip that the zarr lies in; "" for the zip itself.
+
+    Raises
+    ------
+    VolumeError
+        If it is no zip, holds no zarr, or is a bomb.
+    SeriesError
+        If it holds several.
+    """
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            entries = zipped.infolist()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise VolumeError(f"{path!r} is not a whole zip file: {error}") from error
+    free = available_bytes()
+    for entry in entries:
+        _check_entry(path, entry, free)
+    return ZipStore(path, mode="r"), _root(path, [e.filename for e in entries])
+
+
+def _check_entry(path: str, entry: zipfile.ZipInfo, free: int) -> None:
+    name = f"{path}/{entry.filename}"
+    if not is_inside(entry.filename):
+        raise VolumeError(f"{name!r} leads out of its zip file: it was refused")
+    if entry.flag_bits & 1:
+        raise VolumeError(f"{name!r} is encrypted: unpack the zip file first")
+    if entry.filename.rsplit("/", 1)[-1] in _METADATA:
+        _check_metadata(name, entry.file_size)
+    ratio = entry.file_size / max(1, entry.compress_size)
+    bomb = entry.file_size > _BOMB_BYTES and ratio > _BOMB_RATIO
+    if bomb or entry.file_size > free // 4:
+        raise VolumeError(
+            f"{name!r} would unpack to {readable_size(entry.file_size)} from "
+            f"{readable_size(entry.compress_size)}: it was refused as a zip bomb"
+        )
+
+
+def _root(path: str, names: list[str]) -> str:
+    """Return the folder of the zarr closest to the top."""
+    folders = {
+        name.rpartition("/")[0]
+        for name in names
+        if name.rsplit("/", 1)[-1] in ZARR_FILES and not name.startswith("__MACOSX/")
+    }
+    if not folders:
+        raise VolumeError(f"{path!r} holds no zarr: none of {', '.join(ZARR_FILES)}")
+    tops = {f for f in folders if not any(_is_above(g, f) for g in folders)}
+    if len(tops) > 1:
+        listed = "".join(f"\n  {top}" for top in sorted(tops)[:30])
+        raise SeriesError(
+            f"{path!r} holds {len(tops)} zarrs; unpack it and open one:{listed}",
+            dict.fromkeys(sorted(tops), "zarr"),
+        )
+    return tops.pop()
+
+
+def _is_above(folder: str, other: str) -> bool:
+    return other != folder and (not folder or other.startswith(f"{folder}/"))
+
+
+def check_array(array: Any) -> None:
+    """Refuse an array whose chunks could only be decoded by running code in them.
+
+    Raises
+    ------
+    VolumeError
+    """
+    metadata = array.metadata
+    codecs = [*(getattr(metadata, "filters", None) or ()), *_codecs(metadata)]
+    names = {str(getattr(c, "codec_id", type(c).__name__)).lower() for c in codecs}
+    if any("pickle" in name for name in names):
+        raise VolumeError(
+            f"the array {array.path!r} holds pickled Python objects, which could only "
+            "be read by running code from the file: it was refused"
+        )
+
+
+def _codecs(metadata: Any) -> list[Any]:
+    compressor = getattr(metadata, "compressor", None)
+    return [*(getattr(metadata, "codecs", None) or ()), compressor]

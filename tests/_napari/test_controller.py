@@ -213,8 +213,8 @@ def test_clicks_land_on_the_shown_plane_of_any_axis(desk, stack, axis):
     at = stack.center(1)
     desk.viewer.dims.set_point(axis, layer.data_to_world(at)[axis])
     desk.click(*at)
-    [(object_id, planes)] = desk.session.objects.items()
-    assert object_id == 1 and list(planes) == [Plane((at[axis],), axis)]
+    [(object_id, found)] = desk.session.objects.items()
+    assert object_id == 1 and list(found.planes) == [Plane((at[axis],), axis)]
     slicer = Plane((at[axis],), axis).slicer()
     assert _iou(desk.labels[slicer] == 1, stack.labels[slicer] == 1) > 0.9
     assert (desk.labels > 0).sum() == (desk.labels[slicer] > 0).sum()

@@ -128,7 +128,7 @@ def test_coco_image_names_its_plane_and_spacing(deep, tmp_path):
 
     written = json.loads((tmp_path / "a.json").read_text())
 
-    (plane,) = deep.objects[7]
+    (plane,) = deep.objects[7].planes
     assert [i["plane"] for i in written["images"]] == [plane.to_json()]
     assert written["info"]["spacing"] == {"z": 2.5, "y": 0.5, "x": 0.25}
 

@@ -34,11 +34,10 @@ if TYPE_CHECKING:
     from napari_sam._napari.state import Board
     from napari_sam._napari.workers import Job, Jobs
     from napari_sam.core.masks import LabelPatch, MaskCandidate
-    from napari_sam.core.objects import ObjectState
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
     from napari_sam.embeddings.scheduler import View
-    from napari_sam.session import Request, Result, Session
+    from napari_sam.session import ObjectState, Request, Result, Session
     from napari_sam.volume.volume import Volume
 
 SMALL = 2**28
@@ -236,12 +235,12 @@ class Annotation:
 
     def go_to(self, object_id: int) -> None:
         """Go on with an object, and show where it is."""
-        states = {} if self.session is None else self.session.objects.get(object_id, {})
+        masks = {} if self.session is None else self.session.masks(object_id)
         here = self.plane
-        plane = here if here in states else next(iter(states), None)
+        plane = here if here in masks else next(iter(masks), None)
         if plane is not None:
-            state = states[plane]
-            go_to(self.viewer, self.image, self.volume.shape, plane, state.applied.bbox)
+            bbox = masks[plane].bbox
+            go_to(self.viewer, self.image, self.volume.shape, plane, bbox)
         self.select(object_id)
 
     def choose(self, k: int) -> None:
@@ -310,7 +309,7 @@ class Annotation:
         """Show what the session knows about the current object, everywhere."""
         said: dict[Plane, Prompts] = {}
         if self.session is not None:
-            states = self.session.objects.get(self.object_id, {})
+            states = self.session.states(self.object_id)
             said = {plane: state.prompts for plane, state in states.items()}
             mine = [key for key in self._asked if key[0] == self.object_id]
             for key in mine:

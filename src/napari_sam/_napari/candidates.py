@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from napari_sam._napari.state import Board
     from napari_sam._napari.workers import Jobs
     from napari_sam.core.masks import MaskCandidate
-    from napari_sam.core.objects import ObjectState
     from napari_sam.core.planes import Plane
-    from napari_sam.session import Session
+    from napari_sam.session import ObjectState, Session
 
 MOST_PICTURES = 200
 """Sets of pictures kept, so that they are there again after an undo."""

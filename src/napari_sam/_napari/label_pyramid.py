@@ -59,10 +59,13 @@ class LabelPyramid:
     def put(self, patch: LabelPatch) -> None:
         """Follow a patch that has been written into the labels."""
         window = patch.plane.window(patch.bbox)
+        after, changed = np.broadcast_to(patch.after, patch.shape), patch.changed
         for step, level in self._held:
             where, what = _thinned(window, _steps(level.ndim, step))
             if where is not None:
-                level[where] = patch.after[what]
+                np.copyto(
+                    level[where], after[what], where=changed[what], casting="unsafe"
+                )
 
     def _fill(self, rows: int = 1024) -> None:
         for index in np.ndindex(*self.labels.shape[:-2]):

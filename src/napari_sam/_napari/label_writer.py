@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from napari_sam._napari.label_pyramid import LabelPyramid
 
 ROLE = "masks"
+_POINTWISE = 2**18
+"""Pixels up to which only what changes is drawn anew."""
 
 
 class LabelWriter:
@@ -87,23 +89,23 @@ class LabelWriter:
 
     def write(self, patch: LabelPatch) -> None:
         """Write one patch: one call, inside its box, only what differs."""
-        window = patch.plane.window(patch.bbox)
         if self._pyramid is not None:
-            self._data[window] = patch.after
+            patch.write(self._data)
             self._pyramid.put(patch)
             if self.shown:
                 self.layer.refresh(highlight=False, extent=False)
             return
         if not self.shown or self.layer.data is not self._data:
-            self._data[window] = patch.after
+            patch.write(self._data)
             return
         with self._ours():
-            if isinstance(self._data, np.ndarray):
-                ys, xs = np.nonzero(patch.before != patch.after)
-                values = patch.after[ys, xs]
+            count = np.count_nonzero(patch.changed)
+            if isinstance(self._data, np.ndarray) and count <= _POINTWISE:
+                ys, xs = np.nonzero(patch.changed)
+                values = patch.after if not patch.after.ndim else patch.after[ys, xs]
                 self.layer.data_setitem(_indices(patch, ys, xs), values)
-            else:  # indexing point by point is slow in chunked arrays
-                self._data[window] = patch.after
+            else:  # indexing point by point is slow for many, and in chunked arrays
+                patch.write(self._data)
                 self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def color(self, object_id: int) -> str:

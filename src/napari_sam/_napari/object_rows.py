@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 def object_rows(session: Session, color: Callable[[int], str]) -> tuple[ObjectRow, ...]:
     """List the objects that something is known of, by id."""
     rows = []
-    for object_id, states in sorted(session.objects.items()):
-        scores = [s.scores[s.chosen] for s in states.values() if s.scores]
+    for object_id, one in sorted(session.objects.items()):
+        planes = one.planes
+        scores = [r.score for r in planes.values() if r.score is not None]
         best = max(scores, default=None)
         rows.append(
-            ObjectRow(object_id, color(object_id), planes=len(states), score=best)
+            ObjectRow(object_id, color(object_id), planes=len(planes), score=best)
         )
     return tuple(rows)

@@ -167,14 +167,14 @@ def take_over(session: Session, labels: np.ndarray) -> None:
     """Take in what was painted in a Labels layer while its session was closed."""
     session.make_room(int(labels.max(initial=0)))
     for index in np.ndindex(labels.shape[:-2]):
-        was = np.asarray(session.labels[index])
+        was = np.array(session.labels[index])
         now = labels[index].astype(was.dtype)
         (y0, x0, y1, x1), _ = crop_mask(was != now)
         if y1 > y0:
             box = slice(y0, y1), slice(x0, x1)
             patch = LabelPatch(Plane(index), (y0, x0, y1, x1), was[box], now[box])
+            patch.write(session.labels)
             session.record_paint(patch)
-            session.labels[(*index, *box)] = patch.after
 
 
 def highest_label(labels: Any, rows: int = 1024) -> int:

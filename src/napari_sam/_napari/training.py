@@ -124,7 +124,7 @@ class Training:
             "busy",
         )
         planes = sorted(
-            {p for by in session.objects.values() for p in by},
+            {p for one in session.objects.values() for p in one.planes},
             key=lambda p: (p.axis, p.index),
         )
         told = [0.0]

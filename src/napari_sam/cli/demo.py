@@ -140,11 +140,12 @@ def panels(session: Session, plane: Plane, title: str, *, side: int = 420) -> Im
     shape = plane.shape(session.volume.shape)
     rgb = overview(session.volume, plane, session.engine.intensity)
     prompted = Picture.of(rgb, shape, side=side)
-    for states in session.objects.values():
-        prompted.prompts(states[plane].prompts)
-    scores = [
-        f"{s[plane].scores[s[plane].chosen]:.2f}" for s in session.objects.values()
-    ]
+    scores = []
+    for one in session.objects.values():
+        record = one.planes[plane]
+        scores.append(f"{record.score or 0.0:.2f}")
+        if record.prompts is not None:
+            prompted.prompts(record.prompts)
     masks = f"masks, predicted IoU {', '.join(scores)}"
     return beside(
         [

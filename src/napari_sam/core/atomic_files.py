@@ -59,3 +59,27 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """
     with whole(path) as part:
         part.write_bytes(data)
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Wait until the names in a folder are on the disk, where the system can."""
+    try:
+        folder = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows opens no folders, and keeps their names in order itself
+        return
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def sync_tree(path: str | os.PathLike[str]) -> None:
+    """Wait until a folder and all files in it are on the disk."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = os.open(os.path.join(folder, name), os.O_RDWR)
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        sync_folder(folder)

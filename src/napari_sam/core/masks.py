@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Bbox = tuple[int, int, int, int]
 """(y0, x0, y1, x1) in pixels, half-open."""
+_BAND = 2**20
+"""Pixels that are written at a time: what the processor's cache holds."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,19 +56,52 @@ class MaskCandidate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelPatch:
-    """One change of the labels: what a rectangle of a plane held and will hold."""
+    """One change of the labels: what pixels in a box of a plane held, and will hold."""
 
     plane: Plane
     bbox: Bbox
     """(y0, x0, y1, x1) in level-0 pixels of the plane, half-open."""
     before: np.ndarray
-    """(y1 - y0, x1 - x0), unsigned integers."""
+    """(h, w) unsigned integers, or () where they are all the same; meant where
+    `changed`."""
     after: np.ndarray
-    """Same shape and dtype as `before`."""
+    """As `before`."""
+    mask: np.ndarray | None = None
+    """(h, w) bool: pixels that change; None: all that differ."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of the box."""
+        return self.bbox[2] - self.bbox[0], self.bbox[3] - self.bbox[1]
+
+    @property
+    def changed(self) -> np.ndarray:
+        """(h, w) bool: pixels that change."""
+        if self.mask is not None:
+            return self.mask
+        return np.broadcast_to(self.before != self.after, self.shape)
 
     def reversed(self) -> LabelPatch:
         """Return the patch that takes this one back."""
         return replace(self, before=self.after, after=self.before)
+
+    def write(self, labels: Any) -> None:
+        """Write the pixels that change into an array of the volume's shape."""
+        window = self.plane.window(self.bbox)
+        if not isinstance(labels, np.ndarray):
+            block = np.array(labels[window])
+            np.copyto(block, self.after, where=self.changed, casting="unsafe")
+            labels[window] = block
+            return
+        view, changed = labels[window], self.changed
+        after = np.broadcast_to(self.after, self.shape)
+        step = max(1, _BAND // max(1, changed.shape[1]))
+        for y in range(0, len(changed), step):
+            rows = slice(y, y + step)
+            if changed[rows].any():
+                np.copyto(
+                    view[rows], after[rows], where=changed[rows], casting="unsafe"
+                )
 
 
 def crop_mask(mask: np.ndarray) -> tuple[Bbox, np.ndarray]:

@@ -134,6 +134,11 @@ class Prompts:
         """Whether nothing is said at all."""
         return not (self.points or self.box or self.polygon or self.mask is not None)
 
+    @property
+    def outlined(self) -> bool:
+        """Whether a box, a polygon or a mask is among them."""
+        return not self._has_only_points()
+
     def check(self, plane_shape: tuple[int, int]) -> None:
         """Refuse prompts that cannot be answered on a plane of that (height, width).
 

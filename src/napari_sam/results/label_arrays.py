@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 import weakref
 from itertools import product
 from pathlib import Path
@@ -53,15 +54,17 @@ def new_labels(shape: Sequence[int], dtype: Any = np.uint16) -> Any:
     return ChunkedLabels(_create(folder, shape, dtype), folder)
 
 
-def open_labels(path: str | os.PathLike[str], *, read_only: bool = False) -> Any:
-    """Open saved labels; those beyond `MEMORY_BYTES` stay on the disk.
+def open_labels(path: str | os.PathLike[str], *, live: Path | None = None) -> Any:
+    """Open saved labels, which are not changed; those beyond `MEMORY_BYTES` stay on
+    the disk.
 
     Parameters
     ----------
     path : path-like
         Folder of a zarr array.
-    read_only : bool
-        Leave the folder as it is: changes go to a temporary copy of what is written.
+    live : Path, optional
+        Where labels on the disk are worked on: a folder that does not exist, on the
+        same file system; a temporary copy when left out.
 
     Returns
     -------
@@ -72,12 +75,29 @@ def open_labels(path: str | os.PathLike[str], *, read_only: bool = False) -> Any
     array: Any = zarr.open_array(Path(path), mode="r")
     if array.nbytes <= MEMORY_BYTES:
         return np.asarray(array[:])
-    if not read_only:
-        return ChunkedLabels(zarr.open_array(Path(path), mode="r+"))
-    folder = tempfile.mkdtemp(prefix="napari-sam-labels-")
-    copy = Path(folder) / "labels.zarr"
-    shutil.copytree(path, copy)
-    return ChunkedLabels(zarr.open_array(copy, mode="r+"), folder)
+    folder = None
+    if live is None:
+        folder = tempfile.mkdtemp(prefix="napari-sam-labels-")
+        live = Path(folder) / "labels.zarr"
+    copy_chunks(Path(path), live)
+    return ChunkedLabels(zarr.open_array(live, mode="r+"), folder)
+
+
+def copy_chunks(source: Path, target: Path) -> None:
+    """Copy a zarr array's folder; files are shared where the file system can.
+
+    Sharing is safe: zarr never changes a chunk's file, it puts another in its place.
+    """
+
+    def share(a: str, b: str) -> str:
+        try:
+            os.link(a, b)
+        except OSError:
+            shutil.copyfile(a, b)
+        return b
+
+    half = shutil.ignore_patterns("*.partial")  # a chunk that is being written
+    shutil.copytree(source, target, copy_function=share, ignore=half)
 
 
 class ChunkedLabels:
@@ -95,6 +115,7 @@ class ChunkedLabels:
 
     def __init__(self, array: Any, folder: str | None = None) -> None:
         self._array, self._folder = array, folder
+        self._moving = threading.Lock()
         self._cleaning = folder and weakref.finalize(self, shutil.rmtree, folder, True)
 
     @property
@@ -137,7 +158,8 @@ class ChunkedLabels:
         return self._array[key]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._array[key] = value
+        with self._moving:
+            self._array[key] = value
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self._array[:], dtype=dtype)
@@ -161,14 +183,15 @@ class ChunkedLabels:
         """
         import zarr
 
-        # Copied under another name, so that a crash leaves no half of it.
-        part = Path(f"{os.fspath(path)}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(self.path, part)
-        os.replace(part, path)
-        self._array = zarr.open_array(Path(path), mode="r+")
+        with self._moving:
+            copy_chunks(self.path, Path(path))
+            self._array = zarr.open_array(Path(path), mode="r+")
         if folder := self.release():
             shutil.rmtree(folder, ignore_errors=True)
+
+    def copy_to(self, path: Path) -> None:
+        """Leave a copy of what is written at a path that does not exist."""
+        copy_chunks(self.path, path)
 
     def release(self) -> str | None:
         """Return the temporary folder, if any; the caller has to delete it now."""
@@ -176,10 +199,6 @@ class ChunkedLabels:
         if self._cleaning:
             self._cleaning.detach()
         return folder
-
-    def note(self, **attributes: Any) -> None:
-        """Keep values beside the labels."""
-        self._array.attrs.update(attributes)
 
 
 class OnlyLabels:
@@ -246,8 +265,7 @@ def grown(labels: Any, top: int) -> Any:
     target = labels.path
     part = Path(f"{target}.part")
     shutil.rmtree(part, ignore_errors=True)
-    copy_labels(labels, out := _create(part, labels.shape, types[0]))
-    out.attrs.update(dict(labels._array.attrs))
+    copy_labels(labels, _create(part, labels.shape, types[0]))
     shutil.rmtree(target)
     os.replace(part, target)
     return ChunkedLabels(zarr.open_array(target, mode="r+"), labels.release())

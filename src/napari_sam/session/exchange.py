@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from napari_sam.core.objects import (
-    Change,
-    ObjectRecord,
-    differing_patch,
-)
+from napari_sam.core.masks import LabelPatch
 from napari_sam.core.planes import Plane
 from napari_sam.errors import SessionError
 from napari_sam.results import registry
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from napari_sam.core.masks import LabelPatch
+    from napari_sam.core.objects import ObjectRecord
     from napari_sam.session.session import Session
 
 logger = logging.getLogger(__name__)
@@ -79,15 +75,14 @@ def read(
     ids = _ids(found.labels)
     new_ids = _renumbered(ids, _ids(session.labels) | set(session.objects), taken)
     session.make_room(max(new_ids.values(), default=0))
-    patches = tuple(_patches(session, found, new_ids))
-    if patches:
-        session._commit(Change("paint", patches))
-    for line in found.notes:
-        logger.warning("%s: %s", path, line)
-    labelled = _Renumbered(found.labels, new_ids) if new_ids else found.labels
     objects = {
         new: replace(_record(found, old), id=new) for old, new in new_ids.items()
     }
+    patches = _patches(session, found, new_ids)
+    session.change(lambda d: d.read_in(patches, objects))
+    for line in found.notes:
+        logger.warning("%s: %s", path, line)
+    labelled = _Renumbered(found.labels, new_ids) if new_ids else found.labels
     return replace(found, labels=labelled, objects=objects)
 
 
@@ -135,9 +130,8 @@ def _patches(
             free = new > 0 if session.rule == "overwrite" else (new > 0) & (before == 0)
             after = before.copy()
             after[free] = new[free]
-            patch = differing_patch(plane, (y, x), before, after)
-            if patch is not None:
-                yield patch
+            if free.any():
+                yield LabelPatch(plane, bbox, before.copy(), after, before != after)
 
 
 class _Renumbered:

@@ -1,15 +1,19 @@
-"""Sessions on disk: ``name.nsam/`` with an append-only history and a label checkpoint.
+"""Sessions on disk: ``name.nsam/`` with an append-only journal and label checkpoints.
 
 ``session.json``
-    Volume reference, model, intensity mapping, dtype; rewritten as a whole.
-``history.jsonl``
-    One line a change, undo or redo, in order, handed to the system before `append`
-    returns (so a killed process loses nothing) and fsynced within a second.
-``labels.zarr``
-    The labels as they were after the change numbered in its attribute ``changes``.
-    Lines hold absolute pixel values, so replaying those after it is safe even when
-    some planes of the checkpoint are newer: labels too big for memory live here and
-    are written with every change.
+    Volume reference, model, intensity mapping, and which label checkpoint counts;
+    replaced by rename.
+``journal.bin``
+    Records of a length, a checksum and a step, in order, synced within a second.
+``labels.<n>.zarr``
+    Labels as they were after so many records as ``session.json`` says. A checkpoint is
+    never changed: a newer one is written beside it, synced, named in ``session.json``,
+    and only then is the older one deleted.
+``labels.live.*``
+    Labels too big for memory, as they are worked on; nobody else reads them.
+
+Only who holds ``session.lock`` changes anything. Readers leave a torn last record
+alone: it may be the one that is being written.
 """
 
 from __future__ import annotations
@@ -18,11 +22,12 @@ import json
 import logging
 import os
 import shutil
-import threading
-import time
+import uuid
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_sam.core.atomic_files import sync_folder, sync_tree
 from napari_sam.errors import SessionError, SessionLockedError
 from napari_sam.results.label_arrays import ChunkedLabels, open_labels, write_labels
 
@@ -31,8 +36,79 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files' layout."""
+_MAGIC = b"napari-sam journal 2\n"
+_HEAD_BYTES = 8
+"""Length and CRC-32 before each record, little endian."""
+
+
+class Log:
+    """The journal's file, appended to by one thread.
+
+    Parameters
+    ----------
+    path : Path
+    size : int
+        Bytes of it that are whole; what lies beyond is cut.
+    """
+
+    def __init__(self, path: Path, size: int = 0) -> None:
+        self.path = path
+        self.pending: list[bytes] = []
+        """Records that are not written yet."""
+        self.records = 0
+        """Records written."""
+        self._size = size
+        self._file: int | None = None
+        self._unsynced = False
+
+    def write(self) -> None:
+        """Write what is pending; what cannot be written stays so."""
+        while self.pending:
+            payload = self.pending[0]
+            if payload:
+                head = len(payload).to_bytes(4, "little")
+                check = zlib.crc32(payload).to_bytes(4, "little")
+                self._append(head + check + payload)
+                self.records += 1
+            del self.pending[0]
+
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        if self._file is not None and self._unsynced:
+            os.fsync(self._file)
+            self._unsynced = False
+
+    def close(self) -> None:
+        """Write and sync what can be, and let go of the file."""
+        try:
+            self.write()
+            self.sync()
+        finally:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+    def _append(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | _BINARY, 0o644)
+            os.ftruncate(self._file, self._size)
+        if not self._size:
+            data = _MAGIC + data
+        os.lseek(self._file, self._size, os.SEEK_SET)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._file, view) :]
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(data)
+        self._unsynced = True
+
+
+_BINARY = getattr(os, "O_BINARY", 0)
 
 
 class SessionFiles:
@@ -56,7 +132,7 @@ class SessionFiles:
     def __init__(self, path: str | os.PathLike[str], *, create: bool) -> None:
         from filelock import FileLock, Timeout
 
-        self.path = Path(path)
+        self.path = resolved(path)
         exists = (self.path / "session.json").exists()
         if create and exists:
             raise SessionError(
@@ -81,114 +157,83 @@ class SessionFiles:
                 f"cannot write the session to {self.path} ({error}): choose a folder "
                 "you may write to"
             ) from error
-        self.changes = 0
-        """Lines in the history."""
-        self._pending: list[bytes] = []
-        self._history: int | None = None
-        self._unsynced = threading.Event()
-        self._closed = threading.Event()
-        self._syncer: threading.Thread | None = None
+        self.log = Log(self.path / "journal.bin")
+        self._generation: dict[str, Any] | None = None
 
-    def write_head(self, head: dict[str, Any]) -> None:
-        """Replace ``session.json``."""
-        target = self.path / "session.json"
-        part = target.with_suffix(".part")
-        part.write_text(json.dumps({"format": FORMAT, **head}, indent=1))
-        os.replace(part, target)
+    def adopt(self, head: dict[str, Any]) -> None:
+        """Go on with what is here; clear what a kill left behind."""
+        self._generation = head["labels"]
+        self.clear_older()
+        for folder in self.path.glob("labels.live.*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def append(self, kind: str, change: bytes | None = None) -> None:
-        """Add one line to the history.
-
-        Parameters
-        ----------
-        kind : str
-            What happened: a change, "undo" or "redo".
-        change : bytes, optional
-            What `encode_change` made of it.
-
-        Raises
-        ------
-        SessionError
-            If it cannot be written: the disk is full, or the folder has gone.
-        """
-        number = self.changes + len(self._pending) + 1
-        head = f'{{"n":{number},"time":{time.time():.3f},"kind":"{kind}"'
-        body = b"" if change is None else b',"change":' + change
-        self._pending.append(head.encode() + body + b"}\n")
+    def write_head(
+        self, head: dict[str, Any], generation: dict[str, Any] | None = None
+    ) -> None:
+        """Replace ``session.json``; with what `write_labels` gave, that counts now."""
+        self._generation = generation or self._generation
+        whole = {"format": FORMAT, **head, "labels": self._generation}
+        data = json.dumps(whole, indent=1).encode()
+        part = self.path / "session.part"
+        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o644)
         try:
-            while self._pending:
-                _write_all(self._open_history(), self._pending[0])
-                del self._pending[0]
-                self.changes += 1
-        except OSError as error:
-            raise SessionError(
-                f"this change is not saved: {self.path} cannot be written ({error}). "
-                "Free some space or save the session elsewhere; the labels are still "
-                "in memory and the next change tries again"
-            ) from error
-        self._unsynced.set()
+            os.write(file, data)
+            os.fsync(file)
+        finally:
+            os.close(file)
+        os.replace(part, self.path / "session.json")
+        sync_folder(self.path)
 
-    def write_labels(self, labels: Any) -> None:
-        """Write the labels as they are now, with the number of changes they hold.
+    def write_labels(self, labels: Any, records: int) -> dict[str, Any]:
+        """Write a checkpoint that holds so many records; `write_head` makes it count.
 
-        Written under a temporary name and moved into place, so a crash leaves the
-        former checkpoint. Labels too big for memory move into this folder the first
-        time and are written there from then on, so only their number is noted.
+        Labels too big for memory move into this folder the first time; checkpoints
+        share their chunks as far as the file system can.
         """
-        target = self.path / "labels.zarr"
-        held = self.changes  # what another thread adds meanwhile is replayed on top
+        number = 1 + (self._generation["number"] if self._generation else 0)
+        target = self.path / f"labels.{number}.zarr"
+        shutil.rmtree(target, ignore_errors=True)
         try:
             if isinstance(labels, ChunkedLabels):
-                if labels.path.absolute() != target.absolute():
-                    labels.move_to(target)
-                labels.note(changes=held)
-                return
-            part = self.path / "labels.part"
-            shutil.rmtree(part, ignore_errors=True)
-            write_labels(part, labels).attrs["changes"] = held
+                if (former := labels.path).parent != self.path:
+                    labels.move_to(self.live())
+                    if ".live." in former.name:
+                        shutil.rmtree(former, ignore_errors=True)
+                labels.copy_to(target)
+            else:
+                write_labels(target, labels)
+            sync_tree(target)
+            sync_folder(self.path)
         except OSError as error:
+            shutil.rmtree(target, ignore_errors=True)
             raise SessionError(
                 f"the labels cannot be saved in {self.path} ({error}); every change is "
-                "still in its history.jsonl"
+                "still in its journal"
             ) from error
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(part, target)
+        return {"number": number, "records": records}
 
-    def sync(self) -> None:
-        """Wait until everything appended is on the disk."""
-        if self._history is not None:
-            self._unsynced.clear()
-            os.fsync(self._history)
+    def live(self) -> Path:
+        """Return a new name for labels that are worked on in this folder."""
+        return self.path / f"labels.live.{uuid.uuid4().hex[:8]}.zarr"
+
+    def clear_older(self) -> None:
+        """Delete checkpoints that no longer count."""
+        current = self._generation and f"labels.{self._generation['number']}.zarr"
+        for folder in self.path.glob("labels.*.zarr"):
+            if folder.name != current and ".live." not in folder.name:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Sync, and let others open the session."""
-        self._closed.set()
-        self._unsynced.set()
-        if self._syncer is not None:
-            self._syncer.join()
-        if self._history is not None:
-            os.close(self._history)
-            self._history = None
-        self._lock.release()
+        """Let others open the session; nothing may be under way."""
+        try:
+            self.log.close()
+        finally:
+            self._lock.release()
 
-    def _open_history(self) -> int:
-        if self._history is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._history = os.open(self.path / "history.jsonl", flags, 0o644)
-            self._syncer = threading.Thread(
-                target=self._sync_often, name="napari-sam history", daemon=True
-            )
-            self._syncer.start()
-        return self._history
 
-    def _sync_often(self) -> None:
-        while not self._closed.is_set():
-            self._unsynced.wait()
-            self._closed.wait(0.2)
-            try:
-                self.sync()
-            except OSError:
-                logger.exception("could not sync the history in %s", self.path)
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """Return the one spelling of a path, which stays right after ``chdir``."""
+    return Path(path).expanduser().resolve()
 
 
 def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -197,90 +242,106 @@ def read_head(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     SessionError
-        If there is none, or it was written by a newer version.
+        If there is none, or it was written by another version.
     """
-    file = Path(path) / "session.json"
+    file = Path(path).expanduser() / "session.json"
     try:
         head: dict[str, Any] = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+        found = int(head["format"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SessionError(
             f"{path} holds no readable session ({error}): choose a folder that a "
             "session was saved in, such as work.nsam"
         ) from error
-    if head.get("format", 0) > FORMAT:
+    if found > FORMAT:
         raise SessionError(
-            f"{path} was written by a newer napari-sam (format {head['format']}, this "
-            f"one reads up to {FORMAT}): update napari-sam"
+            f"{path} was written by a newer napari-sam (format {found}, this one reads "
+            f"{FORMAT}): update napari-sam"
+        )
+    if found < FORMAT:
+        raise SessionError(
+            f"{path} was saved in a former format ({found}) that this napari-sam does "
+            "not read: export its labels with the version that saved it"
         )
     return head
 
 
 def read_labels(
-    path: str | os.PathLike[str], *, read_only: bool = False
-) -> tuple[Any, int] | None:
-    """Open the label checkpoint; return it and the changes it holds, or None.
+    path: str | os.PathLike[str], head: dict[str, Any], *, live: Path | None = None
+) -> tuple[Any, int]:
+    """Open the label checkpoint; return it and the records it holds; (None, 0): none.
 
     Parameters
     ----------
     path : path-like
-    read_only : bool
-        As in `open_labels`.
+    head : dict
+        What `read_head` gave.
+    live : Path, optional
+        Where labels too big for memory are to be worked on; else a temporary folder.
     """
-    import zarr
-
-    folder = Path(path) / "labels.zarr"
-    if not folder.exists():
-        return None
-    changes = zarr.open_array(folder, mode="r").attrs["changes"]
-    return open_labels(folder, read_only=read_only), int(changes)  # type: ignore[arg-type]
+    if not head["labels"]:
+        return None, 0
+    folder = Path(path).expanduser() / f"labels.{head['labels']['number']}.zarr"
+    return open_labels(folder, live=live), int(head["labels"]["records"])
 
 
-def read_history(path: str | os.PathLike[str]) -> Iterator[tuple[str, bytes | None]]:
-    """Yield every line of the history: its kind, and its change encoded or None.
+def read_saved(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Any, int]:
+    """Read a session's head and labels, also beside a writer that saves meanwhile.
 
-    A torn last line, as a crash can leave, is dropped with a warning.
+    Returns
+    -------
+    head : dict
+    labels : array-like or None
+    records : int
+        Records of the journal that the labels hold.
+    """
+    for attempt in range(5):
+        head = read_head(path)
+        try:
+            return (head, *read_labels(path, head))
+        except (OSError, shutil.Error) as error:
+            # A writer may have put another checkpoint in this one's place.
+            if attempt == 4:
+                raise SessionError(
+                    f"the labels of {path} cannot be read ({error}): the session was "
+                    "damaged"
+                ) from error
+    raise AssertionError
+
+
+def read_journal(path: str | os.PathLike[str]) -> Iterator[tuple[bytes, int]]:
+    """Yield the whole records of a journal, and where in the file each one ends.
+
+    A torn last record, as a kill or a writer at work leaves it, is not yielded.
 
     Raises
     ------
     SessionError
-        If a line before the last cannot be read.
+        If a record before the last cannot be read.
     """
-    file = Path(path) / "history.jsonl"
+    file = Path(path).expanduser() / "journal.bin"
     if not file.exists():
         return
-    start = 0
-    lines = file.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if line:
-            try:
-                value = json.loads(line)
-                kind, change = value["kind"], value.get("change")
-            except (ValueError, KeyError) as error:
-                if number < len(lines):
-                    raise SessionError(
-                        f"line {number} of {file} cannot be read ({error}): the file "
-                        "was damaged. Move that line and those after it elsewhere to "
-                        "open the session as it was before"
-                    ) from error
-                logger.warning("dropped a torn last line of %s", file)
-                _cut(file, start)
-                return
-            yield kind, None if change is None else json.dumps(change).encode()
-        start += len(line) + 1
-
-
-def _cut(file: Path, size: int) -> None:
-    try:
-        os.truncate(file, size)
-    except OSError:
-        logger.warning("could not cut the torn line off %s", file)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    start = os.lseek(descriptor, 0, os.SEEK_END)
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-    except OSError:
-        os.ftruncate(descriptor, start)
-        raise
+    data = file.read_bytes()
+    if len(data) < len(_MAGIC):
+        return
+    if not data.startswith(_MAGIC):
+        raise SessionError(f"{file} is no journal of a session: it was damaged")
+    at, number = len(_MAGIC), 0
+    while at + _HEAD_BYTES <= len(data):
+        number += 1
+        size = int.from_bytes(data[at : at + 4], "little")
+        check = int.from_bytes(data[at + 4 : at + 8], "little")
+        end = at + _HEAD_BYTES + size
+        payload = data[at + _HEAD_BYTES : end]
+        if end > len(data) or zlib.crc32(payload) != check or not size:
+            rest = data[end:]
+            if end < len(data) and size and rest.strip(b"\0"):
+                raise SessionError(
+                    f"record {number} of {file} cannot be read: the file was damaged. "
+                    f"Cut it after byte {at} to open the session as it was before"
+                )
+            logger.warning("left out a torn last record of %s", file)
+            return
+        yield payload, end
+        at = end

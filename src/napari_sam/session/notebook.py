@@ -77,9 +77,9 @@ def draw_session(
     picture = Picture.of(rgb, where.shape(volume.shape), side=side)
     for object_id, mask, bbox in _objects_on(session, where):
         picture.mask(mask, bbox, COLORS[(object_id - 1) % len(COLORS)])
-    for states in session.objects.values():
-        if where in states:
-            picture.prompts(states[where].prompts)
+    for (_, on), state in session.document.states.items():
+        if on == where:
+            picture.prompts(state.prompts)
     return picture.finish(_title(session, where) if title is None else title)
 
 
@@ -129,9 +129,9 @@ def session_png(session: Session) -> bytes:
 def session_html(session: Session) -> str:
     """Text for notebooks: image and model, the picture, a row for each object."""
     rows = "".join(
-        f"<tr><td>{object_id}</td><td>{len(states)}</td><td>"
-        f"{max(max(s.scores, default=0.0) for s in states.values()):.2f}</td></tr>"
-        for object_id, states in sorted(session.objects.items())
+        f"<tr><td>{object_id}</td><td>{len(planes := one.planes)}</td><td>"
+        f"{max((r.score or 0.0 for r in planes.values()), default=0.0):.2f}</td></tr>"
+        for object_id, one in sorted(session.objects.items())
     )
     what = html.escape(f"{session.volume!r}, model {session.model.spec.name}")
     picture = base64.b64encode(session_png(session)).decode()
@@ -144,9 +144,9 @@ def _plane_of(session: Session, plane: object, axis: int) -> Plane:
     shape = session.volume.shape
     if plane is not None:
         return Plane.of(shape, plane, axis=axis)  # type: ignore[arg-type]
-    last = [where for states in session.objects.values() for where in states]
-    if last:
-        return last[-1]
+    last = session.document.last
+    if last is not None and last in session.document.states:
+        return last[1]
     return Plane.of(shape, shape[-3] // 2 if len(shape) > 2 else 0)
 
 
@@ -154,10 +154,10 @@ def _objects_on(session: Session, plane: Plane) -> list[tuple[int, np.ndarray, B
     """(id, mask cropped to it, bbox) of each object on a plane."""
     h, w = plane.shape(session.volume.shape)
     if h * w > _WHOLE:
-        applied = {
-            i: s[plane].applied for i, s in session.objects.items() if plane in s
-        }
-        return [(i, a.written, a.bbox) for i, a in applied.items()]
+        masks = {i: session.masks(i) for i in session.objects}
+        return [
+            (i, m[plane].mask, m[plane].bbox) for i, m in masks.items() if plane in m
+        ]
     labels = np.asarray(session.labels[plane.window((0, 0, h, w))])
     out = []
     for object_id in np.unique(labels[labels > 0]):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.core.objects import ObjectRecord, PlaneRecord
+import numpy as np
+
 from napari_sam.results.label_arrays import OnlyLabels
 from napari_sam.results.results import Results
 
 if TYPE_CHECKING:
-    from napari_sam.core.objects import ObjectState
     from napari_sam.session.session import Session
 
 
@@ -22,15 +22,16 @@ def results_of(session: Session, *, reviewed_only: bool = False) -> Results:
     reviewed_only : bool
         Leave out objects whose review is not "accepted"; their pixels become 0.
     """
-    objects = {
-        i: ObjectRecord(i, planes={p: _plane_record(s) for p, s in by_plane.items()})
-        for i, by_plane in session.objects.items()
-    }
+    objects = {i: session.document.record(i) for i in sorted(session.objects)}
     labels: Any = session.labels
+    if isinstance(labels, np.ndarray):  # what is written does not change meanwhile
+        labels = labels.copy()
     if reviewed_only:
         objects = {i: o for i, o in objects.items() if o.review == "accepted"}
         labels = OnlyLabels(labels, objects)
-    return Results(labels, session.volume, objects, provenance=provenance(session))
+    return Results(
+        labels, session.volume, objects, session.classes, provenance(session)
+    )
 
 
 def provenance(session: Session) -> dict[str, Any]:
@@ -45,10 +46,3 @@ def provenance(session: Session) -> dict[str, Any]:
         "intensity": session.engine.intensity.to_json(),
         "source": session.volume.source,
     }
-
-
-def _plane_record(state: ObjectState) -> PlaneRecord:
-    prompts = state.prompts
-    drawn = prompts.box is not None or prompts.polygon or prompts.mask is not None
-    score = state.scores[state.chosen] if state.scores else None
-    return PlaneRecord("drawn" if drawn else "clicked", prompts, score)

@@ -10,11 +10,12 @@ from napari_sam.engine.predict import choose, predict, refine
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from napari_sam.core.objects import Rule
+    from napari_sam.core.objects import Key, Rule
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.prediction import Prediction
+    from napari_sam.session.entries import ObjectState
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +34,10 @@ class Request:
     rule: Rule
     choice: int | None = None
     """Candidate to take of the prompts answered before; None for new prompts."""
+    order: int = 0
+    """Place among all requests: masks of later ones lie above those of earlier ones."""
+    position: int = 0
+    """Steps in the journal when it was sent: what a hand changed after them stays."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,3 +66,41 @@ def answer(
     yield Result(request, found)
     for sharper in refine(engine, found, plane, cancel):
         yield Result(request, sharper)
+
+
+class Requests:
+    """Which requests still count, and what the latest answers were."""
+
+    def __init__(self) -> None:
+        self.predictions: dict[Key, Prediction] = {}
+        """Candidates and logits, where they are in memory."""
+        self._generations: dict[Key, int] = {}
+
+    def predicted(self, key: Key, state: ObjectState, engine: Engine) -> Prediction:
+        """Return the answer in force; predicted again where it was forgotten."""
+        if key not in self.predictions:
+            found = predict(engine, state.prompts, state.plane, choices=state.choices)
+            *_, found = (found, *refine(engine, found, state.plane))
+            self.predictions[key] = found
+        return self.predictions[key]
+
+    def supersede(self, key: Key) -> int:
+        """Make every request under way for an object and plane stale; count it."""
+        self._generations[key] = self._generations.get(key, 0) + 1
+        return self._generations[key]
+
+    def supersede_object(self, object_id: int) -> None:
+        """Make every request under way for an object stale, and forget its answers."""
+        for key in [k for k in self._generations if k[0] == object_id]:
+            self.supersede(key)
+            self.predictions.pop(key, None)
+
+    def supersede_all(self) -> None:
+        """Make every request under way stale, and forget candidates and logits."""
+        for key in self._generations:
+            self._generations[key] += 1
+        self.predictions.clear()
+
+    def is_current(self, key: Key, generation: int) -> bool:
+        """Whether a request is the latest for its object and plane."""
+        return self._generations.get(key) == generation

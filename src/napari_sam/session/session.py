@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,22 +12,22 @@ from psygnal import Signal
 
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.masks import LabelPatch
-from napari_sam.core.objects import Change, Key, Kind, ObjectState, Rule
+from napari_sam.core.objects import ClassList, Key, Origin, PlaneRecord, Rule
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import Prompts
+from napari_sam.core.prompts import MaskPrompt, Prompts
 from napari_sam.engine.engine import Engine
-from napari_sam.engine.predict import predict, refine
 from napari_sam.errors import PromptError, SessionError
-from napari_sam.session import laying, saving
-from napari_sam.session.ledger import Ledger
-from napari_sam.session.requests import Request, Result, answer
+from napari_sam.session.document import Document
+from napari_sam.session.entries import Entry, ObjectState
+from napari_sam.session.objects import Objects, checked_classes
+from napari_sam.session.requests import Request, Requests, Result, answer
+from napari_sam.session.storage import Storage, head_of, open_saved_volume
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from napari_sam.core.masks import MaskCandidate
-    from napari_sam.engine.prediction import Prediction
     from napari_sam.engine.suggest import Suggestion
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.results.results import Results
@@ -75,6 +76,9 @@ class Session:
     """`labels` is another array, of a bigger type: an id did not fit any more."""
     changed = Signal()
     """Objects, candidates or the undo history have changed."""
+    write_failed = Signal(SessionError)
+    """Changes could not be saved. Emitted in the thread that writes; see
+    `write_error`."""
 
     def __init__(
         self,
@@ -94,23 +98,31 @@ class Session:
         """What a mask does where another object already is: "keep" or "overwrite"."""
         self.writer: Callable[[LabelPatch], None] = self._write
         """Writes a patch's pixels into the labels; a GUI puts its own here."""
-        self._ledger = Ledger()
-        self._recorder = saving.Recorder()
         self.engine = Engine.of(
             self.volume, _as_model(model), intensity=intensity, embeddings=embeddings
         )
         """What answers prompts, replaced as a whole by `use`."""
-        self.labels: Any = writable_labels(self.volume, labels)
-        """Array-like of the volume's shape, unsigned integers; 0 is background."""
+        self.document = Document(_own(writable_labels(self.volume, labels)), self._put)
+        """Labels, objects and their history."""
+        if labels is not None:
+            self.document.begin(_imported(self.labels))
+        self._requests = Requests()
+        self._storage = Storage(self.document)
+        self.document.journal.writer.on_error = _emitting(self)
         if path is not None:
             self.save(path)
+
+    @property
+    def labels(self) -> Any:
+        """Array-like of the volume's shape, unsigned integers; 0 is background."""
+        return self.document.labels
 
     # -- prompts to masks ------------------------------------------------------------
 
     def segment(
         self,
         object_id: int = 1,
-        plane: int | Sequence[int] | Plane = 0,
+        plane: int | Sequence[int] | Plane | None = None,
         *,
         points: Iterable[Sequence[float]] | None = None,
         point_labels: Iterable[int] | None = None,
@@ -130,7 +142,7 @@ class Session:
         object_id : int
             Value in the labels, 1 or more.
         plane, axis
-            Plane, as `Plane.of` takes it.
+            Plane, as `Plane.of` takes it; may be left out for 2-D images alone.
         points : iterable of (y, x)
             Pixel centres of the plane, level 0.
         point_labels : iterable of int
@@ -162,9 +174,9 @@ class Session:
             mask=mask,
             level=level,
         )
-        where = Plane.of(self.volume.shape, plane, axis=axis)
-        self.accept(self.run(self.set_prompts(object_id, where, prompts)))
-        return self.candidates(object_id, where)
+        key = self._key(object_id, plane, axis)
+        self.accept(self.run(self.set_prompts(*key, prompts)))
+        return self.candidates(*key)
 
     def set_prompts(self, object_id: int, plane: Plane, prompts: Prompts) -> Request:
         """Take new prompts for an object on a plane; an older request is superseded.
@@ -174,21 +186,11 @@ class Session:
         PromptError
             If the prompts make no sense on this plane, or the id is no label value.
         """
-        self._check_id(object_id)
+        key = self._check_id(object_id), plane
         prompts.check(plane.shape(self.volume.shape))
-        key = (object_id, plane)
-        state = self._ledger.states.get(key)
-        extends = state is not None and prompts.extends(state.prompts)
-        return Request(
-            self.engine,
-            object_id,
-            plane,
-            prompts,
-            self._ledger.supersede(key),
-            self._ledger.predictions.get(key) if extends else None,
-            state.choices if state is not None and extends else (),
-            self.rule,
-        )
+        state = self.document.states.get(key)
+        known = state if state is not None and prompts.extends(state.prompts) else None
+        return self._request(key, prompts, known)
 
     def run(self, request: Request, cancel: Callable[[], bool] | None = None) -> Result:
         """Answer a request in full. Changes nothing here; call it from any thread.
@@ -225,18 +227,24 @@ class Session:
         LabelPatch or None
             None when the answer is stale, or no pixel changed.
         """
-        request = result.request
-        key = (request.object_id, request.plane)
-        if not self._ledger.is_current(key, request.generation):
+        request, found = result.request, result.prediction
+        key = request.object_id, request.plane
+        if not self._requests.is_current(key, request.generation):
             return None
-        if self._ledger.sharpening == (key, request.generation):
-            with self._recorder.lock:
-                self._put(self._ledger.take_back().patches)
-                self._recorder.record("undo")
-        kind: Kind = "segment" if request.choice is None else "choose"
-        patch = self._apply(kind, key, result.prediction, request.rule)
-        self._ledger.sharpening = (key, request.generation)
-        return patch
+        scores = tuple(c.predicted_iou for c in found.candidates)
+        origin: Origin = "drawn" if found.prompts.outlined else "clicked"
+        state = ObjectState(*key, found.prompts, found.choices, scores, origin)
+        with self.document.journal.lock:
+            patches = self.document.accept(
+                state, found, request.order, request.position, request.rule,
+                (key, request.generation),
+                "segment" if request.choice is None else "choose",
+            )  # fmt: skip
+        if patches is None:
+            return None
+        self._requests.predictions[key] = found
+        self.changed.emit()
+        return patches[-1] if patches else None
 
     def choose(
         self,
@@ -271,16 +279,13 @@ class Session:
             If nothing was segmented there, or there is no candidate `k`.
         """
         key = self._key(object_id, plane, axis)
-        state = self._ledger.state(key)
-        if not 0 <= k < len(state.scores):
+        state = self.document.state(key)
+        if isinstance(k, bool) or not 0 <= k < len(state.scores):
             raise PromptError(
                 f"object {key[0]} has {len(state.scores)} candidate(s), "
                 f"numbered from 0; got {k}"
             )
-        count, known = self._ledger.supersede(key), self._ledger.predictions.get(key)
-        return Request(
-            self.engine, *key, state.prompts, count, known, state.choices, self.rule, k
-        )
+        return self._request(key, state.prompts, state, operator.index(k))
 
     def candidates(
         self,
@@ -293,27 +298,50 @@ class Session:
 
         After a reload they are predicted again from its prompts.
         """
-        return list(self._prediction(self._key(object_id, plane, axis)).candidates)
+        key = self._key(object_id, plane, axis)
+        state = self.document.state(key)
+        found = self._requests.predicted(key, state, self.engine)
+        return list(found.candidates)
 
     # -- objects ---------------------------------------------------------------------
 
     @property
-    def objects(self) -> dict[int, dict[Plane, ObjectState]]:
-        """What was said and done for each object, by plane."""
-        out: dict[int, dict[Plane, ObjectState]] = {}
-        for (object_id, plane), state in self._ledger.states.items():
-            out.setdefault(object_id, {})[plane] = state
-        return out
+    def objects(self) -> Objects:
+        """Objects by id: names, classes, review, and what is known on each plane."""
+        return Objects(self)
+
+    @property
+    def classes(self) -> ClassList:
+        """Classes that objects can have; setting it is an undoable change."""
+        return self.document.classes[""]
+
+    @classes.setter
+    def classes(self, classes: ClassList) -> None:
+        self.change(lambda d: d.set_classes(checked_classes(classes)))
 
     def object(self, object_id: int, plane: Plane) -> ObjectState | None:
-        """Return the state of an object on a plane, or None."""
-        return self._ledger.states.get((object_id, plane))
+        """Return what was said of an object on a plane, or None."""
+        return self.document.states.get((object_id, plane))
+
+    def states(self, object_id: int) -> dict[Plane, ObjectState]:
+        """Return what was said of an object, by plane."""
+        found = self.document.states
+        keys = self.document.keys.get(object_id, ())
+        return {key[1]: found[key] for key in keys if key in found}
+
+    def masks(self, object_id: int) -> dict[Plane, MaskPrompt]:
+        """Return the masks that an object was given, by plane, also where others lie
+        above.
+        """
+        held = self.document.pixels.claims
+        keys = [k for k in self.document.keys.get(object_id, ()) if k in held]
+        return {k[1]: MaskPrompt(held[k].bbox, held[k].mask) for k in keys}
 
     def new_object(self) -> int:
         """Return an id that no object has yet."""
         from napari_sam.results.label_arrays import highest_label
 
-        return max(highest_label(self.labels), *self._ledger.planes, 0) + 1
+        return int(max(highest_label(self.labels), *self.objects, 0)) + 1
 
     def delete_object(
         self, object_id: int, plane: Plane | None = None, *, boxes: Any = None
@@ -323,13 +351,15 @@ class Session:
         With a plane, take back only what its prompts made there. `boxes`: where the
         object is, as `boxes_of` found it in another thread.
         """
+        from napari_sam.results.label_objects import boxes_of
+
         if plane is not None:
-            self._withdraw((object_id, plane))
+            self._requests.supersede((object_id, plane))
+            self.change(lambda d: d.withdraw((object_id, plane)))
             return
-        states = {k: s for k, s in self._ledger.states.items() if k[0] == object_id}
-        patches = tuple(laying.erase(self.labels, object_id, states, boxes))
-        if patches or states:
-            self._commit(Change("delete", patches, states, {}))
+        self._requests.supersede_object(object_id)
+        found = boxes_of(self.labels, object_id) if boxes is None else boxes
+        self.change(lambda d: d.delete(object_id, found))
 
     def results(self, *, reviewed_only: bool = False) -> Results:
         """Return labels, objects and provenance, as every writer takes them.
@@ -344,10 +374,19 @@ class Session:
         return results_of(self, reviewed_only=reviewed_only)
 
     def record_paint(self, patch: LabelPatch, object_id: int | None = None) -> None:
-        """Take pixels painted by hand, already in the labels, into the history."""
-        if object_id:
-            self._ledger.touch(object_id, patch.plane)
-        self._commit(Change("paint", (patch,)), write=False)
+        """Take pixels painted by hand, already in the labels, into the history.
+
+        What was painted belongs to no mask any more: refining, moving or deleting an
+        object leaves the painted pixels of others alone.
+        """
+        self.change(lambda d: d.paint(patch, object_id))
+        self.patched.emit(patch)
+
+    def change(self, make: Callable[[Document], None]) -> None:
+        """Make a change of the document as one step, and tell of it."""
+        with self.document.journal.lock:
+            make(self.document)
+        self.changed.emit()
 
     # -- suggestions -----------------------------------------------------------------
 
@@ -367,33 +406,57 @@ class Session:
             pass
         return self.suggestions.pending
 
+    def accept_suggestions(self, chosen: Sequence[tuple[int, Suggestion]]) -> int:
+        """Make suggestions the objects of those ids, as one change; count them."""
+        document = self.document
+        document.order += 1
+        with document.journal.lock:
+            made = document.accept_suggestions(chosen, document.order)
+        self.changed.emit()
+        return made
+
     # -- history ---------------------------------------------------------------------
 
     @property
     def can_undo(self) -> bool:
         """Whether there is a change to take back."""
-        return self._ledger.history.can_undo
+        return bool(self.document.journal.done)
 
     @property
     def can_redo(self) -> bool:
         """Whether a change taken back can be done again."""
-        return self._ledger.history.can_redo
+        return bool(self.document.journal.undone)
 
     def undo(self) -> bool:
         """Take the last change back: pixels, prompts and choices together."""
-        return self._step("undo")
+        return self._step(back=True)
 
     def redo(self) -> bool:
         """Do the change that was taken back last again."""
-        return self._step("redo")
+        return self._step(back=False)
 
     # -- files -----------------------------------------------------------------------
 
     @property
     def path(self) -> str | None:
         """Folder of this session, or None while it has none."""
-        files = self._recorder.files
+        files = self._storage.files
         return None if files is None else str(files.path)
+
+    @property
+    def write_error(self) -> SessionError | None:
+        """Why changes could not be saved; None once they are."""
+        return self.document.journal.writer.error
+
+    def flush(self) -> None:
+        """Wait until every change is on the disk, as it is within a second anyway.
+
+        Raises
+        ------
+        SessionError
+            If it cannot be written; the next change tries again.
+        """
+        self.document.journal.writer.flush()
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write a checkpoint of the labels; with a path, keep the session there.
@@ -404,14 +467,7 @@ class Session:
             If it cannot be written, the folder holds another session, or no path was
             ever given. The session in memory stays as it is.
         """
-        files = self._recorder.files
-        if path is not None and str(path) != self.path:
-            self._recorder.start(path, self._head(), self._ledger, self.labels)
-        elif files is None:
-            raise SessionError("this session has no folder yet: give save() a path")
-        else:
-            files.write_head(self._head())
-            files.write_labels(self.labels)
+        self._storage.save(path, self._head())
         if "suggestions" in vars(self):
             self.suggestions.save()
 
@@ -539,24 +595,34 @@ class Session:
         ------
         SessionError, SessionLockedError, VolumeError, ModelError
         """
-        with saving.opened(path, read_only=read_only) as (head, files):
-            labels, done = saving.labels_of(path, read_only=read_only)
-            session = cls(
-                saving.open_saved_volume(head, volume),
-                head["model"] if model is None else model,
-                embeddings=embeddings,
-                intensity=IntensityMapping.from_json(head["intensity"]),
-                labels=labels,
-            )
-            for patches in saving.replay(path, files, session._ledger, done):
-                session._put(patches)
-            session.rule = head["rule"]
-            session._recorder.files = files
+        from napari_sam.session.files import read_head
+
+        head = read_head(path)
+        session = cls(
+            open_saved_volume(head, volume),
+            head["model"] if model is None else model,
+            embeddings=embeddings,
+            intensity=IntensityMapping.from_json(head["intensity"]),
+        )
+        storage = session._storage
+        records = storage.look(path) if read_only else storage.open(path)
+        try:
+            storage.replay(path, records)
+        except BaseException:
+            session.close()
+            raise
+        session.rule = head["rule"]
         return session
 
     def close(self) -> None:
-        """Finish writing and let go of the session's folder."""
-        self._recorder.close()
+        """Finish writing and let go of the session's folder.
+
+        Raises
+        ------
+        SessionError
+            If the last changes could not be written; the folder is let go of.
+        """
+        self._storage.close()
 
     # -- model and embeddings --------------------------------------------------------
 
@@ -576,9 +642,8 @@ class Session:
         Masks, prompts and history stay; answers under way are dropped.
         """
         self.engine = self.engine.using(model=model, intensity=intensity)
-        self._ledger.supersede_all()
-        if self._recorder.files is not None:
-            self._recorder.files.write_head(self._head())
+        self._requests.supersede_all()
+        self._storage.note(self._head())
 
     # -- in a notebook ---------------------------------------------------------------
 
@@ -618,102 +683,76 @@ class Session:
 
     # -- inside ----------------------------------------------------------------------
 
-    def _withdraw(self, key: Key) -> None:
-        """Remove an object's prompts from one plane, and the mask they made."""
-        state = self._ledger.states.get(key)
-        self._ledger.supersede(key)
-        if state is None:
-            return
-        patch = laying.withdraw(self.labels, state)
-        self._ledger.predictions.pop(key, None)
-        self._commit(
-            Change("delete", () if patch is None else (patch,), {key: state}, {})
-        )
+    def _request(
+        self, key: Key, prompts: Prompts, known: ObjectState | None,
+        choice: int | None = None,
+    ) -> Request:  # fmt: skip
+        document = self.document
+        document.order += 1
+        return Request(
+            self.engine, *key, prompts,
+            self._requests.supersede(key),
+            self._requests.predictions.get(key) if known is not None else None,
+            () if known is None else known.choices,
+            self.rule, choice, document.order, document.journal.position,
+        )  # fmt: skip
 
-    def _apply(
-        self, kind: Any, key: Key, prediction: Prediction, rule: Rule
-    ) -> LabelPatch | None:
-        state = self._ledger.states.get(key)
-        patch, new = laying.lay(self.labels, key, state, prediction, rule)
-        self._ledger.predictions[key] = prediction
-        self._commit(
-            Change(
-                kind,
-                () if patch is None else (patch,),
-                {} if state is None else {key: state},
-                {key: new},
-            )
-        )
-        return patch
-
-    def _commit(self, change: Change, *, write: bool = True) -> None:
-        with self._recorder.lock:
-            line = self._ledger.commit(change)
-            # First the line: pixels that are on disk already could not be undone else.
-            try:
-                self._recorder.record(change.kind, line)
-            finally:
-                self._put(change.patches if write else ())
-                self.changed.emit()
-
-    def _step(self, kind: str) -> bool:
-        with self._recorder.lock:
-            change = self._ledger.step(kind)
-            if change is None:
-                return False
-            self._put(change.patches)
-            self.changed.emit()
-            self._recorder.record(kind)
+    def _step(self, *, back: bool) -> bool:
+        entry = self.document.step(back=back)
+        if entry is None:
+            return False
+        for key in {**entry.values.get("states", {}), **entry.values.get("claims", {})}:
+            self._requests.supersede(key)
+            self._requests.predictions.pop(key, None)
+        self.changed.emit()
         return True
 
-    def _put(self, patches: Iterable[LabelPatch]) -> None:
-        for patch in patches:
-            if patch.after.dtype.itemsize > self.labels.dtype.itemsize:
-                self.make_room(int(patch.after.max(initial=0)))
-            self.writer(patch)
-            self.patched.emit(patch)
+    def _put(self, patch: LabelPatch) -> None:
+        if patch.after.dtype.itemsize > self.labels.dtype.itemsize:
+            self.make_room(int(patch.after.max(initial=0)))
+        self.writer(patch)
+        self.patched.emit(patch)
 
     def _write(self, patch: LabelPatch) -> None:
-        self.labels[patch.plane.window(patch.bbox)] = patch.after
-
-    def _prediction(self, key: Key) -> Prediction:
-        state = self._ledger.state(key)
-        if key not in self._ledger.predictions:
-            engine = self.engine
-            found = predict(engine, state.prompts, state.plane, choices=state.choices)
-            *_, found = (found, *refine(engine, found, state.plane))
-            self._ledger.predictions[key] = found
-        return self._ledger.predictions[key]
+        patch.write(self.labels)
 
     def _key(self, object_id: int | None, plane: Any, axis: int) -> Key:
+        """Return an object and a plane: those segmented last, if neither is given."""
         if object_id is None and plane is None:
-            if self._ledger.last is None:
+            if self.document.last is None:
                 raise PromptError("nothing is segmented yet: call segment() first")
-            return self._ledger.last
-        where = Plane.of(self.volume.shape, 0 if plane is None else plane, axis=axis)
-        return (1 if object_id is None else object_id, where)
+            return self.document.last
+        shape = self.volume.shape
+        if plane is None and len(shape) > 2:
+            raise PromptError(
+                f"plane is needed for a volume of shape {shape}: give its index on "
+                "axis 0 (or on another axis=...), or (t, z) and so on"
+            )
+        where = Plane.of(shape, 0 if plane is None else plane, axis=axis)
+        return (1 if object_id is None else _whole(object_id), where)
 
-    def _check_id(self, object_id: int) -> None:
+    def _check_id(self, object_id: int) -> int:
         from napari_sam.results.label_arrays import highest_possible
 
-        top = highest_possible(self.labels)
+        object_id, top = _whole(object_id), highest_possible(self.labels)
         if not 1 <= object_id <= top:
             raise PromptError(
                 f"object_id must be 1 to {top} for labels of type {self.labels.dtype} "
                 f"(0 is background); got {object_id}"
             )
         self.make_room(object_id)
+        return object_id
 
     def make_room(self, top: int) -> None:
         """Let the labels hold a value; the undo history goes on as it is."""
         from napari_sam.results.label_arrays import grown
 
         if top > np.iinfo(self.labels.dtype).max:
-            self.labels = grown(self.labels, top)
+            self.document.labels = grown(self.labels, top)
             self.grown.emit()
 
     def _head(self) -> dict[str, Any]:
-        return saving.head(self.volume, self.model, self.engine.intensity, self.rule)
+        return head_of(self.volume, self.model, self.engine.intensity, self.rule)
 
 
 def _as_model(model: PromptableModel | str) -> PromptableModel:
@@ -722,3 +761,60 @@ def _as_model(model: PromptableModel | str) -> PromptableModel:
 
         return load_model(model)
     return model
+
+
+def _whole(object_id: Any) -> int:
+    """Take an id of any type of whole number."""
+    try:
+        if isinstance(object_id, (bool, np.bool_)):
+            raise TypeError
+        if isinstance(object_id, (float, np.floating)) and object_id == int(object_id):
+            return int(object_id)
+        return operator.index(object_id)
+    except (TypeError, ValueError, OverflowError):
+        raise PromptError(
+            f"object_id is a whole number, the object's value in the labels; got "
+            f"{object_id!r}"
+        ) from None
+
+
+def _own(labels: Any) -> Any:
+    """Copy labels that may not be changed in place."""
+    frozen = isinstance(labels, np.ndarray) and not labels.flags.writeable
+    return labels.copy() if frozen else labels
+
+
+_LISTED = 2**26
+"""Voxels up to which given labels are looked through for their objects."""
+
+
+def _imported(labels: Any) -> Entry:
+    """Records of the objects in labels that were given."""
+    entry = Entry("start")
+    found = entry.values.setdefault("painted", {})
+    if isinstance(labels, np.ndarray) and labels.size <= _LISTED and labels.any():
+        for index in np.ndindex(labels.shape[:-2]):
+            plane = Plane(tuple(int(i) for i in index))
+            pixels = labels[index]
+            small = pixels.max(initial=0) < 2**20
+            ids = (
+                np.flatnonzero(np.bincount(pixels.ravel()))
+                if small
+                else np.unique(pixels)
+            )
+            for i in ids[ids > 0]:
+                found[int(i), plane] = None, PlaneRecord("imported")
+    return entry
+
+
+def _emitting(session: Session) -> Callable[[SessionError], None]:
+    """Tell a session of an error without keeping it alive."""
+    import weakref
+
+    known = weakref.ref(session)
+
+    def emit(error: SessionError) -> None:
+        if (found := known()) is not None:
+            found.write_failed.emit(error)
+
+    return emit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.suggest import Suggestion
-from napari_sam.session.codec import pack_array, unpack_array
+from napari_sam.session.packed import Packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,7 +80,7 @@ def to_json(s: Suggestion) -> dict[str, Any]:
     return {
         "plane": s.plane.to_json(),
         "bbox": [int(v) for v in s.bbox],
-        "mask": pack_array(s.mask),
+        "mask": base64.b64encode(Packed(s.mask).pack()).decode("ascii"),
         "prompts": s.prompts.to_json(),
         "choice": s.choice,
         "scores": list(s.scores),
@@ -95,10 +96,11 @@ def from_json(value: dict[str, Any]) -> Suggestion:
     """Read what `to_json` wrote."""
     y0, x0, y1, x1 = (int(v) for v in value["bbox"])
     bbox = y0, x0, y1, x1
+    packed = base64.b64decode(value["mask"])
     return Suggestion(
         Plane.from_json(value["plane"]),
         bbox,
-        unpack_array(value["mask"], bbox),
+        Packed.of_bytes(packed, "|b1", (y1 - y0, x1 - x0)).array,
         Prompts.from_json(value["prompts"]),
         int(value["choice"]),
         tuple(value["scores"]),

@@ -14,7 +14,6 @@ import numpy as np
 from psygnal import Signal
 
 from napari_sam.core.masks import boxes_meet
-from napari_sam.core.objects import Change, ObjectState, differing_patch, lay_mask
 from napari_sam.core.planes import Plane
 from napari_sam.embeddings.encode import planes_of
 from napari_sam.engine.suggest import Suggestion, SuggestRules, regrouped
@@ -157,7 +156,7 @@ class Suggestions:
         refused: dict[Plane, list[Suggestion]] = defaultdict(list)
         for s in self.rejected:
             refused[s.plane].append(s)
-        touched = {p for ps in session._ledger.planes.values() for p in ps}
+        touched = {key[1] for keys in session.document.keys.values() for key in keys}
         return Search(
             session.engine, session.labels, tuple(wanted),
             frozenset(p for p in touched if p.axis == axis),
@@ -233,17 +232,9 @@ class Suggestions:
         ids = self._ids_for(chosen)
         if before != self._ids:
             self._file.append("ids", list(self._ids.items()))
-        self._session.make_room(max(ids))
-        patches: dict[Plane, list[LabelPatch]] = defaultdict(list)
-        states: dict[Key, ObjectState] = {}
-        for object_id, s in zip(ids, chosen, strict=True):
-            state = self._lay(s, object_id, patches[s.plane])
-            if state is not None:
-                states[object_id, s.plane] = state
-        flat = tuple(p for per_plane in patches.values() for p in per_plane)
-        if states:
-            self._session._commit(Change("segment", flat, {}, states))
-        return len(states)
+        session = self._session
+        session.make_room(max(ids))
+        return session.accept_suggestions(list(zip(ids, chosen, strict=True)))
 
     def reject(self, suggestions: Iterable[Suggestion]) -> None:
         """Take suggestions away and do not make them again."""
@@ -292,24 +283,6 @@ class Suggestions:
             used.add((object_id, s.plane))
             out.append(object_id)
         return out
-
-    def _lay(
-        self, s: Suggestion, object_id: int, before: list[LabelPatch]
-    ) -> ObjectState | None:
-        """Add the patch for one suggestion to those `before` it on its plane."""
-        labels = np.array(self._session.labels[s.plane.window(s.bbox)])
-        for patch in before:
-            _paste(patch, labels, s.bbox)
-        after, applied = lay_mask(
-            labels, s.bbox[:2], s.mask, s.bbox, object_id, None, "keep"
-        )
-        new = differing_patch(s.plane, s.bbox[:2], labels, after)
-        if new is None:
-            return None
-        before.append(new)
-        return ObjectState(
-            object_id, s.plane, s.prompts, (s.choice,), s.scores, applied
-        )
 
     def _waiting_on(self, planes: Iterable[Plane]) -> list[Suggestion]:
         wanted = set(planes)
@@ -399,15 +372,3 @@ def _beside(plane: Plane) -> list[Plane]:
         return []
     *others, last = plane.index
     return [Plane((*others, last + d), plane.axis) for d in (-1, 1) if last + d >= 0]
-
-
-def _paste(patch: LabelPatch, labels: np.ndarray, bbox: Bbox) -> None:
-    """Write the part of a patch that lies in a crop of its plane into that."""
-    a = patch.bbox
-    if not boxes_meet(a, bbox):
-        return
-    y0, x0 = max(a[0], bbox[0]), max(a[1], bbox[1])
-    y1, x1 = min(a[2], bbox[2]), min(a[3], bbox[3])
-    crop = np.s_[y0 - bbox[0] : y1 - bbox[0], x0 - bbox[1] : x1 - bbox[1]]
-    part = np.s_[y0 - a[0] : y1 - a[0], x0 - a[1] : x1 - a[1]]
-    labels[crop] = patch.after[part]

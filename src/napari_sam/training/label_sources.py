@@ -13,16 +13,12 @@ from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.planes import Plane
 from napari_sam.errors import SeriesError, SessionError, VolumeError
 from napari_sam.results.existing import existing_labels
-from napari_sam.results.label_arrays import grown, new_labels
-from napari_sam.session.codec import History, decode_change
+from napari_sam.results.label_arrays import new_labels
 from napari_sam.training.labelled import LabelledVolume, Opening, stem_of
 from napari_sam.volume.lazy_arrays import LazyArray
 from napari_sam.volume.opening import open_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from napari_sam.core.masks import LabelPatch
     from napari_sam.volume.volume import Volume
 
 
@@ -72,17 +68,12 @@ def read_session(path: Path, image: Path | None = None) -> LabelledVolume:
     VolumeError
         If the image cannot be opened or is another one.
     """
-    from napari_sam.session.files import read_head, read_labels
+    from napari_sam.session.storage import saved_session
 
-    head = read_head(path)
+    head, document = saved_session(path)
     volume = _session_image(head, path, image)
     volume = replace(volume, mapping=IntensityMapping.from_json(head["intensity"]))
-    labels, done = read_labels(path, read_only=True) or (None, 0)
-    if labels is None:
-        labels = new_labels(volume.shape)
-    for patch in _patches_after(path, done):
-        labels = grown(labels, int(patch.after.max(initial=0)))
-        labels[patch.plane.window(patch.bbox)] = patch.after
+    labels = document.labels
     if tuple(labels.shape) != volume.shape:
         raise VolumeError(
             f"the session {path.name!r} belongs to an image of shape "
@@ -103,21 +94,6 @@ def _session_image(head: dict[str, Any], path: Path, image: Path | None) -> Volu
         inside = image / Path(source).name if source else image
         source = inside if inside.exists() else image
     return open_volume(**{**recipe, "source": source})
-
-
-def _patches_after(path: Path, done: int) -> Iterator[LabelPatch]:
-    """Yield the patches of a session's history that its saved labels lack."""
-    from napari_sam.session.files import read_history
-
-    history = History()
-    for number, (kind, line) in enumerate(read_history(path), 1):
-        if line is None:
-            change = history.undo() if kind == "undo" else history.redo()
-        else:
-            change = decode_change(line)
-            history.push(line)
-        if change is not None and number > done:
-            yield from change.patches
 
 
 def read_coco_images(

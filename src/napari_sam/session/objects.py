@@ -1,0 +1,263 @@
+"""The objects of a session, as a person names and sorts them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from napari_sam.core.atomic_files import write_whole
+from napari_sam.core.objects import (
+    ClassList,
+    ObjectClass,
+    ObjectRecord,
+    PlaneRecord,
+    Review,
+)
+from napari_sam.errors import SessionError
+
+if TYPE_CHECKING:
+    import os
+
+    from napari_sam.core.planes import Plane
+    from napari_sam.session.document import Document
+    from napari_sam.session.session import Session
+
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+class ObjectHandle:
+    """One object: what is set here is an undoable change of its session.
+
+    Examples
+    --------
+    >>> from napari_sam.session import Session
+    >>> from napari_sam.testing import ToyModel, phantom_image
+    >>> image = phantom_image()
+    >>> session = Session(image.pixels, ToyModel(), embeddings=False)
+    >>> _ = session.segment(object_id=1, points=[image.centers[1]])
+    >>> session.objects[1].class_name = "nucleus"
+    >>> [c.name for c in session.classes.classes], session.undo()
+    (['nucleus'], True)
+    >>> session.objects[1].class_name is None
+    True
+    """
+
+    __slots__ = ("_session", "id")
+
+    def __init__(self, session: Session, object_id: int) -> None:
+        self._session = session
+        self.id = object_id
+        """Value in the labels."""
+
+    @property
+    def record(self) -> ObjectRecord:
+        """All that is known, as one frozen value."""
+        return self._session.document.record(self.id)
+
+    @property
+    def planes(self) -> Mapping[Plane, PlaneRecord]:
+        """What is known of it on each plane."""
+        return self._session.document.planes(self.id)
+
+    @property
+    def name(self) -> str:
+        """Name; "" for none."""
+        return self._about.name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self._set(name=str(value))
+
+    @property
+    def class_name(self) -> str | None:
+        """Class, or None; a new one joins `Session.classes`."""
+        return self._about.class_name
+
+    @class_name.setter
+    def class_name(self, value: str | None) -> None:
+        if value is not None and not (isinstance(value, str) and value.strip()):
+            raise SessionError(
+                f"a class is named by a text, or None for no class; got {value!r}"
+            )
+        self._set(class_name=value)
+
+    @property
+    def color(self) -> str | None:
+        """``#rrggbb``; None: the class's or the layer's."""
+        return self._about.color
+
+    @color.setter
+    def color(self, value: str | None) -> None:
+        if value is not None and not _COLOR.fullmatch(str(value)):
+            raise SessionError(f"a colour is #rrggbb, or None; got {value!r}")
+        self._set(color=value)
+
+    @property
+    def review(self) -> Review:
+        """What a person has said of it: open, accepted, rejected or flagged."""
+        return self._about.review
+
+    @review.setter
+    def review(self, value: Review) -> None:
+        if value not in get_args(Review):
+            raise SessionError(
+                f"review is one of {', '.join(get_args(Review))}; got {value!r}"
+            )
+        self._set(review=value)
+
+    @property
+    def note(self) -> str:
+        """Free text."""
+        return self._about.note
+
+    @note.setter
+    def note(self, value: str) -> None:
+        self._set(note=str(value))
+
+    @property
+    def parent(self) -> int | None:
+        """Object that this one came from, as a daughter cell from its mother."""
+        return self._about.parent
+
+    @parent.setter
+    def parent(self, value: int | None) -> None:
+        about, above = self._session.document.about, value
+        while above is not None and above != self.id:
+            record = about.get(above)
+            above = None if record is None else record.parent
+        if above is not None:
+            raise SessionError(
+                f"object {self.id} cannot come from object {value}, which is itself or "
+                "came from it"
+            )
+        self._set(parent=None if value is None else int(value))
+
+    def set_reviewed(self, plane: Plane, reviewed: bool = True) -> None:
+        """Note whether a person has looked at it on a plane.
+
+        Raises
+        ------
+        SessionError
+            If it is not on that plane.
+        """
+        if plane not in self.planes:
+            raise SessionError(
+                f"object {self.id} is not on plane {plane.index or 0}: it is on "
+                f"{[p.index or 0 for p in self.planes]}"
+            )
+        self._session.change(lambda d: d.review((self.id, plane), reviewed))
+
+    def __repr__(self) -> str:
+        about = self._about
+        named = f" {about.name!r}" if about.name else ""
+        kind = f", {about.class_name}" if about.class_name else ""
+        return f"<object {self.id}{named}{kind}, {len(self.planes)} plane(s)>"
+
+    @property
+    def _about(self) -> ObjectRecord:
+        return self._session.document.about.get(self.id) or ObjectRecord(self.id)
+
+    def _set(self, **values: Any) -> None:
+        (name,) = values
+        if getattr(self._about, name) != values[name]:
+            self._session.change(lambda d: d.describe(self.id, **values))
+
+
+class Objects(Mapping[int, ObjectHandle]):
+    """Objects of a session by id: those prompted, painted, imported or described."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @property
+    def _document(self) -> Document:
+        return self._session.document
+
+    def __getitem__(self, object_id: int) -> ObjectHandle:
+        if object_id not in self:
+            raise KeyError(object_id)
+        return ObjectHandle(self._session, int(object_id))
+
+    def __contains__(self, object_id: object) -> bool:
+        return object_id in self._document.keys or object_id in self._document.about
+
+    def __iter__(self) -> Iterator[int]:
+        return iter({**self._document.keys, **self._document.about})
+
+    def __len__(self) -> int:
+        return len({**self._document.keys, **self._document.about})
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} objects: {', '.join(map(str, sorted(self)))}>"
+
+
+# -- class lists as files ------------------------------------------------------------
+
+
+def write_classes(path: str | os.PathLike[str], classes: ClassList) -> None:
+    """Write a list of classes as JSON, to be shared.
+
+    Raises
+    ------
+    ExportError
+        If it cannot be written.
+    """
+    data = {"napari_sam_classes": 1, "classes": [asdict(c) for c in classes.classes]}
+    write_whole(path, json.dumps(data, indent=1, ensure_ascii=False).encode())
+
+
+def read_classes(path: str | os.PathLike[str]) -> ClassList:
+    """Read what `write_classes` wrote.
+
+    Raises
+    ------
+    SessionError
+        If it is no list of classes, or one of them makes no sense.
+    """
+    try:
+        data = json.loads(Path(path).expanduser().read_text("utf-8"))
+        given = data["classes"]
+        if data["napari_sam_classes"] != 1 or not isinstance(given, list):
+            raise ValueError("another version")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SessionError(
+            f"{str(path)!r} is no list of classes ({error!r}): expected a JSON file "
+            "that napari-sam wrote"
+        ) from error
+    return checked_classes(ClassList(tuple(_class(c, path) for c in given)))
+
+
+def checked_classes(classes: ClassList) -> ClassList:
+    """Return a list of classes that makes sense.
+
+    Raises
+    ------
+    SessionError
+        If a name is empty or there twice, or a colour is not #rrggbb.
+    """
+    names = [c.name for c in classes.classes]
+    for c in classes.classes:
+        if not isinstance(c.name, str) or not c.name.strip() or names.count(c.name) > 1:
+            raise SessionError(f"classes have names of their own; got {names}")
+        if c.color is not None and not _COLOR.fullmatch(str(c.color)):
+            raise SessionError(
+                f"the colour of class {c.name!r} is #rrggbb or null; got {c.color!r}"
+            )
+    return classes
+
+
+def _class(value: Any, path: object) -> ObjectClass:
+    codes = value.get("codes", {}) if isinstance(value, dict) else None
+    if not isinstance(codes, dict) or not set(value) <= {"name", "color", "codes"}:
+        raise SessionError(
+            f"a class in {str(path)!r} has a name, a color and codes; got {value!r}"
+        )
+    return ObjectClass(
+        value.get("name", ""),
+        value.get("color"),
+        {str(k): str(v) for k, v in codes.items()},
+    )

@@ -58,41 +58,44 @@ def outline(mask: np.ndarray, corner: tuple[int, int] = (0, 0)) -> list[list[Rin
 
 def _rings(parts: np.ndarray) -> list[tuple[np.ndarray, int]]:
     """Closed ways along edges, the part always on the right; corners only."""
-    inside = parts > 0
-    width = parts.shape[1] + 1
-    up, left = np.roll(parts, 1, 0) != parts, np.roll(parts, 1, 1) != parts
-    down, right = np.roll(parts, -1, 0) != parts, np.roll(parts, -1, 1) != parts
-    out = np.full((parts.shape[0] + 1, width, 4), 0, np.int32)
-    for found, (dy, dx), direction in (
-        (up, (0, 0), 0), (right, (0, 1), 1), (down, (1, 1), 2), (left, (1, 0), 3),
+    h, w = parts.shape
+    inner = parts[1:-1, 1:-1]
+    width = w + 1
+    # Part on the right of each edge, by where the edge starts and where it goes.
+    on_right = np.zeros((h + 1, width, 4), np.int32)
+    for neighbour, (dy, dx), towards in (
+        (parts[:-2, 1:-1], (0, 0), 0), (parts[1:-1, 2:], (0, 1), 1),
+        (parts[2:, 1:-1], (1, 1), 2), (parts[1:-1, :-2], (1, 0), 3),
     ):  # fmt: skip
-        y, x = np.nonzero(found & inside)
-        out[y + dy, x + dx, direction] = parts[y, x]
-    flat = out.reshape(-1, 4)
-    steps = (_STEPS[:, 0] * width + _STEPS[:, 1]).tolist()
-    starts = np.argwhere(flat)
-    left_over = {(int(v), int(d)): int(flat[v, d]) for v, d in starts}
+        y, x = np.nonzero((inner != neighbour) & (inner > 0))
+        on_right[y + 1 + dy, x + 1 + dx, towards] = inner[y, x]
+    flat = on_right.reshape(-1)
+    edges = np.flatnonzero(flat)
+    start, direction = np.divmod(edges, 4)
+    part = flat[edges]
+    end = start + _STEPS[direction] @ (width, 1)
+    following = np.zeros_like(edges)
+    # Where a part touches itself at a corner, the left turn closes the hole: it is
+    # looked at last, and counts most.
+    for turn in (1, 0, 3):
+        there = 4 * end + (direction + turn) % 4
+        following = np.where(flat[there] == part, there, following)
+    after = np.searchsorted(edges, following).tolist()
+    seen = bytearray(len(edges))
     rings = []
-    for first, part in list(left_over.items()):
-        if first not in left_over:
+    for first in range(len(edges)):
+        if seen[first]:
             continue
-        at, going = first
-        way: list[int] = []
-        last = -1
-        while (at, going) in left_over:
-            del left_over[at, going]
-            if going != last:
-                way.append(at)
-            at, last = at + steps[going], going
-            # Where a part touches itself at a corner, the left turn closes the hole.
-            for turn in (3, 0, 1):
-                going = (last + turn) % 4
-                if left_over.get((at, going)) == part or (at, going) == first:
-                    break
-        if last == first[1] and len(way) > 1:
-            way = way[1:]
-        places = np.array(way)
-        rings.append((np.stack([places // width, places % width], 1), part))
+        way, at = [], first
+        while not seen[at]:
+            seen[at] = 1
+            way.append(at)
+            at = after[at]
+        order = np.array(way)
+        going = direction[order]
+        corners = start[order[going != np.roll(going, 1)]]
+        places = np.stack(np.divmod(corners, width), axis=1)
+        rings.append((places, int(part[first])))
     return rings
 
 

@@ -26,6 +26,8 @@ _PLACE = (
     "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z", "xyzt_units", "toffset",
 )  # fmt: skip
 _SHEARED = "the affine is sheared (a tilted gantry): ITK and its kin cannot open it"
+_LOST = 0.05
+"""Pixels by which rounding may move labels."""
 _LONGEST = 32767
 """Longest axis of NIfTI-1; longer ones take NIfTI-2."""
 
@@ -96,6 +98,13 @@ def _set_place(header: Any, volume: Volume, ndim: int) -> None:
     header.set_xyzt_units("mm", "sec")
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ patient_affine(volume)
     header.set_sform(affine, 1)
+    used = ["xyz".index(a) for a in volume.axes if a in "xyz"]
+    lost = np.abs(header.get_sform() - affine).max()
+    if lost > _LOST * np.linalg.norm(affine[:3, used], axis=0).min():
+        raise ExportError(
+            f"NIfTI's 32-bit numbers would place these labels up to {lost:.3g} mm off: "
+            "write ome_zarr"
+        )
     header.set_qform(affine, 1)
     if not np.allclose(header.get_qform(), affine, rtol=1e-5, atol=1e-4):
         header.set_qform(None, 0)  # a quaternion cannot hold the shear of a tilt

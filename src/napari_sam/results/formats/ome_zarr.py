@@ -184,7 +184,9 @@ def _dataset(volume: Volume, level: int) -> dict[str, Any]:
     affine = np.asarray(volume.affine, float)
     # A flipped axis has a negative scale. Version 0.5 knows no turn: what it cannot
     # say lies in the attributes, beside pixel sizes and origin.
-    sizes = np.diag(affine)[:-1] if is_aligned(affine) else volume.spacing
+    sizes = np.linalg.norm(affine[:-1, :-1], axis=0)
+    if is_aligned(affine):
+        sizes = np.diag(affine)[:-1]
     factor = [1] * (len(sizes) - 2) + [2**level] * 2
     scale = [float(s) * f for s, f in zip(sizes, factor, strict=True)]
     steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]

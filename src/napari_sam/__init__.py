@@ -18,8 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.intensity import CT_PRESETS, IntensityMapping
-    from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
     from napari_sam.embeddings.encode import encode_volume
@@ -38,7 +38,7 @@ _HOMES = {
     "CT_PRESETS": "core.intensity",
     "EmbeddingStore": "embeddings.store",
     "IntensityMapping": "core.intensity",
-    "MaskCandidate": "core.masks",
+    "PlaneCandidate": "core.candidates",
     "NapariSamError": "errors",
     "Plane": "core.planes",
     "Prompts": "core.prompts",
@@ -57,9 +57,9 @@ __all__ = [
     "CT_PRESETS",
     "EmbeddingStore",
     "IntensityMapping",
-    "MaskCandidate",
     "NapariSamError",
     "Plane",
+    "PlaneCandidate",
     "Prompts",
     "Session",
     "Volume",

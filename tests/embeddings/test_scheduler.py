@@ -39,7 +39,7 @@ def drain(queue, n=1):
 
 
 def meets(tile, box):
-    y0, x0, y1, x1 = (v * tile.core.scale for v in tile.core.bbox)
+    y0, x0, y1, x1 = (v * tile.core.step[0] for v in tile.core.bbox)
     return y0 < box[2] and x0 < box[3] and y1 > box[0] and x1 > box[1]
 
 

@@ -13,7 +13,8 @@ from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import TileGrid
 from napari_sam.embeddings.encode import open_store
 from napari_sam.engine.engine import Engine
-from napari_sam.engine.predict import choose, predict, refine
+from napari_sam.engine.predict import choose, predict
+from napari_sam.engine.refine import refine
 from napari_sam.engine.windows import choose_window
 from napari_sam.errors import Cancelled, StoreError
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume

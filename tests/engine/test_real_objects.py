@@ -18,7 +18,8 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.engine import Engine
-from napari_sam.engine.predict import predict, refine
+from napari_sam.engine.predict import predict
+from napari_sam.engine.refine import refine
 from napari_sam.engine.windows import FILL
 from napari_sam.volume.opening import open_volume
 from napari_sam.volume.pyramid import block_mean

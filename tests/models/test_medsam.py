@@ -16,7 +16,8 @@ from skimage import transform
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.engine.engine import Engine
-from napari_sam.engine.predict import predict, refine
+from napari_sam.engine.predict import predict
+from napari_sam.engine.refine import refine
 from napari_sam.errors import PromptError
 from napari_sam.models.checkpoints import Checkpoint
 from napari_sam.models.protocol import ModelSpec

@@ -12,16 +12,21 @@ from scipy import ndimage
 from skimage.draw import disk
 
 from napari_sam.core.intensity import IntensityMapping
-from napari_sam.core.masks import MaskCandidate, crop_mask, mask_iou
+from napari_sam.core.masks import (
+    MaskCandidate,
+    crop_mask,
+    deepest_point,
+    mask_iou,
+)
 from napari_sam.core.prompts import Prompts
 from napari_sam.engine.engine import Engine
-from napari_sam.engine.predict import predict, refine
+from napari_sam.engine.predict import predict
+from napari_sam.engine.refine import refine
 from napari_sam.errors import Cancelled, NapariSamError, PromptError, VolumeError
 from napari_sam.models.protocol import ModelSpec
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 from napari_sam.training.clicks import (
     ellipse_in,
-    inscribed_circle,
     next_click,
     same_frame,
 )
@@ -76,7 +81,7 @@ def test_inscribed_circle_is_the_deepest_point_of_the_distance_transform(
     seed: int,
 ) -> None:
     region = _blobs(seed)
-    (y, x), radius = inscribed_circle(region)
+    (y, x), radius = deepest_point(region)
     depth = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
     assert radius == depth.max() == depth[int(y), int(x)]
     rr, cc = disk((y, x), radius - 1e-6)  # pixels nearer than the radius
@@ -109,7 +114,7 @@ def test_next_click_lies_in_the_error_and_has_its_sign(seed: int) -> None:
     error = truth & ~mask if sign else mask & ~truth
     other = mask & ~truth if sign else truth & ~mask
     assert error[int(y), int(x)]
-    assert inscribed_circle(error)[1] >= inscribed_circle(other)[1]
+    assert deepest_point(error)[1] >= deepest_point(other)[1]
 
 
 def test_next_click_goes_to_the_deeper_error_and_into_the_object_without_one() -> None:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from napari_sam._napari.opening import Opened
     from napari_sam._napari.state import Board
     from napari_sam._napari.workers import Job, Jobs
-    from napari_sam.core.masks import LabelPatch, MaskCandidate
+    from napari_sam.core.candidates import PlaneCandidate
+    from napari_sam.core.masks import LabelPatch
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
     from napari_sam.embeddings.scheduler import View
@@ -443,7 +444,7 @@ class Annotation:
 
     # -- candidates, layers, session -------------------------------------------------
 
-    def _show_candidates(self, found: Sequence[MaskCandidate] = ()) -> None:
+    def _show_candidates(self, found: Sequence[PlaneCandidate] = ()) -> None:
         self._candidates.show(self.session, self._state_here(), found)
 
     def _state_here(self) -> ObjectState | None:

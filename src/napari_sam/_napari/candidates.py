@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from napari_sam._napari.state import Board
     from napari_sam._napari.workers import Jobs
-    from napari_sam.core.masks import MaskCandidate
+    from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.session import ObjectState, Session
 
@@ -39,7 +39,7 @@ class Candidates:
         self,
         session: Session | None,
         state: ObjectState | None,
-        found: Sequence[MaskCandidate] = (),
+        found: Sequence[PlaneCandidate] = (),
     ) -> None:
         """Show the candidates of an object on a plane; `found` are its new masks."""
         self.jobs.cancel("thumbnails")

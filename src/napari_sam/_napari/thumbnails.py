@@ -13,8 +13,9 @@ from napari_sam.core.tiles import Window
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.intensity import IntensityMapping
-    from napari_sam.core.masks import Bbox, MaskCandidate
+    from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
     from napari_sam.volume.volume import Volume
 
@@ -29,7 +30,7 @@ def draw_thumbnails(
     volume: Volume,
     intensity: IntensityMapping,
     plane: Plane,
-    candidates: Sequence[MaskCandidate],
+    candidates: Sequence[PlaneCandidate],
 ) -> tuple[Thumbnail, ...]:
     """Draw all candidates over the same part of the plane.
 
@@ -70,7 +71,7 @@ def _image(
     return intensity.apply(pixels[::step, ::step])
 
 
-def _cut(candidate: MaskCandidate, box: Bbox, step: int) -> np.ndarray:
+def _cut(candidate: PlaneCandidate, box: Bbox, step: int) -> np.ndarray:
     """Every `step`-th pixel of the mask in a box, without making it full size."""
     y0, x0, y1, x1 = box
     out = np.zeros((-(-(y1 - y0) // step), -(-(x1 - x0) // step)), bool)

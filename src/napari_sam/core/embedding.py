@@ -40,6 +40,8 @@ class EmbeddingSignature:
     tile_side: int
     overlap: int
     n_levels: int
+    zoom: tuple[float, float]
+    """How often each axis of a plane was sampled; see `napari_sam.core.tiles`."""
     axis: int
     intensity: dict[str, Any]
     """`IntensityMapping.to_json`."""
@@ -64,4 +66,4 @@ class EmbeddingSignature:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> EmbeddingSignature:
         """Read what `to_json` wrote."""
-        return cls(**value)
+        return cls(**{**value, "zoom": tuple(value["zoom"])})

@@ -1,21 +1,24 @@
-"""Logits and masks carried from one window or pyramid level to another."""
+"""A window as a model sees it: prompts into it, logits from one frame to another."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.masks import Bbox, MaskCandidate, crop_mask
 from napari_sam.core.preprocess import ResizeTransform
-from napari_sam.core.prompts import MaskPrompt, Prompts, WindowPrompts
+from napari_sam.core.prompts import Prompts, WindowPrompts, cut_box
+from napari_sam.core.sampling import lerp, sample_mask
 
 if TYPE_CHECKING:
-    from napari_sam.core.tiles import Window
+    from napari_sam.core.masks import Bbox
+    from napari_sam.core.tiles import Box, Window
 
 MASK_LOGIT = float(np.log((1 - 1e-3) / 1e-3))
 """Logit that a boolean mask given as a prompt gets, positive inside."""
+_POLYGON_STEPS = 4
+"""Samples of a low-res pixel, on each axis, that tell how much a polygon covers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,8 @@ class Frame:
     def low_res_in_plane(self) -> tuple[np.ndarray, np.ndarray]:
         """Level-0 rows and columns, each (m,), of the low-res pixel centres."""
         ys, xs = self.low_res_in_level()
-        s = self.window.scale
-        return (ys + 0.5) * s - 0.5, (xs + 0.5) * s - 0.5
+        sy, sx = self.window.step
+        return (ys + 0.5) * sy - 0.5, (xs + 0.5) * sx - 0.5
 
     def resample(
         self, logits: np.ndarray, ys: np.ndarray, xs: np.ndarray, outside: float
@@ -85,23 +88,16 @@ class Frame:
         return out
 
 
-def lerp(values: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
-    """Interpolate along one axis at fractional indices, clamped at the ends."""
-    last = values.shape[axis] - 1
-    at = np.clip(at, 0, last)
-    low = np.minimum(np.floor(at).astype(np.intp), max(last - 1, 0))
-    high = np.minimum(low + 1, last)
-    shape = [1, 1]
-    shape[axis] = -1
-    t = (at - low).astype(np.float32).reshape(shape)
-    a, b = np.take(values, low, axis), np.take(values, high, axis)
-    return np.asarray(a + (b - a) * t, np.float32)
-
-
 def window_prompts(
-    prompts: Prompts, frame: Frame, previous: np.ndarray | None
+    prompts: Prompts,
+    frame: Frame,
+    previous: np.ndarray | None,
+    plane_shape: tuple[int, int],
 ) -> WindowPrompts:
     """Express prompts in the pixels of a frame's window.
+
+    No prompt is moved: a point outside the window, or a box that the window cuts, is no
+    prompt of it, and acts through the mask input alone.
 
     Parameters
     ----------
@@ -112,63 +108,30 @@ def window_prompts(
     previous : ndarray, (m, m), float32, optional
         Low-res logits of the mask to refine, already in this frame; they take the place
         of the polygon or mask.
+    plane_shape : tuple of int
+        (height, width) of the plane, which cuts boxes.
     """
     window = frame.window
-    box = prompts.box or prompts.polygon_box()
-    if box is None and prompts.mask is not None:
-        y0, x0, y1, x1 = prompts.mask.bbox
-        box = (float(y0), float(x0), float(y1), float(x1))
+    box = prompts.outer_box()
     mask_input = previous if previous is not None else _drawn_mask(prompts, frame)
     ys, xs = np.array(prompts.points, np.float64).reshape(-1, 2).T
     points = np.stack(window.to_window(ys, xs), axis=1)
-    size = (window.h, window.w)
+    seen = ((points >= -0.5) & (points <= (window.h - 0.5, window.w - 0.5))).all(1)
     return WindowPrompts(
-        points=np.clip(points, 0, np.array(size) - 1),
-        point_labels=np.array(prompts.point_labels, np.int64),
-        box=None if box is None else clip_box(window.box_to_window(box), size),
+        points=points[seen],
+        point_labels=np.array(prompts.point_labels, np.int64)[seen],
+        box=None if box is None else _box_in(window, cut_box(box, plane_shape)),
         mask_input=mask_input,
         multimask_output=prompts.n_clicks == 1 and box is None and mask_input is None,
     )
 
 
-def to_level_0(
-    candidate: MaskCandidate, window: Window, plane_shape: tuple[int, int]
-) -> MaskCandidate:
-    """Move a candidate from a window's pixels to the plane's, at full resolution."""
-    moved = candidate.moved(window.y0, window.x0)
-    if window.level == 0 or not candidate.mask.size:
-        return moved
-    bbox, mask = enlarge_mask(moved.bbox, moved.mask, window.scale, plane_shape)
-    return replace(moved, bbox=bbox, mask=mask)
-
-
-def enlarge_mask(
-    bbox: Bbox, mask: np.ndarray, factor: int, shape: tuple[int, int]
-) -> tuple[Bbox, np.ndarray]:
-    """Scale a cropped mask up by a whole factor, with a smooth outline.
-
-    Parameters
-    ----------
-    bbox, mask
-        Where the crop lies, half-open, and its pixels, (h, w) bool.
-    factor : int
-    shape : tuple of int
-        (height, width) of the larger image, to which the result is cut.
-    """
-    if factor == 1 or not mask.size:
-        return bbox, mask
-    y0, x0, y1, x1 = bbox
-    rows = (np.arange((y1 - y0 + 2) * factor) + 0.5) / factor - 0.5
-    cols = (np.arange((x1 - x0 + 2) * factor) + 0.5) / factor - 0.5
-    soft = lerp(lerp(np.pad(mask, 1).astype(np.float32), rows, 0), cols, 1)
-    (cy0, cx0, cy1, cx1), _ = crop_mask(soft >= 0.5)
-    top, left = (y0 - 1) * factor, (x0 - 1) * factor
-    out = (
-        max(top + cy0, 0), max(left + cx0, 0),
-        min(top + cy1, shape[0]), min(left + cx1, shape[1]),
-    )  # fmt: skip
-    inside = soft[out[0] - top : out[2] - top, out[1] - left : out[3] - left]
-    return out, inside >= 0.5
+def _box_in(window: Window, box: Box) -> Box | None:
+    """Return a box in a window's pixels, or None where an edge of it lies outside."""
+    y0, x0, y1, x1 = window.box_to_window(box)
+    # Levels are rounded up, so that the image may end within a last pixel.
+    inside = y0 >= -1e-6 and x0 >= -1e-6 and y1 <= window.h + 1 and x1 <= window.w + 1
+    return (y0, x0, y1, x1) if inside else None
 
 
 def mask_logits(frame: Frame, bbox: Bbox, mask: np.ndarray) -> np.ndarray:
@@ -188,15 +151,6 @@ def mask_logits(frame: Frame, bbox: Bbox, mask: np.ndarray) -> np.ndarray:
     return _soft_logits(bbox, mask, *frame.low_res_in_level())
 
 
-def clip_box(
-    box: tuple[float, float, float, float], size: tuple[int, int]
-) -> tuple[float, float, float, float]:
-    """Cut a half-open box to an image of (height, width)."""
-    h, w = size
-    y0, x0, y1, x1 = box
-    return max(y0, 0.0), max(x0, 0.0), min(y1, float(h)), min(x1, float(w))
-
-
 def touches_cut_edge(bbox: Bbox, window: Window, level_shape: tuple[int, int]) -> bool:
     """Whether a mask (window pixels) reaches an edge of its window inside the image."""
     y0, x0, y1, x1 = bbox
@@ -211,28 +165,35 @@ def touches_cut_edge(bbox: Bbox, window: Window, level_shape: tuple[int, int]) -
 
 
 def _drawn_mask(prompts: Prompts, frame: Frame) -> np.ndarray | None:
-    drawn = prompts.mask or _polygon_mask(prompts)
-    if drawn is None:
+    if prompts.mask is not None:
+        ys, xs = frame.low_res_in_plane()
+        return _soft_logits(prompts.mask.bbox, prompts.mask.mask, ys, xs)
+    if not prompts.polygon:
         return None
-    ys, xs = frame.low_res_in_plane()
-    return _soft_logits(drawn.bbox, drawn.mask, ys, xs)
+    return _as_logits(_polygon_share(prompts.polygon, frame))
 
 
 def _soft_logits(
     bbox: Bbox, mask: np.ndarray, ys: np.ndarray, xs: np.ndarray
 ) -> np.ndarray:
-    soft = np.pad(mask, 1).astype(np.float32)
-    inside = lerp(lerp(soft, ys - bbox[0] + 1, 0), xs - bbox[1] + 1, 1)
+    return _as_logits(sample_mask(bbox, mask, ys, xs))
+
+
+def _as_logits(inside: np.ndarray) -> np.ndarray:
     return np.asarray((inside * 2 - 1) * MASK_LOGIT, np.float32)
 
 
-def _polygon_mask(prompts: Prompts) -> MaskPrompt | None:
-    if not prompts.polygon:
-        return None
+def _polygon_share(
+    polygon: tuple[tuple[float, float], ...], frame: Frame
+) -> np.ndarray:
+    """Share, 0..1, of each low-res pixel (m, m) that lies in a polygon."""
     from skimage.draw import polygon2mask
 
-    corners = np.array(prompts.polygon)
-    y0, x0 = (int(v) for v in np.floor(corners.min(0)))
-    y1, x1 = (int(v) for v in np.ceil(corners.max(0)) + 1)
-    inside = polygon2mask((y1 - y0, x1 - x0), corners - (y0, x0))
-    return MaskPrompt((y0, x0, y1, x1), np.asarray(inside, bool))
+    m, fine = frame.mask_side, _POLYGON_STEPS
+    ys, xs = frame.low_res_in_plane()
+    corners = np.array(polygon, np.float64)
+    for i, at in enumerate((ys, xs)):
+        step = float(at[1] - at[0]) / fine
+        corners[:, i] = (corners[:, i] - at[0]) / step + (fine - 1) / 2
+    inside = polygon2mask((m * fine, m * fine), corners)
+    return np.asarray(inside.reshape(m, fine, m, fine).mean((1, 3)), np.float32)

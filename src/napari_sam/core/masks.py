@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_sam.core.planes import Plane
 
 Bbox = tuple[int, int, int, int]
@@ -124,6 +126,86 @@ def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boolean masks; 1 if both are empty."""
     union = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / union) if union else 1.0
+
+
+def crop_iou(a: Bbox, mask_a: np.ndarray, b: Bbox, mask_b: np.ndarray) -> float:
+    """Intersection over union of two masks, each cropped to its box on one plane."""
+    shared = crops_overlap(a, mask_a, b, mask_b)
+    union = np.count_nonzero(mask_a) + np.count_nonzero(mask_b) - shared
+    return float(shared / union) if union else 1.0
+
+
+def depth_of(mask: np.ndarray) -> np.ndarray:
+    """Distance of each pixel to the nearest one outside the mask.
+
+    What lies beyond the array counts as outside.
+
+    Parameters
+    ----------
+    mask : ndarray, (h, w), bool
+
+    Returns
+    -------
+    ndarray, (h, w), float64
+        In pixels; 0 outside the mask.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    return np.asarray(distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
+
+
+def deepest_point(mask: np.ndarray) -> tuple[tuple[float, float], float]:
+    """Find the centre of the largest circle inside a mask.
+
+    Parameters
+    ----------
+    mask : ndarray, (h, w), bool
+
+    Returns
+    -------
+    center : (y, x)
+        Of the pixel that is deepest inside; the first one of several.
+    radius : float
+        Distance in pixels to the nearest pixel outside; 0 for an empty mask.
+
+    Examples
+    --------
+    >>> deepest_point(np.ones((5, 9), bool))
+    ((2.0, 2.0), 3.0)
+    """
+    (y0, x0, _, _), crop = crop_mask(mask)
+    if not crop.size:
+        return (0.0, 0.0), 0.0
+    depth = depth_of(crop)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return (float(y + y0), float(x + x0)), float(depth.max())
+
+
+def find_objects(labels: np.ndarray) -> Iterator[tuple[int, Bbox, np.ndarray]]:
+    """Cut each object out of a label image.
+
+    Parameters
+    ----------
+    labels : ndarray, (h, w), integers
+        0 is background. Ids may be of any size.
+
+    Yields
+    ------
+    tuple
+        (id, bbox, mask of the box), by rising id.
+    """
+    from scipy import ndimage
+
+    ids, dense = np.unique(labels, return_inverse=True)
+    numbers = dense.reshape(labels.shape).astype(np.int32)
+    first = int(ids.size and ids[0] == 0)
+    found = ndimage.find_objects(numbers + (1 - first))
+    for number, where in enumerate(found, 1):
+        assert where is not None
+        rows, cols = where
+        name = int(ids[number - 1 + first])
+        mask = np.asarray(numbers[where] == number - 1 + first)
+        yield name, (rows.start, cols.start, rows.stop, cols.stop), mask
 
 
 def union_bbox(a: Bbox, b: Bbox) -> Bbox:

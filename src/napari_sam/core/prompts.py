@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.core.masks import crop_mask
 from napari_sam.errors import PromptError
 
 if TYPE_CHECKING:
@@ -23,25 +24,59 @@ class MaskPrompt:
     """(y0, x0, y1, x1) in level-0 pixels, half-open."""
     mask: np.ndarray
     """(y1 - y0, x1 - x0), bool."""
+    shape: tuple[int, int] | None = None
+    """(height, width) of the array it was cut from; None for a crop."""
 
     @classmethod
-    def of(cls, mask: np.ndarray) -> MaskPrompt:
-        """Crop a boolean mask of the whole plane to its pixels.
+    def of(cls, mask: Any) -> MaskPrompt:
+        """Crop a mask of the whole plane to its pixels.
+
+        Parameters
+        ----------
+        mask : array-like, (h, w), bool or integers
+            Integers other than 0 are in the mask.
 
         Raises
         ------
         PromptError
-            If the mask is empty or not 2-D.
+            If the mask is empty, not 2-D, or holds fractions or logits.
         """
-        mask = np.asarray(mask, bool)
-        if mask.ndim != 2 or not mask.any():
+        mask = np.asarray(mask)
+        if mask.ndim != 2 or mask.dtype.kind not in "biu" or not mask.any():
             raise PromptError(
                 "a mask prompt is a 2-D boolean array of the plane's shape with at "
-                f"least one pixel set; got shape {mask.shape} with {mask.sum()} set"
+                f"least one pixel set; got {mask.dtype} of shape {mask.shape} with "
+                f"{np.count_nonzero(mask)} set. Of logits, give `logits > 0`"
             )
-        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        y0, y1, x0, x1 = int(ys[0]), int(ys[-1]) + 1, int(xs[0]), int(xs[-1]) + 1
-        return cls((y0, x0, y1, x1), mask[y0:y1, x0:x1].copy())
+        h, w = mask.shape
+        bbox, pixels = crop_mask(mask != 0)
+        return cls(bbox, pixels, (h, w))
+
+    def check(self, plane_shape: tuple[int, int]) -> None:
+        """Refuse a mask of another shape than the plane's (height, width).
+
+        Raises
+        ------
+        PromptError
+        """
+        h, w = plane_shape
+        y0, x0, y1, x1 = self.bbox
+        if self.shape is not None and self.shape != plane_shape:
+            raise PromptError(
+                f"a mask prompt has the plane's shape, {h} x {w} px; got "
+                f"{self.shape[0]} x {self.shape[1]}"
+            )
+        if (
+            y0 < 0
+            or x0 < 0
+            or y1 > h
+            or x1 > w
+            or self.mask.shape != (y1 - y0, x1 - x0)
+        ):
+            raise PromptError(
+                f"a mask prompt lies in the plane of {h} x {w} px and fills its box; "
+                f"got (y0, x0, y1, x1) = {self.bbox} and pixels of {self.mask.shape}"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +112,7 @@ class Prompts:
         point_labels: Iterable[int] | None = None,
         box: Sequence[float] | None = None,
         polygon: Iterable[Sequence[float]] | None = None,
-        mask: np.ndarray | MaskPrompt | None = None,
+        mask: Any = None,
         level: int = 0,
     ) -> Prompts:
         """Build prompts from plain Python and numpy values.
@@ -90,7 +125,7 @@ class Prompts:
         box : (y0, x0, y1, x1), optional
         polygon : iterable of (y, x), optional
             At least three corners.
-        mask : ndarray of bool, (h, w) of the plane, or MaskPrompt, optional
+        mask : array-like of bool, (h, w) of the plane, or MaskPrompt, optional
         level : int
             Pyramid level a lone point is looked at first.
 
@@ -99,9 +134,13 @@ class Prompts:
         PromptError
             If lengths, labels or shapes do not make sense.
         """
-        pts = tuple(_pair(p, "point") for p in points or ())
+        pts = () if points is None else tuple(_pair(p, "point") for p in points)
         labels = (1,) * len(pts) if point_labels is None else tuple(point_labels)
-        corners = tuple(_pair(p, "polygon corner") for p in polygon or ())
+        corners = (
+            ()
+            if polygon is None
+            else tuple(_pair(p, "polygon corner") for p in polygon)
+        )
         if len(labels) != len(pts):
             raise PromptError(
                 f"each point needs one label; got {len(pts)} points and "
@@ -113,7 +152,7 @@ class Prompts:
             )
         if corners and len(corners) < 3:
             raise PromptError(f"a polygon needs 3 corners or more; got {len(corners)}")
-        if isinstance(mask, np.ndarray):
+        if mask is not None and not isinstance(mask, MaskPrompt):
             mask = MaskPrompt.of(mask)
         return cls(
             points=pts,
@@ -145,8 +184,8 @@ class Prompts:
         Raises
         ------
         PromptError
-            For no prompt at all, only negative points, a point outside the plane, or
-            a box or polygon that holds no pixel of it.
+            For no prompt at all, only negative points, a point outside the plane, a
+            box or polygon that holds no pixel of it, or a mask of another shape.
         """
         h, w = plane_shape
         if self.is_empty:
@@ -172,6 +211,8 @@ class Prompts:
                 raise PromptError(f"{given} is empty: it needs y0 < y1 and x0 < x1")
             if y1 <= 0 or x1 <= 0 or y0 >= h or x0 >= w:
                 raise PromptError(f"{given} lies outside the plane of {h} x {w} px")
+        if self.mask is not None:
+            self.mask.check(plane_shape)
 
     def steps(self) -> tuple[Prompts, ...]:
         """Break down into what a user said one after the other.
@@ -201,6 +242,20 @@ class Prompts:
             and _same_mask(self.mask, other.mask)
             and self.level == other.level
         )
+
+    @property
+    def is_lone_click(self) -> bool:
+        """Whether one positive point is all that is said: the ambiguous case."""
+        return self.point_labels == (1,) and self._has_only_points()
+
+    def outer_box(self) -> Box | None:
+        """Return the box given, else that around the polygon or the mask, else None."""
+        if self.box is not None:
+            return self.box
+        if self.polygon or self.mask is None:
+            return self.polygon_box()
+        y0, x0, y1, x1 = self.mask.bbox
+        return float(y0), float(x0), float(y1), float(x1)
 
     def extent(self) -> Box:
         """Smallest half-open level-0 box around everything said."""
@@ -290,6 +345,13 @@ class WindowPrompts:
     """(m, m) float32 logits over the model's padded frame, as `low_res_logits` are."""
     multimask_output: bool = True
     """Ask for alternatives, as fits a lone, ambiguous point."""
+
+
+def cut_box(box: Box, size: tuple[int, int]) -> Box:
+    """Cut a half-open box to an image of (height, width)."""
+    h, w = size
+    y0, x0, y1, x1 = box
+    return max(y0, 0.0), max(x0, 0.0), min(y1, float(h)), min(x1, float(w))
 
 
 def _same_mask(a: MaskPrompt | None, b: MaskPrompt | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,46 @@ Box = tuple[float, float, float, float]
 """(y0, x0, y1, x1), half-open."""
 
 
+Zoom = tuple[float, float]
+"""Square pixels to a pixel of the plane, on y and on x; the smaller one is 1."""
+
+MOST_ZOOM = 16.0
+"""Beyond, pixel sizes are taken as they are: more is a slip in a header."""
+ALIKE = 1.1
+"""Ratio of two pixel sizes up to which pixels count as square."""
+
+
+def zoom_for(pixel_size: tuple[float, float]) -> Zoom:
+    """Return how often each axis is sampled so that pixels are square.
+
+    Both axes get the finer one's distance, so that nothing is lost.
+
+    Parameters
+    ----------
+    pixel_size : tuple of float
+        Distance of neighbouring pixels on y and on x, in one unit.
+
+    Examples
+    --------
+    >>> zoom_for((5.0, 1.0))
+    (5.0, 1.0)
+    >>> zoom_for((0.5, 0.5))
+    (1.0, 1.0)
+    """
+    finest = min(abs(s) for s in pixel_size)
+    if not finest > 0 or not math.isfinite(sum(pixel_size)):
+        return 1.0, 1.0
+    zoom = abs(pixel_size[0]) / finest, abs(pixel_size[1]) / finest
+    return zoom if ALIKE < max(zoom) <= MOST_ZOOM else (1.0, 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A rectangle of pixels of one pyramid level of a plane.
 
-    Level `n` halves level 0 `n` times: its pixel (i, j) covers the level-0 pixels
-    [i * 2**n, (i + 1) * 2**n) x [j * 2**n, (j + 1) * 2**n).
+    Level `n` halves level 0 `n` times: with square pixels, its pixel (i, j) covers the
+    level-0 pixels [i * 2**n, (i + 1) * 2**n) x [j * 2**n, (j + 1) * 2**n). Levels below
+    0 are enlarged: the pixels of level -1 are half as wide.
     """
 
     level: int
@@ -27,15 +62,18 @@ class Window:
     x0: int
     h: int
     w: int
+    zoom: Zoom = (1.0, 1.0)
+    """How often each axis of the plane is sampled, so that pixels are square."""
 
     def __post_init__(self) -> None:
-        if self.level < 0 or self.h < 1 or self.w < 1:
-            raise ValueError(f"a window needs level >= 0 and size >= 1; got {self}")
+        if self.h < 1 or self.w < 1 or min(self.zoom) < 1:
+            raise ValueError(f"a window needs size >= 1 and zoom >= 1; got {self}")
 
     @property
-    def scale(self) -> int:
-        """Level-0 pixels a pixel of this level spans on each axis."""
-        return 1 << self.level
+    def step(self) -> tuple[float, float]:
+        """Level-0 pixels of the plane that a pixel spans, on y and on x."""
+        s = 2.0**self.level
+        return s / self.zoom[0], s / self.zoom[1]
 
     @property
     def bbox(self) -> tuple[int, int, int, int]:
@@ -46,21 +84,32 @@ class Window:
         """Convert level-0 pixel centres to this window's pixel centres.
 
         Pixel centres sit at integers on every level, so the centre of level-0
-        pixel y lies at (y + 0.5) / scale - 0.5 on the level.
+        pixel y lies at (y + 0.5) / step - 0.5 on the level.
         """
-        s = self.scale
-        return (y + 0.5) / s - 0.5 - self.y0, (x + 0.5) / s - 0.5 - self.x0
+        sy, sx = self.step
+        return (y + 0.5) / sy - 0.5 - self.y0, (x + 0.5) / sx - 0.5 - self.x0
 
     def to_plane(self, y: Any, x: Any) -> tuple[Any, Any]:
         """Convert this window's pixel centres to level-0 pixel centres."""
-        s = self.scale
-        return (y + self.y0 + 0.5) * s - 0.5, (x + self.x0 + 0.5) * s - 0.5
+        sy, sx = self.step
+        return (y + self.y0 + 0.5) * sy - 0.5, (x + self.x0 + 0.5) * sx - 0.5
 
     def box_to_window(self, box: Box) -> Box:
         """Convert a half-open level-0 box (edges) to this window's pixels."""
-        s = self.scale
+        sy, sx = self.step
         y0, x0, y1, x1 = box
-        return y0 / s - self.y0, x0 / s - self.x0, y1 / s - self.y0, x1 / s - self.x0
+        return (
+            y0 / sy - self.y0, x0 / sx - self.x0, y1 / sy - self.y0, x1 / sx - self.x0,
+        )  # fmt: skip
+
+    def box_to_plane(self, box: Box) -> Box:
+        """Convert a half-open box of this window's pixels (edges) to level 0."""
+        sy, sx = self.step
+        y0, x0, y1, x1 = box
+        return (
+            (y0 + self.y0) * sy, (x0 + self.x0) * sx,
+            (y1 + self.y0) * sy, (x1 + self.x0) * sx,
+        )  # fmt: skip
 
     def to_json(self) -> list[int]:
         """Plain values, for files."""
@@ -99,12 +148,15 @@ class TileGrid:
         Pixels shared by neighbouring tiles, 0 <= overlap < side.
     n_levels : int
         Pyramid levels. `TileGrid.of` picks enough that the last is one tile.
+    zoom : tuple of float
+        How often each axis of the plane is sampled; see `zoom_for`.
     """
 
     shape: tuple[int, int]
     side: int
     overlap: int
     n_levels: int = 1
+    zoom: Zoom = (1.0, 1.0)
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1:
@@ -121,19 +173,23 @@ class TileGrid:
 
     @classmethod
     def of(
-        cls, shape: tuple[int, int], side: int, overlap: int | None = None
+        cls,
+        shape: tuple[int, int],
+        side: int,
+        overlap: int | None = None,
+        zoom: Zoom = (1.0, 1.0),
     ) -> TileGrid:
         """Grid whose coarsest level fits one tile; overlap: a quarter tile."""
-        n_levels, longest = 1, max(shape)
+        overlap = side // 4 if overlap is None else overlap
+        n_levels, longest = 1, max(cls(shape, side, overlap, 1, zoom).level_shape(0))
         while longest > side:
             longest = -(-longest // 2)
             n_levels += 1
-        return cls(shape, side, side // 4 if overlap is None else overlap, n_levels)
+        return cls(shape, side, overlap, n_levels, zoom)
 
     def level_shape(self, level: int) -> tuple[int, int]:
-        """(height, width) of a level: level 0 divided by 2**level, rounded up."""
-        s = 1 << level
-        return -(-self.shape[0] // s), -(-self.shape[1] // s)
+        """(height, width) of a level, also of one below 0 or above the coarsest."""
+        return level_shape(self.shape, level, self.zoom)
 
     def counts(self, level: int) -> tuple[int, int]:
         """Rows and columns of tiles on a level."""
@@ -161,7 +217,8 @@ class TileGrid:
         number = sum(self.n_tiles(i) for i in range(level)) + row * cols + col
         return Tile(
             level, row, col, number,
-            Window(level, y0, x0, th, tw), Window(level, cy0, cx0, ch, cw),
+            Window(level, y0, x0, th, tw, self.zoom),
+            Window(level, cy0, cx0, ch, cw, self.zoom),
         )  # fmt: skip
 
     def tile_by_number(self, number: int) -> Tile:
@@ -186,6 +243,27 @@ class TileGrid:
         """Return the tile whose core holds the level's pixel centre (y, x)."""
         h, w = self.level_shape(level)
         return self.tile(level, self._owner(h, y), self._owner(w, x))
+
+    def around(self, center: tuple[float, float], level: int) -> Window:
+        """Return the window of one tile's size centred as far as the plane allows.
+
+        Parameters
+        ----------
+        center : tuple of float
+            (y, x) pixel centre in pixels of the level.
+        level : int
+            Any, also below 0 (enlarged) or above the coarsest of the grid.
+        """
+        height, width = self.level_shape(level)
+        h, w = min(self.side, height), min(self.side, width)
+        y0 = min(max(round(center[0] - (h - 1) / 2), 0), height - h)
+        x0 = min(max(round(center[1] - (w - 1) / 2), 0), width - w)
+        return Window(level, y0, x0, h, w, self.zoom)
+
+    def on_level(self, point: tuple[float, float], level: int) -> tuple[float, float]:
+        """Convert a level-0 pixel centre (y, x) of the plane to one of a level."""
+        y, x = Window(level, 0, 0, 1, 1, self.zoom).to_window(*point)
+        return float(y), float(x)
 
     def _count(self, size: int) -> int:
         if size <= self.side:
@@ -218,19 +296,10 @@ class TileGrid:
         return i
 
 
-def window_around(
-    center: tuple[float, float], level: int, level_shape: tuple[int, int], side: int
-) -> Window:
-    """Return the window of at most `side` pixels centred as far as the plane allows.
-
-    Parameters
-    ----------
-    center : tuple of float
-        (y, x) pixel centre in pixels of the level.
-    level, level_shape, side
-        Pyramid level, its (height, width), and the model's input side.
-    """
-    h, w = min(side, level_shape[0]), min(side, level_shape[1])
-    y0 = min(max(round(center[0] - (h - 1) / 2), 0), level_shape[0] - h)
-    x0 = min(max(round(center[1] - (w - 1) / 2), 0), level_shape[1] - w)
-    return Window(level, y0, x0, h, w)
+def level_shape(
+    shape: tuple[int, int], level: int, zoom: Zoom = (1.0, 1.0)
+) -> tuple[int, int]:
+    """(height, width) of a level: the plane's, sampled, over 2**level, rounded up."""
+    step = Window(level, 0, 0, 1, 1, zoom).step
+    h, w = (max(1, math.ceil(n / s - 1e-6)) for n, s in zip(shape, step, strict=True))
+    return h, w

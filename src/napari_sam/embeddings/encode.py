@@ -33,10 +33,10 @@ def grid_for(volume: Volume, model: PromptableModel, axis: int = 0) -> TileGrid:
     """Return the tiles that embeddings of a volume's planes live on.
 
     The tile side is the model's input side, neighbours share a quarter of it, and the
-    coarsest level is one tile.
+    coarsest level is one tile. Pixels are square, whatever the volume's spacing.
     """
     shape = Plane.of(volume.shape, 0, axis=axis).shape(volume.shape)
-    return TileGrid.of(shape, model.spec.input_side)
+    return TileGrid.of(shape, model.spec.input_side, zoom=volume.zoom(axis))
 
 
 def signature_for(
@@ -66,6 +66,7 @@ def signature_for(
         tile_side=grid.side,
         overlap=grid.overlap,
         n_levels=grid.n_levels,
+        zoom=grid.zoom,
         axis=axis,
         intensity=(intensity or volume.intensity).to_json(),
         source=dict(volume.identity()),

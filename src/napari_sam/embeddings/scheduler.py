@@ -398,8 +398,8 @@ def _edges(grid: TileGrid, level: int) -> tuple[np.ndarray, np.ndarray]:
     ys = [grid.tile(level, r, 0).core.y0 for r in range(rows)]
     xs = [grid.tile(level, 0, c).core.x0 for c in range(cols)]
     h, w = grid.level_shape(level)
-    scale = 1 << level
-    return np.array([*ys, h]) * scale, np.array([*xs, w]) * scale
+    step_y, step_x = grid.tile(level, 0, 0).core.step
+    return np.array([*ys, h]) * step_y, np.array([*xs, w]) * step_x
 
 
 def _by_distance(

@@ -166,6 +166,8 @@ class Engine:
 
     def _tile(self, plane: Plane, window: Window) -> Tile | None:
         grid = self.grid(plane.axis)
+        if not 0 <= window.level < grid.n_levels:
+            return None
         center = window.y0 + (window.h - 1) / 2, window.x0 + (window.w - 1) / 2
         tile = grid.owner(window.level, *center)
         return tile if tile.window == window else None

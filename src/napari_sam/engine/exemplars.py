@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.masks import crops_overlap
+from napari_sam.core.masks import crop_iou
 from napari_sam.core.prompts import MaskPrompt, Prompts
 from napari_sam.core.tiles import Window
 from napari_sam.engine.follow import innermost
@@ -18,7 +18,7 @@ from napari_sam.errors import Cancelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_sam.core.masks import MaskCandidate
+    from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
 
@@ -139,9 +139,9 @@ def look_of(engine: Engine, plane: Plane, mask: MaskPrompt) -> np.ndarray:
 def _sampled(mask: MaskPrompt, window: Window) -> np.ndarray:
     """(h, w) bool: the mask at a window's pixel centres."""
     y0, x0, y1, x1 = mask.bbox
-    half = window.scale // 2
-    ys = (np.arange(window.h) + window.y0) * window.scale + half - y0
-    xs = (np.arange(window.w) + window.x0) * window.scale + half - x0
+    step = round(window.step[0])
+    ys = (np.arange(window.h) + window.y0) * step + step // 2 - y0
+    xs = (np.arange(window.w) + window.x0) * step + step // 2 - x0
     rows, cols = (ys >= 0) & (ys < y1 - y0), (xs >= 0) & (xs < x1 - x0)
     out = np.zeros((window.h, window.w), bool)
     out[np.ix_(rows, cols)] = mask.mask[np.ix_(ys[rows], xs[cols])]
@@ -158,11 +158,9 @@ def _score(
     else:
         prompts = Prompts.of(box=mask.bbox)
     found = predict(engine, prompts, plane).candidates
-    best = max(found, key=lambda c: _iou(c, mask))
-    return _iou(best, mask), best.predicted_iou, best.stability_score
 
+    def overlap(c: PlaneCandidate) -> float:
+        return crop_iou(c.bbox, c.mask, mask.bbox, mask.mask)
 
-def _iou(a: MaskCandidate, b: MaskPrompt) -> float:
-    shared = crops_overlap(a.bbox, a.mask, b.bbox, b.mask)
-    union = a.area + int(np.count_nonzero(b.mask)) - shared
-    return shared / union if union else 0.0
+    best = max(found, key=overlap)
+    return overlap(best), best.predicted_iou, best.stability_score

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from napari_sam.core.frames import Frame, to_level_0, touches_cut_edge, window_prompts
-from napari_sam.core.masks import MaskCandidate, mask_iou, union_bbox
+from napari_sam.core.candidates import PlaneCandidate
+from napari_sam.core.frames import Frame, touches_cut_edge, window_prompts
+from napari_sam.core.masks import MaskCandidate, crop_iou, depth_of, union_bbox
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, Prompts, WindowPrompts
+from napari_sam.core.sampling import sample_mask
 from napari_sam.engine.windows import choose_window
 from napari_sam.errors import ModelError, PromptError, VolumeError
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox
     from napari_sam.core.tiles import TileGrid, Window
     from napari_sam.engine.engine import Engine
+
+Mask = MaskPrompt | PlaneCandidate
+"""A mask cropped to its box on a plane."""
 
 _MARGIN = 0.25
 """Part of an object's size that a window leaves around it, for the next planes."""
@@ -69,9 +74,7 @@ class Stack:
     keys: dict[int, MaskPrompt]
 
     @classmethod
-    def of(
-        cls, engine: Engine, keys: Mapping[Plane, MaskPrompt | MaskCandidate]
-    ) -> Stack:
+    def of(cls, engine: Engine, keys: Mapping[Plane, Mask]) -> Stack:
         """Sort key planes into their stack.
 
         Raises
@@ -113,7 +116,7 @@ class Follower(Protocol):
         """Start from a plane."""
         ...
 
-    def follow(self, number: int) -> MaskCandidate:
+    def follow(self, number: int) -> PlaneCandidate:
         """Find the object on the next plane, in level-0 pixels."""
         ...
 
@@ -156,6 +159,9 @@ class _Windows:
         box = max(y0 - dy, 0), max(x0 - dx, 0), min(y1 + dy, h), min(x1 + dx, w)
         return choose_window(Prompts.of(box=box), self.grid)
 
+    def _on_plane(self, found: MaskCandidate, window: Window) -> PlaneCandidate:
+        return PlaneCandidate(found, window, self.stack.shape)
+
     def is_cut(self, found: MaskCandidate, window: Window) -> bool:
         """Whether a mask (window pixels) goes on beyond its window."""
         shape = self.grid.level_shape(window.level)
@@ -171,7 +177,7 @@ class Projection(_Windows):
         self._window: Window | None = None
         self._logits: np.ndarray | None = None
 
-    def follow(self, number: int) -> MaskCandidate:
+    def follow(self, number: int) -> PlaneCandidate:
         """Find the object on the next plane, in level-0 pixels."""
         plane = self.stack.plane(number)
         window = self.window(self._mask.bbox)
@@ -179,13 +185,13 @@ class Projection(_Windows):
         for _ in range(self.grid.n_levels):
             if not self.is_cut(found, window):
                 break
-            seen = to_level_0(found, window, self.stack.shape).bbox
+            seen = self._on_plane(found, window).bbox
             wider = self.window(union_bbox(seen, self._mask.bbox), margin=0.5)
             if wider == window:
                 break
             window, found = wider, self._look(plane, wider)
         self._window, self._logits = window, found.low_res_logits
-        moved = to_level_0(found, window, self.stack.shape)
+        moved = self._on_plane(found, window)
         if moved.mask.any():
             self._mask = MaskPrompt(moved.bbox, moved.mask)
         return moved
@@ -194,12 +200,14 @@ class Projection(_Windows):
         """Decode with the mask so far as prompt; window pixels."""
         prompts = Prompts.of(points=[innermost(self._mask)], mask=self._mask)
         logits = self._logits if window == self._window else None
-        given = window_prompts(prompts, self.engine.frame(window), logits)
+        given = window_prompts(
+            prompts, self.engine.frame(window), logits, self.stack.shape
+        )
         embedding = self.engine.embedding(plane, window)
         found = self.engine.model.decode(embedding, self._understood(given))
 
         def likeness(c: MaskCandidate) -> float:
-            moved = to_level_0(c, window, self.stack.shape)
+            moved = self._on_plane(c, window)
             return c.predicted_iou * overlap(moved, self._mask)
 
         return max(found, key=likeness)
@@ -239,7 +247,7 @@ class Memory(_Windows):
         else:
             self._remember(window)
 
-    def follow(self, number: int) -> MaskCandidate:
+    def follow(self, number: int) -> PlaneCandidate:
         """Find the object on the next plane, in level-0 pixels."""
         assert self._window is not None
         window = self._window
@@ -247,14 +255,14 @@ class Memory(_Windows):
         for _ in range(self.grid.n_levels):
             if not self.is_cut(found, window):
                 break
-            seen = to_level_0(found, window, self.stack.shape).bbox
+            seen = self._on_plane(found, window).bbox
             wider = self.window(union_bbox(seen, self._mask.bbox), margin=0.5)
             if wider == window:
                 break
             window = wider
             self._remember(window)
             found = self._tracker.follow(number, reverse=self._reverse)
-        moved = to_level_0(found, window, self.stack.shape)
+        moved = self._on_plane(found, window)
         if moved.mask.any():
             self._number, self._mask = number, MaskPrompt(moved.bbox, moved.mask)
         return moved
@@ -280,9 +288,7 @@ class Memory(_Windows):
 
 def innermost(mask: MaskPrompt) -> tuple[float, float]:
     """Return the pixel (y, x) that lies deepest in a mask, most central if many do."""
-    from scipy.ndimage import distance_transform_edt
-
-    depth = distance_transform_edt(np.pad(mask.mask, 1))[1:-1, 1:-1]
+    depth = depth_of(mask.mask)
     deepest = np.argwhere(depth >= 0.95 * depth.max())
     center = np.argwhere(mask.mask).mean(0)
     y, x = deepest[((deepest - center) ** 2).sum(1).argmin()]
@@ -294,18 +300,11 @@ def _over_frame(mask: MaskPrompt, engine: Engine, window: Window) -> np.ndarray:
     spec = engine.model.spec
     side = spec.input_side
     frame = Frame(window, side, side, spec.enlarges, spec.stretches)
-    logits = window_prompts(Prompts.of(mask=mask), frame, None).mask_input
-    assert logits is not None
-    return logits > 0
+    return sample_mask(mask.bbox, mask.mask, *frame.low_res_in_plane()) > 0.5
 
 
-def overlap(a: MaskCandidate | MaskPrompt, b: MaskCandidate | MaskPrompt) -> float:
-    """IoU of two masks, each cropped to its own box."""
+def overlap(a: Mask, b: Mask) -> float:
+    """IoU of two masks, each cropped to its own box; 0 if one is empty."""
     if not a.mask.size or not b.mask.size:
         return 0.0
-    y0, x0, y1, x1 = union_bbox(a.bbox, b.bbox)
-    whole = np.zeros((2, y1 - y0, x1 - x0), bool)
-    for out, one in zip(whole, (a, b), strict=True):
-        top, left, bottom, right = one.bbox
-        out[top - y0 : bottom - y0, left - x0 : right - x0] = one.mask
-    return mask_iou(whole[0], whole[1])
+    return crop_iou(a.bbox, a.mask, b.bbox, b.mask)

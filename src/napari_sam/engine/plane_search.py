@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.frames import to_level_0, touches_cut_edge, window_prompts
+from napari_sam.core.frames import touches_cut_edge, window_prompts
 from napari_sam.core.masks import boxes_meet, crops_overlap
 from napari_sam.core.prompts import Prompts
-from napari_sam.engine.predict import predict, refine
+from napari_sam.engine.predict import predict
 from napari_sam.engine.prediction import Prediction
+from napari_sam.engine.refine import refine
 from napari_sam.engine.suggest import Suggestion, doubt_of, suggestion_of
 from napari_sam.errors import Cancelled, ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.masks import Bbox, MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.core.tiles import Tile, TileGrid, Window
@@ -151,7 +153,9 @@ class PlaneSearch:
             span, level = span / 2, level + 1
         return level
 
-    def _likely(self, candidate: MaskCandidate, pixels: int = 1) -> bool:
+    def _likely(
+        self, candidate: MaskCandidate | PlaneCandidate, pixels: float = 1
+    ) -> bool:
         """Whether a candidate passes, each pixel being that many at level 0."""
         rules, like = self.rules, self.like
         low, high = rules.min_area, rules.max_area
@@ -226,20 +230,18 @@ class PlaneSearch:
         frame = engine.frame(window)
         answers = engine.model.decode_many(
             engine.embedding(self.plane, window),
-            [window_prompts(prompts, frame, None) for prompts in asked],
+            [window_prompts(prompts, frame, None, self.shape) for prompts in asked],
         )
         for prompts, raw in zip(asked, answers, strict=True):
             for k, candidate in enumerate(raw):
-                if not self._likely(candidate, 4**self.level):
+                pixels = window.step[0] * window.step[1]
+                if not self._likely(candidate, pixels):
                     continue
-                moved = to_level_0(candidate, window, self.shape)
-                coarse = tuple(raw) if window.level else ()
-                held = tuple(moved if c is candidate else c for c in raw)
-                seen = Prediction(prompts, held, window, (k,), coarse)
-                yield self._judged(prompts, held, k), seen
+                seen = Prediction.of(prompts, raw, window, self.shape, (k,))
+                yield self._judged(prompts, seen.candidates, k), seen
 
     def _judged(
-        self, prompts: Prompts, candidates: Sequence[MaskCandidate], k: int
+        self, prompts: Prompts, candidates: Sequence[PlaneCandidate], k: int
     ) -> Suggestion:
         doubt = doubt_of(self.engine, self.plane, candidates[k], self.like)
         return suggestion_of(self.plane, prompts, candidates, k, doubt)
@@ -289,13 +291,7 @@ class PlaneSearch:
     def _finished(self, suggestion: Suggestion, seen: Prediction) -> Suggestion | None:
         """Predict a mask that its tile cuts in a window that holds it, and sharpen."""
         engine, window = self.engine, seen.window
-        raw = seen.coarse or seen.candidates
-        bbox = raw[suggestion.choice].bbox
-        if not seen.coarse:
-            bbox = (
-                bbox[0] - window.y0, bbox[1] - window.x0,
-                bbox[2] - window.y0, bbox[3] - window.x0,
-            )  # fmt: skip
+        bbox = seen.candidates[suggestion.choice].seen.bbox
         if touches_cut_edge(bbox, window, self.grid.level_shape(window.level)):
             seen = predict(engine, suggestion.prompts, self.plane)
             whole = [

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.frames import (
-    enlarge_mask,
-    to_level_0,
-    touches_cut_edge,
-    window_prompts,
-)
+from napari_sam.core.frames import touches_cut_edge
 from napari_sam.core.masks import mask_iou
+from napari_sam.core.prompts import cut_box
+from napari_sam.engine.decode import Decoded, coarsest_level, decode_window
+from napari_sam.engine.look_again import look_again, needs_another_look
 from napari_sam.engine.prediction import Prediction
-from napari_sam.engine.refine import refine_mask
 from napari_sam.engine.windows import choose_window, grow_window
 from napari_sam.errors import Cancelled
 
@@ -24,9 +21,10 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
-    from napari_sam.core.prompts import Prompts, WindowPrompts
+    from napari_sam.core.prompts import Prompts
     from napari_sam.core.tiles import Window
     from napari_sam.engine.engine import Engine
+    from napari_sam.engine.prediction import Refined
 
 
 def predict(
@@ -54,12 +52,39 @@ def predict(
     choices : tuple of int
         Candidate taken at each earlier step; the best where not given.
     cancel : callable, optional
-        Asked between steps; True raises `Cancelled`.
+        Asked between looks; True raises `Cancelled`.
 
     Raises
     ------
     PromptError
         If the prompts cannot be answered on this plane.
+    Cancelled
+    """
+    *_, last = iter_predict(
+        engine, prompts, plane, previous=previous, choices=choices, cancel=cancel
+    )
+    return last
+
+
+def iter_predict(
+    engine: Engine,
+    prompts: Prompts,
+    plane: Plane,
+    *,
+    previous: Prediction | None = None,
+    choices: tuple[int, ...] = (),
+    cancel: Callable[[], bool] | None = None,
+) -> Iterator[Prediction]:
+    """Predict as `predict` does; yield the first answer before a better one is sought.
+
+    Yields
+    ------
+    Prediction
+        Twice for a lone click whose first answer is poor, else once.
+
+    Raises
+    ------
+    PromptError
     Cancelled
     """
     prompts.check(plane.shape(engine.volume.shape))
@@ -69,10 +94,14 @@ def predict(
             continue
         if cancel is not None and cancel():
             raise Cancelled("stopped before the mask was predicted")
+        if current is not None and not current.settled:
+            current = _settle(engine, current, plane, choices, cancel)
         current = _step(engine, step, plane, current, choices)
     if current is None or current.prompts.n_clicks != prompts.n_clicks:
         current = _step(engine, prompts, plane, None, choices)
-    return current
+    yield current
+    if not current.settled:
+        yield _settle(engine, current, plane, choices, cancel)
 
 
 def choose(engine: Engine, prediction: Prediction, plane: Plane, k: int) -> Prediction:
@@ -88,56 +117,16 @@ def choose(engine: Engine, prediction: Prediction, plane: Plane, k: int) -> Pred
         If there is no candidate `k`.
     """
     chosen = prediction.choose(k)
-    window, raw = chosen.window, list(chosen.coarse)
-    if not raw:
-        raw = [c.moved(-window.y0, -window.x0) for c in chosen.candidates]
-    found = _whole(engine, chosen.prompts, plane, window, raw, k, chosen.refined)
-    if found[0] == window:
+    if chosen.chosen.window != chosen.window:  # sharpened: it was whole before
         return chosen
-    return _prediction(
-        engine, chosen.prompts, plane, *found, chosen.choices, chosen.refined
-    )
-
-
-def refine(
-    engine: Engine,
-    prediction: Prediction,
-    plane: Plane,
-    cancel: Callable[[], bool] | None = None,
-) -> Iterator[Prediction]:
-    """Sharpen the mask in force of a prediction made on a coarse level.
-
-    Yields
-    ------
-    Prediction
-        After each finer level; nothing for a prediction on level 0.
-
-    Raises
-    ------
-    Cancelled
-    """
-    window = prediction.window
-    k = prediction.choices[-1]
-    raw = prediction.coarse[k] if prediction.coarse else None
-    if raw is None or not raw.mask.size or "mask" not in engine.model.spec.prompts:
-        return
-    moved = raw.moved(window.y0, window.x0)
-    grid = engine.grid(plane.axis)
-    shape = plane.shape(engine.volume.shape)
-
-    def decode(tile: Window, prompts: WindowPrompts) -> np.ndarray | None:
-        found = engine.model.decode(engine.embedding(plane, tile), prompts)
-        return found[0].full((tile.h, tile.w)) if found else None
-
-    for level, bbox, mask in refine_mask(
-        moved.bbox, moved.mask, window.level,
-        prediction.prompts, grid, engine.frame, decode, cancel,
-    ):  # fmt: skip
-        box, full = enlarge_mask(bbox, mask, 1 << level, shape)
-        sharp = replace(prediction.candidates[k], bbox=box, mask=full)
-        candidates = list(prediction.candidates)
-        candidates[k] = sharp
-        yield replace(prediction, candidates=tuple(candidates))
+    seen = Decoded(chosen.window, [c.seen for c in chosen.candidates])
+    found = _whole(engine, chosen.prompts, plane, seen, k, chosen.refined)
+    if found.window == chosen.window:
+        return chosen
+    return Prediction.of(
+        chosen.prompts, found.raw, found.window, chosen.chosen.plane_shape,
+        chosen.choices, chosen.refined,
+    )  # fmt: skip
 
 
 def _step(
@@ -147,98 +136,108 @@ def _step(
     before: Prediction | None,
     choices: tuple[int, ...],
 ) -> Prediction:
+    """Answer one step: of a lone click the first answer, not settled where poor."""
     grid = engine.grid(plane.axis)
-    window = choose_window(prompts, grid, before)
     refined = None
     if before is not None:
         refined = before.chosen.low_res_logits, before.window
-    raw = _decode(engine, prompts, plane, window, refined)
-    window, raw = _whole(engine, prompts, plane, window, raw, 0, refined)
+    window = choose_window(prompts, grid, before)
+    seen = decode_window(engine, prompts, plane, window, refined)
     taken = before.choices if before else ()
     k = choices[len(taken)] if len(taken) < len(choices) else 0
-    k = min(k, len(raw) - 1)
-    if k:
-        window, raw = _whole(engine, prompts, plane, window, raw, k, refined)
-    return _prediction(engine, prompts, plane, window, raw, (*taken, k), refined)
+    found = _in_force(engine, prompts, plane, seen, k, refined)
+    out = _prediction(prompts, found, grid.shape, taken, k, refined)
+    lone = before is None and prompts.is_lone_click
+    if lone and needs_another_look(engine, plane, found):
+        out = replace(out, settled=False)
+    return out
+
+
+def _settle(
+    engine: Engine,
+    first: Prediction,
+    plane: Plane,
+    choices: tuple[int, ...],
+    cancel: Callable[[], bool] | None,
+) -> Prediction:
+    """Look at other scales, and answer with the best."""
+    prompts = first.prompts
+    best = look_again(engine, first, plane, cancel)
+    k = choices[0] if choices else 0
+    found = _in_force(engine, prompts, plane, best, k, None)
+    return _prediction(prompts, found, first.chosen.plane_shape, (), k, None)
 
 
 def _prediction(
+    prompts: Prompts,
+    found: Decoded,
+    plane_shape: tuple[int, int],
+    taken: tuple[int, ...],
+    k: int,
+    refined: Refined | None,
+) -> Prediction:
+    choices = (*taken, min(k, len(found.raw) - 1))
+    return Prediction.of(
+        prompts, found.raw, found.window, plane_shape, choices, refined
+    )
+
+
+def _in_force(
     engine: Engine,
     prompts: Prompts,
     plane: Plane,
-    window: Window,
-    raw: list[MaskCandidate],
-    choices: tuple[int, ...],
-    refined: tuple[np.ndarray, Window] | None,
-) -> Prediction:
-    shape = plane.shape(engine.volume.shape)
-    return Prediction(
-        prompts,
-        tuple(to_level_0(c, window, shape) for c in raw),
-        window,
-        choices,
-        tuple(raw) if window.level else (),
-        refined,
-    )
+    seen: Decoded,
+    k: int,
+    refined: Refined | None,
+) -> Decoded:
+    """Make the best candidate whole, then the one that is taken."""
+    found = _whole(engine, prompts, plane, seen, 0, refined)
+    k = min(k, len(found.raw) - 1)
+    return _whole(engine, prompts, plane, found, k, refined) if k else found
 
 
 def _whole(
     engine: Engine,
     prompts: Prompts,
     plane: Plane,
-    window: Window,
-    raw: list[MaskCandidate],
+    seen: Decoded,
     k: int,
-    refined: tuple[np.ndarray, Window] | None,
-) -> tuple[Window, list[MaskCandidate]]:
+    refined: Refined | None,
+) -> Decoded:
     """Look from other windows while the window cuts candidate `k`."""
     grid = engine.grid(plane.axis)
+    window, raw = seen.window, list(seen.raw)
+    extent = cut_box(prompts.extent(), grid.shape)
     for larger in range(2 * grid.n_levels):
         cut = raw[k]
         if not touches_cut_edge(cut.bbox, window, grid.level_shape(window.level)):
             break
-        following = grow_window(window, cut.bbox, grid, may_move=larger % 2 == 0)
+        last = coarsest_level(engine, plane, window) if prompts.is_lone_click else None
+        following = grow_window(
+            window, cut.bbox, grid, extent, may_move=larger % 2 == 0, coarsest=last
+        )
         if following == window:
             continue
-        raw = _decode(engine, prompts, plane, following, refined)
+        raw = list(decode_window(engine, prompts, plane, following, refined).raw)
         if k:
-            now = _most_alike(to_level_0(cut, window, grid.shape), raw, following)
-            raw.insert(k, raw.pop(now))
+            raw.insert(k, raw.pop(_most_alike(cut, window, raw, following)))
         window = following
-    return window, raw
+    return Decoded(window, raw)
 
 
-def _decode(
-    engine: Engine,
-    prompts: Prompts,
-    plane: Plane,
-    window: Window,
-    refined: tuple[np.ndarray, Window] | None,
-) -> list[MaskCandidate]:
-    frame = engine.frame(window)
-    previous = None
-    if refined is not None:
-        previous, seen = refined
-        if seen != window:
-            ys, xs = frame.low_res_in_plane()
-            old = engine.frame(seen)
-            previous = old.resample(previous, ys, xs, float(previous.min()))
-    return engine.model.decode(
-        engine.embedding(plane, window), window_prompts(prompts, frame, previous)
-    )
-
-
-def _most_alike(seen: MaskCandidate, raw: list[MaskCandidate], window: Window) -> int:
+def _most_alike(
+    seen: MaskCandidate, window: Window, raw: list[MaskCandidate], following: Window
+) -> int:
     """Which candidate of a new window agrees best where an older one was seen.
 
     Where the new window shows more of an object, that part counts against no one.
     """
     y0, x0, y1, x1 = seen.bbox
-    ys, xs = window.to_window(np.arange(y0, y1), np.arange(x0, x1))
+    py, px = window.to_plane(np.arange(y0, y1), np.arange(x0, x1))
+    ys, xs = following.to_window(py, px)
     rows, cols = np.rint(ys).astype(np.intp), np.rint(xs).astype(np.intp)
-    inside = (rows >= 0) & (rows < window.h), (cols >= 0) & (cols < window.w)
+    h, w = following.h, following.w
+    inside = (rows >= 0) & (rows < h), (cols >= 0) & (cols < w)
     old = seen.mask[np.ix_(*inside)]
     at = np.ix_(rows[inside[0]], cols[inside[1]])
-    return int(
-        np.argmax([mask_iou(c.full((window.h, window.w))[at], old) for c in raw])
-    )
+    return int(np.argmax([mask_iou(c.full((h, w))[at], old) for c in raw]))

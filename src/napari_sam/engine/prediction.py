@@ -5,12 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from napari_sam.core.candidates import PlaneCandidate
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
 
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.prompts import Prompts
     from napari_sam.core.tiles import Window
+
+Refined = tuple["np.ndarray", "Window"]
+"""Low-res logits that a step refines, and their window."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,19 +25,34 @@ class Prediction:
     """Answer to one set of prompts on one plane."""
 
     prompts: Prompts
-    candidates: tuple[MaskCandidate, ...]
-    """Best first, in level-0 pixels of the plane."""
+    candidates: tuple[PlaneCandidate, ...]
+    """Best first, in level-0 pixels of the plane; drawn when they are asked for."""
     window: Window
     """Where the model looked."""
     choices: tuple[int, ...]
     """Candidate taken at each step of `Prompts.steps`; the last one is in force."""
-    coarse: tuple[MaskCandidate, ...] = ()
-    """Candidates in the window's own pixels, when that lies on a coarse level."""
-    refined: tuple[np.ndarray, Window] | None = None
+    refined: Refined | None = None
     """Low-res logits that the last step refined, and their window."""
+    settled: bool = True
+    """False for the first answer to a lone click that other scales may answer better.
+    """
+
+    @classmethod
+    def of(
+        cls,
+        prompts: Prompts,
+        raw: Sequence[MaskCandidate],
+        window: Window,
+        plane_shape: tuple[int, int],
+        choices: tuple[int, ...],
+        refined: Refined | None = None,
+    ) -> Prediction:
+        """Make one of what a model gave for a window, best first."""
+        candidates = tuple(PlaneCandidate(c, window, plane_shape) for c in raw)
+        return cls(prompts, candidates, window, choices, refined)
 
     @property
-    def chosen(self) -> MaskCandidate:
+    def chosen(self) -> PlaneCandidate:
         """The candidate in force."""
         return self.candidates[self.choices[-1]]
 
@@ -41,4 +63,10 @@ class Prediction:
                 f"there are {len(self.candidates)} candidates, 0 to "
                 f"{len(self.candidates) - 1}; got {k}"
             )
-        return replace(self, choices=(*self.choices[:-1], k))
+        return replace(self, choices=(*self.choices[:-1], k), settled=True)
+
+    def with_chosen(self, candidate: PlaneCandidate) -> Prediction:
+        """Return the same answer with another mask in place of the one in force."""
+        candidates = list(self.candidates)
+        candidates[self.choices[-1]] = candidate
+        return replace(self, candidates=tuple(candidates))

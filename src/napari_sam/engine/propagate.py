@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_sam.core.prompts import MaskPrompt
-from napari_sam.engine.follow import Follower, Stack, follower_of, overlap
+from napari_sam.engine.follow import Follower, Mask, Stack, follower_of, overlap
 from napari_sam.engine.interpolate import blend, interpolate
 from napari_sam.engine.look import Look
 from napari_sam.errors import Cancelled, PromptError
@@ -25,7 +25,6 @@ from napari_sam.errors import Cancelled, PromptError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
 
@@ -54,7 +53,7 @@ class PropagateOptions:
 
     def ended(
         self,
-        found: MaskCandidate | MaskPrompt,
+        found: Mask,
         before: MaskPrompt,
         largest: int,
         unlike: float,
@@ -104,7 +103,7 @@ class PlaneMask:
 
 def propagate(
     engine: Engine,
-    keys: Mapping[Plane, MaskPrompt | MaskCandidate],
+    keys: Mapping[Plane, Mask],
     *,
     options: PropagateOptions | None = None,
     first: int = 0,
@@ -116,7 +115,7 @@ def propagate(
     Parameters
     ----------
     engine : Engine
-    keys : mapping of Plane to MaskPrompt or MaskCandidate
+    keys : mapping of Plane to MaskPrompt or PlaneCandidate
         The object as it is on one or more planes of one axis, in level-0 pixels.
     options : PropagateOptions, optional
     first, last : int

@@ -17,7 +17,8 @@ from napari_sam.errors import Cancelled, PromptError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from napari_sam.core.masks import Bbox, MaskCandidate
+    from napari_sam.core.candidates import PlaneCandidate
+    from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.exemplars import Exemplars
@@ -105,7 +106,7 @@ class Suggestion:
 
 
 def doubt_of(
-    engine: Engine, plane: Plane, mask: MaskCandidate, like: Exemplars | None
+    engine: Engine, plane: Plane, mask: PlaneCandidate, like: Exemplars | None
 ) -> float:
     """How doubtful a mask is: 1 - predicted IoU x stability score.
 
@@ -181,7 +182,7 @@ def suggest_along(
 def suggestion_of(
     plane: Plane,
     prompts: Prompts,
-    candidates: Sequence[MaskCandidate],
+    candidates: Sequence[PlaneCandidate],
     k: int,
     doubt: float,
     object_id: int = 0,

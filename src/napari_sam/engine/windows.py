@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.tiles import Window, window_around
+from napari_sam.core.prompts import cut_box
 
 if TYPE_CHECKING:
+    from napari_sam.core.masks import Bbox
     from napari_sam.core.prompts import Prompts
-    from napari_sam.core.tiles import Box, TileGrid
+    from napari_sam.core.tiles import Box, TileGrid, Window
     from napari_sam.engine.prediction import Prediction
 
 FILL = 0.75
@@ -28,23 +29,27 @@ def choose_window(
     level the user's view shows. A grid tile is taken where it holds all that with the
     margin, so that stored embeddings serve; otherwise a window centred on it.
     """
-    extent = prompts.extent()
-    if before is not None and _inside(extent, before.window, grid, grid.side / 16):
+    extent = cut_box(prompts.extent(), grid.shape)
+    if before is not None and holds(before.window, extent, grid, grid.side / 16):
         return before.window
-    if before is not None and before.chosen.mask.size:
+    if before is not None and not before.chosen.is_empty:
         extent = _around(extent, before.chosen.bbox)
-    drawn = prompts.box or prompts.polygon_box() or prompts.mask
+    drawn = prompts.outer_box() is not None
     level = _level_for(extent, grid, 0 if drawn else prompts.level)
-    scale = 1 << level
-    y0, x0, y1, x1 = (v / scale for v in extent)
-    center = (y0 + y1) / 2 - 0.5, (x0 + x1) / 2 - 0.5
-    tile = grid.owner(level, *center).window
-    if _inside(extent, tile, grid, grid.side / 8 - 1):
-        return tile
-    return window_around(center, level, grid.level_shape(level), grid.side)
+    return window_for(extent, level, grid)
 
 
-def _inside(extent: Box, window: Window, grid: TileGrid, margin: float) -> bool:
+def window_for(extent: Box, level: int, grid: TileGrid) -> Window:
+    """Return the tile that holds a level-0 box well, or a window centred on it."""
+    center = _middle(extent, grid, level)
+    if 0 <= level < grid.n_levels:
+        tile = grid.owner(level, *center).window
+        if holds(tile, extent, grid, grid.side / 8 - 1):
+            return tile
+    return grid.around(center, level)
+
+
+def holds(window: Window, extent: Box, grid: TileGrid, margin: float = 0) -> bool:
     """Whether a level-0 box lies `margin` inside the edges that cut the image."""
     h, w = grid.level_shape(window.level)
     y0, x0, y1, x1 = window.box_to_window(extent)
@@ -56,33 +61,62 @@ def _inside(extent: Box, window: Window, grid: TileGrid, margin: float) -> bool:
     )
 
 
+def grow_window(
+    window: Window,
+    bbox: Bbox,
+    grid: TileGrid,
+    extent: Box,
+    *,
+    may_move: bool,
+    coarsest: int | None = None,
+) -> Window:
+    """Return the next window for a mask its window cuts: re-centred, or coarser.
+
+    Parameters
+    ----------
+    window : Window
+    bbox : Bbox
+        The mask, in the window's pixels.
+    grid : TileGrid
+    extent : Box
+        Everything said, level 0; the next window holds it, too.
+    may_move : bool
+        Whether a window on the same level will do.
+    coarsest : int, optional
+        Last level to go to; the grid's coarsest by default.
+    """
+    y0, x0, y1, x1 = bbox
+    center = window.y0 + (y0 + y1 - 1) / 2, window.x0 + (x0 + x1 - 1) / 2
+    if may_move and max(y1 - y0, x1 - x0) <= FILL * grid.side:
+        moved = grid.around(center, window.level)
+        far = abs(moved.y0 - window.y0) + abs(moved.x0 - window.x0) > grid.side // 16
+        if far and holds(moved, extent, grid):
+            return moved
+    last = grid.n_levels - 1 if coarsest is None else coarsest
+    mask = window.box_to_plane((float(y0), float(x0), float(y1), float(x1)))
+    for level in range(window.level + 1, last + 1):
+        for box in (mask, _around(extent, mask)):
+            found = grid.around(_middle(box, grid, level), level)
+            if holds(found, extent, grid):
+                return found
+    return window
+
+
 def _level_for(extent: Box, grid: TileGrid, start: int) -> int:
-    span = max(extent[2] - extent[0], extent[3] - extent[1])
+    y, x = grid.zoom
+    span = max((extent[2] - extent[0]) * y, (extent[3] - extent[1]) * x)
     level = min(max(start, 0), grid.n_levels - 1)
     while level < grid.n_levels - 1 and span / (1 << level) > FILL * grid.side:
         level += 1
     return level
 
 
-def grow_window(
-    window: Window, bbox: tuple[int, int, int, int], grid: TileGrid, *, may_move: bool
-) -> Window:
-    """Return the next window for a mask its window cuts: re-centred, or coarser."""
-    y0, x0, y1, x1 = bbox
-    center = window.y0 + (y0 + y1 - 1) / 2, window.x0 + (x0 + x1 - 1) / 2
-    shape = grid.level_shape(window.level)
-    if may_move and max(y1 - y0, x1 - x0) <= FILL * grid.side:
-        moved = window_around(center, window.level, shape, grid.side)
-        if abs(moved.y0 - window.y0) + abs(moved.x0 - window.x0) > grid.side // 16:
-            return moved
-    level = window.level + 1
-    if level >= grid.n_levels:
-        return window
-    half = (center[0] + 0.5) / 2 - 0.5, (center[1] + 0.5) / 2 - 0.5
-    return window_around(half, level, grid.level_shape(level), grid.side)
+def _middle(extent: Box, grid: TileGrid, level: int) -> tuple[float, float]:
+    y0, x0, y1, x1 = extent
+    return grid.on_level(((y0 + y1) / 2 - 0.5, (x0 + x1) / 2 - 0.5), level)
 
 
-def _around(extent: Box, bbox: tuple[int, int, int, int]) -> Box:
-    low = np.minimum(extent[:2], bbox[:2])
-    high = np.maximum(extent[2:], bbox[2:])
+def _around(extent: Box, other: Box | Bbox) -> Box:
+    low = np.minimum(extent[:2], other[:2])
+    high = np.maximum(extent[2:], other[2:])
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from napari_sam.core.scales import ScaleRule
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -40,6 +42,8 @@ class ModelSpec:
     follow_with: frozenset[str] = frozenset({"points", "mask"})
     """Prompts that follow an object to the next plane: its last mask, and that mask's
     innermost point where that does not mislead the model."""
+    scale_rule: ScaleRule = field(default_factory=ScaleRule)
+    """Which scale's answer to a lone click is taken."""
     license: str = ""
     """SPDX identifier of the weights' licence."""
     citation: str = ""

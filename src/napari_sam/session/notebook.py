@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+    from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.intensity import IntensityMapping
-    from napari_sam.core.masks import Bbox, MaskCandidate
+    from napari_sam.core.masks import Bbox
     from napari_sam.core.prompts import Prompts
     from napari_sam.session import Session
     from napari_sam.volume.volume import Volume
@@ -85,7 +86,7 @@ def draw_session(
 
 def draw_candidates(
     session: Session,
-    candidates: Sequence[MaskCandidate],
+    candidates: Sequence[PlaneCandidate],
     plane: int | Sequence[int] | Plane | None = None,
     *,
     axis: int = 0,
@@ -96,7 +97,7 @@ def draw_candidates(
 
     Parameters
     ----------
-    candidates : sequence of MaskCandidate
+    candidates : sequence of PlaneCandidate
         As `Session.segment` returns them.
     plane, axis
         As `Plane.of` takes them; the plane segmented last when left out.

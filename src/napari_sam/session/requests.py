@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_sam.engine.predict import choose, predict, refine
+from napari_sam.engine.predict import choose, iter_predict, predict
+from napari_sam.engine.refine import refine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,18 +53,24 @@ def answer(
     request: Request, cancel: Callable[[], bool] | None = None
 ) -> Iterator[Result]:
     """Answer as `Session.iter_run` says."""
-    engine, plane = request.engine, request.plane
-    found = predict(
-        engine,
-        request.prompts,
-        plane,
-        previous=request.previous,
-        choices=request.choices,
-        cancel=cancel,
-    )
+    engine, plane, found = request.engine, request.plane, request.previous
+    if request.choice is None or found is None:
+        answers = iter_predict(
+            engine,
+            request.prompts,
+            plane,
+            previous=request.previous,
+            choices=request.choices,
+            cancel=cancel,
+        )
+        for each in answers:
+            found = each
+            if request.choice is None:
+                yield Result(request, found)
+    assert found is not None
     if request.choice is not None:
         found = choose(engine, found, plane, request.choice)
-    yield Result(request, found)
+        yield Result(request, found)
     for sharper in refine(engine, found, plane, cancel):
         yield Result(request, sharper)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from napari_sam.core.masks import MaskCandidate
+    from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.engine.suggest import Suggestion
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.results.results import Results
@@ -131,7 +131,7 @@ class Session:
         polygon: Iterable[Sequence[float]] | None = None,
         axis: int = 0,
         level: int = 0,
-    ) -> list[MaskCandidate]:
+    ) -> list[PlaneCandidate]:
         """Segment one object on one plane and apply the best mask.
 
         Prompts replace those the object had on this plane; where they only add points
@@ -158,7 +158,7 @@ class Session:
 
         Returns
         -------
-        list of MaskCandidate
+        list of PlaneCandidate
             Best first, in the plane's pixels.
 
         Raises
@@ -293,7 +293,7 @@ class Session:
         plane: int | Sequence[int] | Plane | None = None,
         *,
         axis: int = 0,
-    ) -> list[MaskCandidate]:
+    ) -> list[PlaneCandidate]:
         """Masks proposed for an object on a plane, best first.
 
         After a reload they are predicted again from its prompts.

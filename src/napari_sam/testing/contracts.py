@@ -248,7 +248,16 @@ class StoreContract:
     def signature(**changes: Any) -> EmbeddingSignature:
         """Return a signature, with some fields changed."""
         made = EmbeddingSignature(
-            "toy", "0" * 64, "1", 64, 16, 3, 0, {"gamma": 1.0}, {"uri": "a.tif"}
+            "toy",
+            "0" * 64,
+            "1",
+            64,
+            16,
+            3,
+            (1.0, 1.0),
+            0,
+            {"gamma": 1.0},
+            {"uri": "a.tif"},
         )
         return replace(made, **changes)
 

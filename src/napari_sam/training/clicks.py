@@ -6,44 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.masks import union_bbox
+from napari_sam.core.masks import deepest_point, union_bbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_sam.core.masks import Bbox
-
-
-def inscribed_circle(region: np.ndarray) -> tuple[tuple[float, float], float]:
-    """Find the largest circle inside a region.
-
-    What lies beyond the array counts as outside.
-
-    Parameters
-    ----------
-    region : ndarray, (h, w), bool
-
-    Returns
-    -------
-    center : (y, x)
-        Of the pixel that is deepest inside; the first one of several.
-    radius : float
-        Distance in pixels to the nearest pixel outside; 0 for an empty region.
-
-    Examples
-    --------
-    >>> inscribed_circle(np.ones((5, 9), bool))
-    ((2.0, 2.0), 3.0)
-    """
-    from scipy import ndimage
-
-    if not region.any():
-        return (0.0, 0.0), 0.0
-    rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    crop = region[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-    depth = ndimage.distance_transform_edt(np.pad(crop, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-    return (float(y + rows[0]), float(x + cols[0])), float(depth.max())
 
 
 def next_click(truth: np.ndarray, mask: np.ndarray) -> tuple[tuple[float, float], int]:
@@ -56,10 +24,10 @@ def next_click(truth: np.ndarray, mask: np.ndarray) -> tuple[tuple[float, float]
     ----------
     truth, mask : ndarray, (h, w), bool
     """
-    missing = inscribed_circle(truth & ~mask)
-    extra = inscribed_circle(mask & ~truth)
+    missing = deepest_point(truth & ~mask)
+    extra = deepest_point(mask & ~truth)
     if max(missing[1], extra[1]) == 0:
-        return inscribed_circle(truth)[0], 1
+        return deepest_point(truth)[0], 1
     return (missing[0], 1) if missing[1] >= extra[1] else (extra[0], 0)
 
 

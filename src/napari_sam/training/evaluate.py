@@ -16,7 +16,8 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import Prompts
 from napari_sam.embeddings.tile_batches import stopped
 from napari_sam.engine.engine import Engine
-from napari_sam.engine.predict import predict, refine
+from napari_sam.engine.predict import predict
+from napari_sam.engine.refine import refine
 from napari_sam.errors import Cancelled, PromptError, VolumeError
 from napari_sam.results.label_objects import iter_planes
 from napari_sam.training.clicks import ellipse_in, next_click, same_frame

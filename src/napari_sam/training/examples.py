@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.frames import lerp
 from napari_sam.core.masks import crop_mask
+from napari_sam.core.sampling import lerp
 from napari_sam.embeddings.encode import grid_for
 from napari_sam.engine.windows import FILL
 from napari_sam.errors import VolumeError
@@ -188,8 +188,7 @@ def tile_for(bbox: np.ndarray, grid: TileGrid) -> Tile:
     """Return the finest tile that holds a box (y0, x0, y1, x1) of level 0."""
     y0, x0, y1, x1 = (float(v) for v in bbox)
     for level in range(grid.n_levels):
-        scale = 1 << level
-        center = (y0 + y1) / 2 / scale - 0.5, (x0 + x1) / 2 / scale - 0.5
+        center = grid.on_level(((y0 + y1) / 2 - 0.5, (x0 + x1) / 2 - 0.5), level)
         tile = grid.owner(level, *center)
         ty, tx, by, bx = tile.window.box_to_window((y0, x0, y1, x1))
         inside = ty >= 0 and tx >= 0 and by <= tile.window.h and bx <= tile.window.w
@@ -208,11 +207,10 @@ def _cell_edges(
     """
     window = tile.window
     rows, cols = (
-        (np.minimum(np.arange(0, n + 1, CELL) * (real / fill), real) + start)
-        * window.scale
-        for n, real, fill, start in zip(
+        (np.minimum(np.arange(0, n + 1, CELL) * (real / fill), real) + start) * step
+        for n, real, fill, start, step in zip(
             frame, (window.h, window.w), resize.input_size, (window.y0, window.x0),
-            strict=True,
+            window.step, strict=True,
         )
     )  # fmt: skip
     return rows, cols

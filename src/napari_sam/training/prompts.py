@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from napari_sam.core.masks import depth_of
 from napari_sam.models.nano.network import PaddedPrompts
 
 CELL = 2
@@ -24,11 +25,6 @@ class PromptMix:
     """A distorted copy of the truth as previous mask, as propagation gives."""
 
 
-def inner_depth(mask: np.ndarray) -> np.ndarray:
-    """Distance of each cell to the nearest one outside; the array's edge is outside."""
-    return np.asarray(ndimage.distance_transform_edt(np.pad(mask, 1)))[1:-1, 1:-1]
-
-
 def inner_point(
     mask: np.ndarray, rng: np.random.Generator, *, depth: float = 0.6
 ) -> tuple[float, float]:
@@ -36,7 +32,7 @@ def inner_point(
     where = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     y0, x0 = int(where[0][0]), int(where[1][0])
     crop = mask[y0 : where[0][-1] + 1, x0 : where[1][-1] + 1]
-    d = inner_depth(crop)
+    d = depth_of(crop)
     ys, xs = np.nonzero(d >= depth * d.max())
     i = rng.integers(len(ys))
     return float(ys[i] + y0), float(xs[i] + x0)
@@ -114,8 +110,8 @@ def next_clicks(
     labels = np.zeros((p, 1), np.int64)
     for i in range(p):
         missing, extra = masks[i] & ~predicted[i], predicted[i] & ~masks[i]
-        depth_m = inner_depth(missing).max() if missing.any() else 0.0
-        depth_e = inner_depth(extra).max() if extra.any() else 0.0
+        depth_m = depth_of(missing).max() if missing.any() else 0.0
+        depth_e = depth_of(extra).max() if extra.any() else 0.0
         labels[i] = int(depth_m >= depth_e)
         region = missing if depth_m >= depth_e else extra
         if not region.any():

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.core.tiles import level_shape
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -85,7 +87,7 @@ def read_window(
     ndarray, (h, w) or (h, w, C)
         Values in the dtype of the data; averages of integers are rounded.
     """
-    number, own = _best_level(levels, channel_axis, plane, window.level)
+    number, own = best_level(levels, channel_axis, plane, window.level)
     factor = 1 << (window.level - own)
     bbox = tuple(v * factor for v in window.bbox)
     array = levels[number]
@@ -122,7 +124,7 @@ def _blocks_under(
     window: Window, shape: tuple[int, int], sides: tuple[int, int]
 ) -> Iterator[tuple[int, int, int, int]]:
     """Bounds, on the level, of the blocks of a fixed lattice that a window meets."""
-    h, w = (-(-n // window.scale) for n in shape)
+    h, w = level_shape(shape, window.level)
     y_side, x_side = sides
     for y in range(window.y0 - window.y0 % y_side, window.bbox[2], y_side):
         for x in range(window.x0 - window.x0 % x_side, window.bbox[3], x_side):
@@ -138,7 +140,7 @@ def _kept_sides(
     return y_side, x_side
 
 
-def _best_level(
+def best_level(
     levels: Sequence[Array], channel_axis: int | None, plane: Plane, level: int
 ) -> tuple[int, int]:
     """Return (number, n) of the own level of factor 2**n to start from, n <= level.

@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.core.planes import Plane
-from napari_sam.core.tiles import Window
+from napari_sam.core.tiles import Window, level_shape, zoom_for
 from napari_sam.errors import VolumeError, refused_as
-from napari_sam.volume.pyramid import CoarseBlocks, read_window, spatial_shape
+from napari_sam.volume.pyramid import (
+    CoarseBlocks,
+    best_level,
+    read_window,
+    spatial_shape,
+)
+from napari_sam.volume.resample import is_sampled, read_level, read_sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from napari_sam.core.intensity import IntensityMapping
+    from napari_sam.core.tiles import Zoom
     from napari_sam.volume.lazy_arrays import Array
 
 
@@ -146,7 +153,8 @@ class Volume:
         """Read raw values of a window of a plane at pyramid level `window.level`.
 
         Levels that the data does not have are averaged from the nearest finer one,
-        block by block.
+        block by block. Levels below 0, and windows with another `Window.zoom` than
+        (1, 1), are interpolated.
 
         Returns
         -------
@@ -158,7 +166,8 @@ class Volume:
             If the window leaves the plane, or the pixels cannot be read.
         """
         plane = Plane.of(self.shape, plane)
-        h, w = (-(-n // window.scale) for n in plane.shape(self.shape))
+        shape = plane.shape(self.shape)
+        h, w = level_shape(shape, window.level, window.zoom)
         y0, x0, y1, x1 = window.bbox
         if y0 < 0 or x0 < 0 or y1 > h or x1 > w:
             raise VolumeError(
@@ -166,9 +175,40 @@ class Volume:
                 f"{h} x {w} pixels at level {window.level}"
             )
         with _reading(self):
-            return read_window(
-                self.levels, self.channel_axis, plane, window, self._coarse
-            )
+            if is_sampled(window):
+                return read_sampled(lambda w: self._read(plane, w), window, shape)
+            return self._read(plane, window)
+
+    def _read(self, plane: Plane, window: Window) -> np.ndarray:
+        return read_window(self.levels, self.channel_axis, plane, window, self._coarse)
+
+    def pixels_read(self, plane: Plane, window: Window) -> int:
+        """Count the pixels of the data that reading a window takes, about.
+
+        A level that the data does not have is averaged from a finer one, and each level
+        in between takes four times as many pixels.
+        """
+        level = read_level(window)
+        _, own = best_level(self.levels, self.channel_axis, plane, level)
+        y, x = window.step
+        return int(window.h * window.w * y * x / 4.0**own)
+
+    def zoom(self, axis: int = 0) -> Zoom:
+        """How often each axis of the planes is sampled, so that a model sees squares.
+
+        Other than (1, 1) where the two axes lie in space, have one unit and unequal
+        spacing, such as the coronal planes of a CT scan of thick slices.
+
+        Parameters
+        ----------
+        axis : int
+            Sliced axis among the last three.
+        """
+        y, x = Plane.of(self.shape, 0, axis=axis).shown_axes()
+        in_space = {self.axes[y], self.axes[x]} <= {"z", "y", "x"}
+        if not in_space or self.units[y] != self.units[x]:
+            return 1.0, 1.0
+        return zoom_for((self.spacing[y], self.spacing[x]))
 
     @cached_property
     def _coarse(self) -> CoarseBlocks | None:

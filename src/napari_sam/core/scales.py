@@ -16,8 +16,8 @@ class ScaleRule:
     """Which scale's answer to a lone click is taken, and when others are asked for.
 
     The worth of an answer is its predicted IoU times a power of its stability score,
-    less for a speck and for a mask that fills the frame. Between scales counts, too,
-    how well answers of neighbouring scales agree, and how far a scale lies from the one
+    less for a mask that fills a small image. Between scales counts, too, how well
+    answers of neighbouring scales agree, and how far a scale lies from the one
     that the user looks at. docs/any_size.md has the measurements; the defaults are
     cautious, for models whose scores mean what they say.
     """
@@ -33,24 +33,33 @@ class ScaleRule:
     """Taken where no neighbouring scale was asked for."""
     distance: float = 0.05
     """Taken off for each level between a scale and the first one."""
-    speck: float = 60 / 512**2
-    """Share of the frame below which a mask is a speck."""
-    speck_malus: float = 0.1
     filling: float = 0.3
-    """Share of the frame above which a mask fills it."""
+    """Share of a reduced image above which a mask fills it."""
     filling_malus: float = 0.0
+    """Taken off then, the more the smaller the image is beside the model's frame."""
     finer: int = 2
     """Levels below the first one that may be asked for."""
     coarser: int = 4
     """Levels above the first one that may be asked for."""
 
-    def worth(self, best: MaskCandidate, input_side: int) -> float:
-        """How good a scale's best candidate is by itself, about 0..1."""
-        share = best.area / input_side**2
+    def worth(
+        self, best: MaskCandidate, size: tuple[int, int], input_side: int
+    ) -> float:
+        """How good a scale's best candidate is by itself, about 0..1.
+
+        Parameters
+        ----------
+        best : MaskCandidate
+        size : tuple of int
+            (height, width) of the window it was seen in.
+        input_side : int
+            Side of the model's frame.
+        """
         stable = float(max(best.stability_score, 0) ** self.stability_power)
         worth = best.predicted_iou * stable
-        worth -= self.speck_malus * (share < self.speck)
-        return worth - self.filling_malus * (share > self.filling)
+        if best.area > self.filling * size[0] * size[1]:
+            worth -= self.filling_malus * max(0.0, 1 - max(size) / input_side)
+        return worth
 
     def score(self, worth: float, agreements: Sequence[float], away: int) -> float:
         """How good it is among the scales that were asked for."""

@@ -33,6 +33,11 @@ class Decoded:
     raw: Sequence[MaskCandidate]
     """Best first, in the window's pixels."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the window."""
+        return self.window.h, self.window.w
+
 
 def decode_window(
     engine: Engine,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.prediction import Prediction
 
-SMALLEST = 16
+SMALLEST = 64
 """Pixels of a plane's shorter side below which it is not reduced further."""
 
 
@@ -27,7 +27,8 @@ def needs_another_look(engine: Engine, plane: Plane, found: Decoded) -> bool:
     """Whether the first answer to a lone click is poor, or cut by its window."""
     spec, best = engine.model.spec, found.raw[0]
     shape = engine.grid(plane.axis).level_shape(found.window.level)
-    poor = spec.scale_rule.worth(best, spec.input_side) < spec.scale_rule.enough
+    worth = spec.scale_rule.worth(best, found.size, spec.input_side)
+    poor = worth < spec.scale_rule.enough
     return poor or touches_cut_edge(best.bbox, found.window, shape)
 
 
@@ -109,7 +110,8 @@ class _Climb:
         return max(self.looks, key=self._score)
 
     def _worth(self, level: int) -> float:
-        return self.rule.worth(self.looks[level].raw[0], self.spec.input_side)
+        seen = self.looks[level]
+        return self.rule.worth(seen.raw[0], seen.size, self.spec.input_side)
 
     def _score(self, level: int) -> float:
         agreed = [v for pair, v in self._agreed.items() if level in pair]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sam.core.candidates import PlaneCandidate
-from napari_sam.core.frames import mask_logits
+from napari_sam.core.frames import mask_logits, touches_cut_edge
 from napari_sam.core.masks import crop_mask, deepest_point, mask_iou
 from napari_sam.core.prompts import WindowPrompts, cut_box
 from napari_sam.core.sampling import draw, drawn_bbox
@@ -64,7 +64,8 @@ def refine(
     Yields
     ------
     Prediction
-        After each finer level; nothing for a prediction on level 0 or below.
+        After each finer level; nothing for a prediction on level 0 or below, or for a
+        mask that its window cuts because no larger one may be read.
 
     Raises
     ------
@@ -73,9 +74,14 @@ def refine(
     chosen = prediction.chosen
     if chosen.is_empty or "mask" not in engine.model.spec.prompts:
         return
+    grid = engine.grid(plane.axis)
+    shape = grid.level_shape(chosen.window.level)
+    if touches_cut_edge(chosen.seen.bbox, chosen.window, shape):
+        return
     known: Outline | None = None
+    coarsest = grid.n_levels - 1
     while chosen.window.level > 0:
-        level = _next_level(chosen.window.level)
+        level = min(_next_level(chosen.window.level), coarsest)
         sharpening = _Sharpening(engine, plane, prediction.prompts, chosen, level)
         if not sharpening.fits:
             return

@@ -4,6 +4,8 @@ import pytest
 import yaml
 from npe2 import PluginManifest
 
+from napari_sam.results.registry import FORMATS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,8 +28,9 @@ def test_the_widget_and_each_action_are_in_the_segment_menu():
     [(menu, items)] = raw["menus"].items()
     assert menu == "napari/layers/segment"
     listed = [item["command"] for item in items]
-    actions = [c["id"] for c in raw["commands"] if ".read_" not in c["id"]]
-    assert listed == [c for c in actions if ".sample_" not in c]
+    others = (".read_", ".write_", ".sample_")
+    actions = [c["id"] for c in raw["commands"]]
+    assert listed == [a for a in actions if not any(o in a for o in others)]
     assert raw["widgets"][0]["display_name"] == "Segment Anything"
 
 
@@ -35,3 +38,18 @@ def test_readers_claim_only_their_own_files(manifest):
     for reader in manifest.contributions.readers:
         assert reader.accepts_directories
         assert "*" not in reader.filename_patterns
+
+
+def test_the_save_dialog_offers_every_format(manifest):
+    offered = {
+        w.command.partition(".write_")[2]: (
+            w.display_name,
+            tuple(w.filename_extensions),
+        )
+        for w in manifest.contributions.writers
+    }
+
+    assert offered == {n: (f.title, f.suffixes) for n, f in FORMATS.items()}
+    assert {tuple(w.layer_types) for w in manifest.contributions.writers} == {
+        ("labels",)
+    }

@@ -168,7 +168,10 @@ class Document:
         self._commit(self._entry("paint", changes, {"painted": records}))
 
     def read_in(
-        self, patches: Iterable[LabelPatch], records: Mapping[int, ObjectRecord]
+        self,
+        patches: Iterable[LabelPatch],
+        records: Mapping[int, ObjectRecord],
+        given: ClassList,
     ) -> None:
         """Take in objects from a file, as one change.
 
@@ -178,6 +181,8 @@ class Document:
             Not in the labels yet.
         records : mapping of int to ObjectRecord
             What the file says of each object.
+        given : ClassList
+            Classes of the file; those of a name that is known already stay as they are.
         """
         painted: dict[Key, PlaneRecord] = {}
         with self._changing() as changes:
@@ -194,12 +199,14 @@ class Document:
         about = {i: r for i, r in blank.items() if _says_something(r)}
         names = {r.class_name for r in about.values() if r.class_name is not None}
         classes = self.classes[""]
-        for name in sorted(n for n in names if classes.get(n) is None):
-            classes = ClassList((*classes.classes, ObjectClass(name)))
+        for name in (*(c.name for c in given.classes), *sorted(names)):
+            if classes.get(name) is None:
+                new = given.get(name) or ObjectClass(name)
+                classes = ClassList((*classes.classes, new))
         after: dict[str, Any] = {"painted": painted, "about": about}
         if classes is not self.classes[""]:
             after["classes"] = {"": classes}
-        if changes.patches or about:
+        if changes.patches or about or "classes" in after:
             self._commit(self._entry("paint", changes, after))
 
     def describe(self, object_id: int, **values: Any) -> None:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from napari_sam.core.objects import ObjectRecord
     from napari_sam.session.session import Session
 
 logger = logging.getLogger(__name__)
@@ -75,19 +74,17 @@ def read(
     ids = _ids(found.labels)
     new_ids = _renumbered(ids, _ids(session.labels) | set(session.objects), taken)
     session.make_room(max(new_ids.values(), default=0))
+    records = {new: found.record(old) for old, new in new_ids.items()}
     objects = {
-        new: replace(_record(found, old), id=new) for old, new in new_ids.items()
+        i: replace(r, id=i, parent=r.parent and new_ids.get(r.parent))
+        for i, r in records.items()
     }
     patches = _patches(session, found, new_ids)
-    session.change(lambda d: d.read_in(patches, objects))
+    session.change(lambda d: d.read_in(patches, objects, found.classes))
     for line in found.notes:
         logger.warning("%s: %s", path, line)
     labelled = _Renumbered(found.labels, new_ids) if new_ids else found.labels
     return replace(found, labels=labelled, objects=objects)
-
-
-def _record(found: Results, object_id: int) -> ObjectRecord:
-    return found.record(object_id)
 
 
 def _ids(labels: Any) -> set[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -181,11 +182,16 @@ def _read_pickled(path: Path) -> Any:
 
     import torch
 
-    zipped = zipfile.is_zipfile(path)
     try:
+        zipped = zipfile.is_zipfile(path)
         with warnings.catch_warnings():  # of pickle protocols: read well or refused
             warnings.simplefilter("ignore", UserWarning)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            if zipped:
+                return torch.load(
+                    path, map_location="cpu", weights_only=True, mmap=True
+                )
+            with _ShortReads(path) as file:
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
             raise _damaged(path, error) from error
@@ -197,6 +203,19 @@ def _read_pickled(path: Path) -> Any:
         ) from error
     except Exception as error:  # torch raises whatever the bytes led it to
         raise _damaged(path, error) from error
+
+
+class _ShortReads(io.BufferedReader):
+    """A file that allocates no more for a read than is left in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes; all that are left if negative."""
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

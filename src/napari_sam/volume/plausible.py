@@ -48,7 +48,7 @@ def check_levels(levels: Sequence[Array], notes: list[str]) -> list[Array]:
             f"pixels must be bool, integers or floats; got {first.dtype}. Convert the "
             "array first (np.abs for complex values)."
         )
-    if first.ndim < 2 or math.prod(first.shape) == 0:
+    if first.ndim < 2 or min(first.shape) < 1:
         raise VolumeError(
             f"an image needs at least two axes and one pixel; got shape {first.shape}"
         )
@@ -112,6 +112,11 @@ def check_chunks(
     ------
     VolumeError
     """
+    if min(chunks) < 1 or min(shape) < 1:
+        raise VolumeError(
+            f"an image of shape {tuple(shape)} in chunks of {tuple(chunks)} has no "
+            "pixel: the header is damaged"
+        )
     n_bytes, free = math.prod(chunks) * dtype.itemsize, available_bytes()
     if n_bytes > free // 2:
         raise VolumeError(

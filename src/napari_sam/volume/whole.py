@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _MASK_SHARE = 0.95
 """Share of an alpha channel's values that are 0 or its highest in one that masks."""
+_UNSUSPICIOUS, _MOST_PACKED = 128 << 20, 5000
+"""Bytes of pixels that any file may hold, and how many a byte of a larger one may."""
 _TIMES = 2
 """How often what is decoded lies in memory while it is decoded."""
 
@@ -66,8 +69,16 @@ def check_memory(path: str, n_bytes: int) -> None:
     Raises
     ------
     VolumeError
-        If twice `n_bytes` are more than what is free.
+        If twice `n_bytes` are more than what is free, or far more than a file of that
+        size can hold.
     """
+    size = os.path.getsize(path)
+    if n_bytes > _UNSUSPICIOUS and n_bytes > _MOST_PACKED * size:
+        raise VolumeError(
+            f"{path!r} says that it holds {readable_size(n_bytes)} of pixels in "
+            f"{readable_size(size)}: its header is damaged, or it is made to fill the "
+            "memory"
+        )
     free = available_bytes()
     if n_bytes * _TIMES > free:
         raise VolumeError(

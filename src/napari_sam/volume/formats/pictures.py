@@ -16,7 +16,7 @@ from napari_sam.volume.arrays import assemble
 from napari_sam.volume.formats.world_file import read_world_file
 from napari_sam.volume.layout import Layout
 from napari_sam.volume.orientation import turned, turned_layout, turned_shape
-from napari_sam.volume.whole import WholeArray, is_mask
+from napari_sam.volume.whole import WholeArray, check_memory, is_mask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,6 +123,8 @@ def _opened(path: str) -> Iterator[Image]:
 
 
 def _kind_of(path: str, image: Image, as_labels: bool, notes: list[str]) -> _Kind:
+    if image.mode in ("P", "PA"):  # asking for its palette decodes it
+        check_memory(path, image.width * image.height)
     frames = 0
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         frames = int(image.n_frames)  # type: ignore[attr-defined]

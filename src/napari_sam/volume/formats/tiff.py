@@ -209,7 +209,12 @@ def _beside(folder: Path, name: str) -> bool:
 
 
 def _level(path: str, series: int, number: int, level: Any, omexml: Any) -> TiffArray:
-    chunks = _chunks(level)
+    page, chunks = level.keyframe, _chunks(level)
+    if max(page.databytecounts, default=0) > page.parent.filehandle.size:
+        raise VolumeError(
+            f"{path!r} names pixels beyond its end: it is cut off or damaged. Copy it "
+            "again"
+        )
     check_chunks(level.shape, chunks, np.dtype(level.dtype))
     return TiffArray(path, series, number, level.shape, level.dtype, chunks, omexml)
 

@@ -6,28 +6,31 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.errors import SeriesError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from napari_sam._napari.layer_data import LayerData
 
-MOST_SERIES = 8
-"""Series of one folder that are opened together."""
-_LOOKED_AT = 32
-"""Files of a folder that are looked at to see whether it holds DICOM."""
+NOTHING: Any = [(None,)]
+"""What a reader returns for "read, but there is nothing to show"."""
+_LOOKED_AT = 300
+"""Files with other suffixes that are looked at to see whether they are DICOM."""
+MOST_ENTRIES = 20_000
+OTHERS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".txt", ".xml", ".json", ".csv",
+          ".pdf", ".html", ".nii", ".gz")  # fmt: skip
 
 
 def get_dicom_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
-    """Return a reader for a DICOM file or a folder of them."""
-    one = _one(path)
-    if one is None or "://" in one:
+    """Return a reader for DICOM: a file, some slices, a folder, an archive."""
+    paths = [os.fspath(path)] if isinstance(path, (str, os.PathLike)) else list(path)
+    if not paths or any("://" in p for p in paths):
         return None
-    place = Path(one)
-    if place.is_dir():
-        return None if _is_zarr(one) or not _holds_dicom(place) else _read
-    return _read if _is_dicom(place) else None
+    first = Path(paths[0])
+    if len(paths) == 1 and first.is_dir():
+        return None if _is_zarr(paths[0]) or not _holds_dicom(first) else _read
+    from napari_sam.volume.formats.dicom_files import holds_dicom
+
+    return _read if all(holds_dicom(Path(p)) for p in paths) else None
 
 
 def get_ome_zarr_reader(
@@ -40,17 +43,11 @@ def get_ome_zarr_reader(
 
 def _read(path: str | list[str]) -> list[LayerData]:
     from napari_sam._napari.layer_data import layer_data
-    from napari_sam.volume.opening import open_volume
+    from napari_sam._napari.study import open_for_window
 
-    one = _one(path)
-    assert one is not None
-    try:
-        volumes = [open_volume(one)]
-    except SeriesError as error:
-        if not 1 <= len(error.series) <= MOST_SERIES:
-            raise
-        volumes = [open_volume(one, series=key) for key in error.series]
-    return [layer for volume in volumes for layer in layer_data(volume)]
+    volumes = open_for_window(_one(path) or list(path))
+    layers = [layer for volume in volumes for layer in layer_data(volume)]
+    return layers or list(NOTHING)
 
 
 def _one(path: str | list[str] | os.PathLike[str]) -> str | None:
@@ -68,22 +65,21 @@ def _is_zarr(path: str) -> bool:
 
 
 def _holds_dicom(folder: Path) -> bool:
-    """Whether any of a folder's first files is DICOM, also one folder further down."""
-    return any(_is_dicom(path) for path in _first_files(folder, _LOOKED_AT))
+    """Whether any of the first files of a folder of any nesting is DICOM.
 
+    Files with the suffixes of other images come last: previews often lie before the
+    slices.
+    """
+    from napari_sam.volume.formats.dicom_files import looks_like_dicom
 
-def _first_files(folder: Path, n: int) -> Iterable[Path]:
-    entries = sorted(folder.iterdir())
-    files = [path for path in entries if path.is_file()]
-    if not files:
-        folders = (path for path in entries[:n] if path.is_dir())
-        files = [p for inner in folders for p in sorted(inner.iterdir())[:n]]
-    return [path for path in files if path.is_file()][:n]
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
+    later: list[str] = []
+    for n, path in enumerate(folder.rglob("*")):
+        if n > MOST_ENTRIES or len(later) > _LOOKED_AT:
+            break
+        if not path.is_file():
+            continue
+        if path.suffix.lower() in OTHERS:
+            later.append(str(path))
+        elif looks_like_dicom(str(path)):
+            return True
+    return any(looks_like_dicom(p) for p in later)

@@ -42,6 +42,10 @@ class VolumeOptions:
             series=self.series,
             spacing=self.spacing,
         )
+        return self.with_intensity(volume)
+
+    def with_intensity(self, volume: Volume) -> Volume:
+        """Return a volume with the intensity asked for."""
         if self.intensity is None:
             return volume
         return volume.with_intensity(window(self.intensity))

@@ -13,7 +13,7 @@ from napari_sam.errors import VolumeError
 from napari_sam.volume.arrays import assemble
 from napari_sam.volume.formats.dicom_frames import DicomFrames, stored_pixels
 from napari_sam.volume.formats.dicom_phases import checksum
-from napari_sam.volume.formats.dicom_series import Part, read_study
+from napari_sam.volume.formats.dicom_series import NO_DICOM, Part, read_study
 from napari_sam.volume.formats.dicom_stack import Stack, make_stack
 from napari_sam.volume.resampled import ResampledPlanes
 
@@ -133,7 +133,7 @@ def _slices(stack: Stack) -> dict[str, Any]:
 def _tell(volume: Volume, more: list[Skipped]) -> None:
     skipped = volume.metadata["skipped"]
     skipped += more
-    odd = [s for s in skipped if s[1] != "it is no DICOM file"]
+    odd = [s for s in skipped if s[1] != NO_DICOM]
     for name, reason in odd[:20]:
         logger.warning("%s is left out: %s", name, reason)
     if len(odd) > 20:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SAME_PLACE_MM = 1e-2
 """Slices nearer than this along the normal lie at one place."""
+NO_DICOM = "it is no DICOM file"
+"""Reason for leaving a file out that goes without saying."""
 FEW = 4
 """Frames that are this many times fewer than the others do not make a part."""
 
@@ -179,7 +181,7 @@ def _read(paths: Sequence[str], *, forced: bool) -> tuple[list[Header], list[Ski
         name = Path(path).name if MEMBER not in path else path.partition(MEMBER)[2]
         named = path.lower().endswith(SUFFIXES)
         if not (named or looks_like_dicom(path)):
-            skipped.append((name, "it is no DICOM file"))
+            skipped.append((name, NO_DICOM))
             continue
         try:
             found.append(read_header(path, force=True))
@@ -196,12 +198,12 @@ def _nothing_found(path: str | Sequence[str], skipped: list[Skipped]) -> VolumeE
     where = Path(path)
     if where.is_file() and len(skipped) == 1 and skipped[0][0] == where.name:
         return VolumeError(f"{path!r} is no DICOM image: {skipped[0][1]}")
-    telling = [s for s in skipped if s[1] != "it is no DICOM file"] or skipped
+    telling = [s for s in skipped if s[1] != NO_DICOM] or skipped
     why = "; ".join(f"{name}: {reason}" for name, reason in telling[:3])
     if where.is_file():
         return VolumeError(f"there are no DICOM images in {path!r} ({why})")
     holds = describe_folder(where)
-    why = "" if all(r == "it is no DICOM file" for _, r in skipped) else f"; {why}"
+    why = "" if all(r == NO_DICOM for _, r in skipped) else f"; {why}"
     return VolumeError(
         f"there are no DICOM images in {path!r} ({holds}{why}): choose the folder that "
         "holds the series, or open one of the files"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from napari_sam._napari import autosave, opening
 from napari_sam._napari.annotation import Annotation
 from napari_sam._napari.encoding import Encoding
+from napari_sam._napari.image_facts import describe, modality, values_of, volume_of
 from napari_sam._napari.loading import Loading
 from napari_sam._napari.plane_view import layer_over, order_for_axis
-from napari_sam._napari.prompt_layers import TAG, Tool
 from napari_sam._napari.review import Review
 from napari_sam._napari.state import Board, PanelState
 from napari_sam._napari.tool_watch import ToolWatch
@@ -20,11 +20,11 @@ from napari_sam.errors import NapariSamError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_sam._napari.prompt_layers import Tool
     from napari_sam.core.objects import Rule
     from napari_sam.core.planes import Plane
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.session import Session
-    from napari_sam.volume.volume import Volume
 
 
 class Controller:
@@ -108,7 +108,7 @@ class Controller:
         name = self.loading.name
         self._let_go()
         try:
-            volume = _volume_of(layer) if session is None else session.volume
+            volume = volume_of(layer) if session is None else session.volume
         except NapariSamError as error:
             self.board.fail(error)
             return
@@ -125,10 +125,10 @@ class Controller:
         self.board.update(
             image=self.images.index(layer),
             ndim=volume.ndim,
-            image_note=_describe(volume),
+            image_note=describe(volume),
             own_colors=volume.rgb,
-            values=_values_of(layer),
-            is_ct=_modality(volume) == "CT",
+            values=values_of(layer),
+            is_ct=modality(volume) == "CT",
             object_id=1 if left is None else left[1],
         )
         self.annotation.show_labels()
@@ -498,36 +498,3 @@ class Controller:
             thumbnails=(), can_undo=False, can_redo=False, can_export=False,
             window=None, objects=(), unsaved="", kept_in="",
         )  # fmt: skip
-
-
-def _volume_of(layer: Any) -> Volume:
-    """Return the volume that our reader left with a layer, or open the layer."""
-    from napari_sam.volume.opening import open_volume
-    from napari_sam.volume.volume import Volume
-
-    known = layer.metadata.get(TAG, {}).get("volume")
-    if isinstance(known, Volume) and known.ndim == layer.ndim:
-        return known
-    return open_volume(layer)
-
-
-def _values_of(layer: Any) -> tuple[float, float] | None:
-    """Least and greatest value of an image layer, as its contrast sliders have them."""
-    given = getattr(layer, "contrast_limits_range", None)
-    return None if layer.rgb or given is None else (float(given[0]), float(given[1]))
-
-
-def _modality(volume: Volume) -> str:
-    return str(volume.metadata.get("Modality", volume.metadata.get("modality", "")))
-
-
-def _describe(volume: Volume) -> str:
-    """Size, spacing and channels in one short line."""
-    size = " × ".join(str(n) for n in volume.shape)
-    facts = [f"{size} ({''.join(volume.axes)})", str(volume.dtype)]
-    if any(unit not in ("pixel", "") for unit in volume.units):
-        near = " × ".join(f"{s:.3g}" for s in volume.spacing)
-        facts.append(f"{near} {volume.units[-1]}")
-    if volume.n_channels > 1:
-        facts.append("colour" if volume.rgb else f"{volume.n_channels} channels")
-    return " · ".join(facts)

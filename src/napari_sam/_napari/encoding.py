@@ -306,7 +306,7 @@ def duration(seconds: float) -> str:
 
 
 def _is_remote(source: str | None) -> bool:
-    from napari_sam.volume.remote import is_url
+    from napari_sam.core.urls import is_url
 
     return source is not None and is_url(source)
 

@@ -66,7 +66,8 @@ def open_root(path: StorePath, mode: str) -> Any:
 
 def _reachable(path: StorePath, mode: str) -> StorePath:
     """Return what zarr opens: a store that tries again for URLs."""
-    from napari_sam.volume.remote import is_url, open_remote
+    from napari_sam.core.urls import is_url
+    from napari_sam.volume.remote import open_remote
 
     if not is_url(path):
         return path

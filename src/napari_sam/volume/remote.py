@@ -33,11 +33,6 @@ _CREDENTIALS = (
 )  # fmt: skip
 
 
-def is_url(path: Any) -> bool:
-    """Whether a path lies on a server."""
-    return isinstance(path, str) and "://" in path and not path.startswith("file://")
-
-
 def open_remote(url: str, *, read_only: bool = False) -> RemoteStore:
     """Give the zarr store of a URL: s3://, gs://, az://, https:// or http://.
 

@@ -89,7 +89,8 @@ def open_group(group: Any, *, axes: Any = None, channels: Any = None) -> Volume:
 def _open_node(path: str) -> Any:
     import zarr
 
-    from napari_sam.volume.remote import is_url, open_remote
+    from napari_sam.core.urls import is_url
+    from napari_sam.volume.remote import open_remote
 
     store: Any
     root = ""

@@ -9,6 +9,7 @@ from napari_sam._napari import annotation, autosave, keeping
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam.core.planes import Plane
 from napari_sam.results.label_objects import boxes_of
+from napari_sam.session import Session
 from napari_sam.testing import ToyModel
 
 
@@ -488,7 +489,7 @@ def test_a_saved_session_is_continued_with_prompts_and_masks(desk, cells, tmp_pa
     desk.open(cells.image)
     desk.click(*cells.center(1))
     before = desk.labels.copy()
-    desk.controller.save(str(tmp_path / "work.nsam"))
+    desk.controller.files.save(str(tmp_path / "work.nsam"))
     desk.main.settle()
     assert "every change is kept" in desk.state.status
     desk.controller.new_object()
@@ -631,7 +632,9 @@ def test_a_folder_that_cannot_be_written_is_said_until_it_can(
     sessions.parent.mkdir(exist_ok=True)
     sessions.write_text("a file where the folder should be")
     desk.open(cells.image, name="cells")
-    assert "Nothing is kept on disk" in desk.state.unsaved and not desk.state.kept_in
+    assert (
+        "Changes are not kept on disk" in desk.state.unsaved and not desk.state.kept_in
+    )
     desk.click(*cells.center(1))
     assert desk.state.unsaved
     sessions.unlink()
@@ -645,3 +648,48 @@ def test_a_folder_that_cannot_be_written_is_said_until_it_can(
 def test_a_folder_half_made_is_no_earlier_work(sessions):
     (sessions / "cells 2026-01-01 10.00.00.nsam").mkdir(parents=True)
     assert not autosave.kept("cells")
+
+
+def test_a_disk_that_fills_up_is_said_until_there_is_room(desk, cells, monkeypatch):
+    monkeypatch.setattr(keeping, "AGAIN_S", 0)
+    desk.open(cells.image, name="cells")
+    full = OSError(28, "No space left on device")
+    writer = desk.session.document.journal.writer
+    with monkeypatch.context() as patched:
+        patched.setattr(type(writer.logs[0]), "write", failing(full))
+        desk.click(*cells.center(1))
+        desk.main.pump(lambda: desk.state.unsaved)
+        assert "No space left" in desk.state.unsaved
+        assert (desk.labels == 1).any()
+    desk.controller.new_object()
+    desk.click(*cells.center(2))
+    desk.main.pump(lambda: not desk.state.unsaved)
+    path, labels = desk.session.path, desk.labels.copy()
+    desk.controller.close()
+    again = Session.load(path, volume=cells.image, model=ToyModel(64))
+    np.testing.assert_array_equal(np.asarray(again.labels), labels)
+    again.close()
+
+
+def failing(error):
+    def call(*arguments):
+        raise error
+
+    return call
+
+
+def test_an_object_gets_a_class_which_is_undone_like_the_rest(desk, cells):
+    desk.open(cells.image)
+    desk.controller.set_class("nucleus")
+    assert "first" in desk.state.status
+    desk.click(*cells.center(1))
+    desk.controller.set_class("nucleus")
+    desk.main.settle()
+    assert desk.state.class_name == "nucleus" and desk.state.classes == ("nucleus",)
+    (row,) = desk.state.objects
+    assert (row.class_name, row.planes, row.how) == ("nucleus", 1, "clicked")
+    desk.controller.new_object()
+    assert desk.state.class_name == "" and not desk.state.has_object
+    desk.controller.undo()
+    desk.main.settle()
+    assert desk.session.objects[1].class_name is None

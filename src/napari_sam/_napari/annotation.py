@@ -15,7 +15,8 @@ from napari_sam._napari.candidates import Candidates
 from napari_sam._napari.keeping import Keeping
 from napari_sam._napari.label_pyramid import is_huge
 from napari_sam._napari.label_writer import LabelWriter
-from napari_sam._napari.object_rows import object_rows
+from napari_sam._napari.object_list import ObjectList
+from napari_sam._napari.painting import Painting
 from napari_sam._napari.plane_view import (
     screen_level,
     shown_axis,
@@ -84,11 +85,10 @@ class Annotation:
         self._then: int | None = None
         """Candidate to take once the prompts under way are answered."""
         self._highest = 0
-        self._listing = False
+        self.objects = ObjectList(board, jobs, self.writer.color)
+        self._painting = Painting(board, self.writer)
         self._foreign = False
         self._its_writer: Callable[[LabelPatch], None] | None = None
-        self._early_paint: list[LabelPatch] = []
-        """What was painted while the session was being opened."""
         shortcuts.bind(image, actions, ours=False)
         self._keeping = Keeping(board, jobs, image.name)
         self.layers.edited.connect(self.on_edited)
@@ -97,7 +97,6 @@ class Annotation:
         )
         self.layers.made.connect(self._on_prompt_layer)
         self.writer.made.connect(self._on_labels_layer)
-        self.writer.painted.connect(self._on_painted)
 
     @property
     def object_id(self) -> int:
@@ -150,13 +149,14 @@ class Annotation:
         self.session = session
         session.rule = self.board.state.rule
         self._keeping.use(session, opened.unsaved)
+        self.objects.use(session)
         self._foreign = opened.foreign
         self._its_writer = session.writer
         session.writer = self.writer.write
         session.changed.connect(self._on_changed)
         session.grown.connect(self._on_grown)
         self.writer.show(session.labels, opened.pyramid)
-        self._take_in_early_paint(session)
+        self._painting.use(session)
         self._highest = max(opened.highest, *session.objects, 0)
         self._on_changed()
         if self._highest >= self.object_id and self.object_id not in session.objects:
@@ -182,6 +182,7 @@ class Annotation:
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
             self.session.grown.disconnect(self._on_grown)
+            self._keeping.close()
             if self._its_writer is not None:
                 self.session.writer = self._its_writer
             if not self._foreign:
@@ -203,7 +204,7 @@ class Annotation:
 
     def new_object(self) -> None:
         """Start the next object."""
-        used = [self._highest, *(o for o, _ in self._asked)]
+        used = [self._highest, self._painting.highest, *(o for o, _ in self._asked)]
         if self.session is not None:
             used.extend(self.session.objects)
         if self.object_id > max(used):
@@ -236,12 +237,9 @@ class Annotation:
 
     def go_to(self, object_id: int) -> None:
         """Go on with an object, and show where it is."""
-        masks = {} if self.session is None else self.session.masks(object_id)
-        here = self.plane
-        plane = here if here in masks else next(iter(masks), None)
-        if plane is not None:
-            bbox = masks[plane].bbox
-            go_to(self.viewer, self.image, self.volume.shape, plane, bbox)
+        found = self.objects.place(object_id, self.plane)
+        if found is not None:
+            go_to(self.viewer, self.image, self.volume.shape, *found)
         self.select(object_id)
 
     def choose(self, k: int) -> None:
@@ -320,6 +318,7 @@ class Annotation:
         self.layers.show({p: v for p, v in said.items() if self._on_axis(p)}, axis)
         self._color()
         self._show_candidates()
+        self.objects.show_class()
 
     def on_view(self) -> None:
         """The viewer shows another plane: follow it."""
@@ -470,38 +469,7 @@ class Annotation:
             can_export=session.can_undo or bool(session.objects),
         )
         self._keeping.look()
-        if not self._listing:
-            self._listing = True
-            self.jobs.post(self._list)
-
-    def _list(self) -> None:
-        """List the objects once for all changes made in one go."""
-        self._listing = False
-        if self.session is not None:
-            rows = object_rows(self.session, self.writer.color)
-            self.board.update(objects=rows)
-
-    def _on_painted(self, patches: list[LabelPatch]) -> None:
-        session, label = self.session, int(self.writer.layer.selected_label)
-        if session is None:
-            self._early_paint += patches
-            return
-        for patch in patches:
-            self._highest = max(self._highest, int(patch.after.max(initial=0)))
-            self._try(session.record_paint, patch, label)
-        self.board.say("Painted by hand (Ctrl-Z: undo).")
-
-    def _take_in_early_paint(self, session: Session) -> None:
-        """Paint again what a session lacks that was loaded while it was painted."""
-        for patch in self._early_paint:
-            session.make_room(int(patch.after.max(initial=0)))
-            before = np.array(session.labels[patch.plane.window(patch.bbox)])
-            after = patch.after.astype(before.dtype)
-            if (before != after).any():
-                late = replace(patch, before=before, after=after)
-                self._try(session.record_paint, late)
-                self.writer.write(late)
-        self._early_paint.clear()
+        self.objects.look()
 
     def _on_selected_label(self) -> None:
         label = int(self.writer.layer.selected_label)

@@ -7,20 +7,27 @@ from typing import TYPE_CHECKING, Any
 from napari_sam._napari import autosave, opening
 from napari_sam._napari.annotation import Annotation
 from napari_sam._napari.encoding import Encoding
-from napari_sam._napari.image_facts import describe, modality, values_of, volume_of
+from napari_sam._napari.files import Files
+from napari_sam._napari.image_facts import (
+    covering,
+    describe,
+    modality,
+    values_of,
+    volume_of,
+)
 from napari_sam._napari.loading import Loading
-from napari_sam._napari.plane_view import layer_over, order_for_axis
+from napari_sam._napari.plane_view import order_for_axis
 from napari_sam._napari.review import Review
 from napari_sam._napari.state import Board, PanelState
 from napari_sam._napari.tool_watch import ToolWatch
 from napari_sam._napari.training import Training
-from napari_sam._napari.workers import PREPARE, Jobs
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_sam._napari.prompt_layers import Tool
+    from napari_sam._napari.workers import Jobs
     from napari_sam.core.objects import Rule
     from napari_sam.core.planes import Plane
     from napari_sam.models.protocol import PromptableModel
@@ -55,6 +62,7 @@ class Controller:
         self.encoding = Encoding(self.board, jobs)
         self.review = Review(self.board, jobs)
         self.training = Training(self.board, jobs)
+        self.files = Files(self.board, jobs, lambda: self.session)
         self.training.model_wanted.connect(self.use_model)
         self._load_model = load_model
         self.loading = Loading(self.board, jobs)
@@ -211,6 +219,11 @@ class Controller:
         if self.annotation is not None:
             self.annotation.select(object_id)
 
+    def set_class(self, name: str) -> None:
+        """Say of which class the current object is; "" for none."""
+        if self.annotation is not None:
+            self.annotation.objects.set_class(name)
+
     def go_to_object(self, object_id: int) -> None:
         """Go on with an object, and show where it is."""
         if self.annotation is not None:
@@ -276,45 +289,6 @@ class Controller:
     def shown_plane(self) -> Plane | None:
         """Plane that the viewer shows, where an image is in use."""
         return None if self.annotation is None else self.annotation.plane
-
-    def run(
-        self, text: str, work: Callable[[Session], Any], done: Callable[[Any], str]
-    ) -> None:
-        """Do slow work with the session in the worker, such as an export.
-
-        Parameters
-        ----------
-        text : str
-            What to say meanwhile.
-        work : callable
-            Gets the session; runs in the worker.
-        done : callable
-            Gets the result on the main thread; returns what to say then.
-        """
-        session = self.session
-        if session is None:
-            self.board.say("There is nothing to write yet.")
-            return
-        self.board.say(text, "busy")
-        self.jobs.submit(
-            ("run", text),
-            lambda _: work(session),
-            lambda result: self.board.say(done(result)),
-            self.board.fail,
-            priority=PREPARE,
-        )
-
-    def save(self, path: str) -> None:
-        """Save the session to a folder, which keeps every change from then on."""
-        self.run(
-            f"Saving to {path}…",
-            lambda session: session.save(path),
-            lambda _: self._saved(path),
-        )
-
-    def _saved(self, path: str) -> str:
-        self.board.update(kept_in=path, unsaved="")
-        return f"Saved; every change is kept in {path} from now on."
 
     def open_saved(self, path: str) -> None:
         """Continue a saved session on the image in use."""
@@ -411,15 +385,9 @@ class Controller:
     def _on_model(self, session: Session) -> None:
         name = self.loading.show(session)
         self.board.update(window=session.engine.intensity.windows[0])
-        self.board.say(f"{name} is ready. {self._hidden()}".strip())
-
-    def _hidden(self) -> str:
-        """What to say where another image lies over the one in use."""
-        if self.annotation is None:
-            return ""
-        image = self.annotation.image
-        over = layer_over(self.viewer, image)
-        return f"Hide {over.name} to see {image.name} below it. " if over else ""
+        assert self.annotation is not None
+        over = covering(self.viewer, self.annotation.image)
+        self.board.say(f"{name} is ready. {over}".strip())
 
     def _on_contrast(self) -> None:
         if self.board.state.follow and self.annotation is not None:
@@ -496,5 +464,6 @@ class Controller:
         annotation.close()
         self.board.update(
             thumbnails=(), can_undo=False, can_redo=False, can_export=False,
-            window=None, objects=(), unsaved="", kept_in="",
+            window=None, objects=(), unsaved="", kept_in="", class_name="",
+            has_object=False,
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_sam._napari.plane_view import layer_over
 from napari_sam._napari.prompt_layers import TAG
 
 if TYPE_CHECKING:
@@ -42,3 +43,9 @@ def describe(volume: Volume) -> str:
     if volume.n_channels > 1:
         facts.append("colour" if volume.rgb else f"{volume.n_channels} channels")
     return " · ".join(facts)
+
+
+def covering(viewer: Any, image: Any) -> str:
+    """What to say where another image lies over one; "" where none does."""
+    over = layer_over(viewer, image)
+    return f"Hide {over.name} to see {image.name} below it." if over else ""

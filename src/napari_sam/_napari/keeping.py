@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_sam._napari import autosave
 from napari_sam._napari.workers import PREPARE
+from napari_sam.errors import SessionError
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import Board
@@ -38,8 +39,17 @@ class Keeping:
 
     def use(self, session: Session, unsaved: str) -> None:
         """Follow a session; `unsaved` says why it is not kept, "" when it is."""
+        self.close()
         self._session = session
-        self._show(unsaved)
+        session.write_failed.connect(self._on_write_failed)
+        error = session.write_error
+        self._show(unsaved or ("" if error is None else str(error)))
+
+    def close(self) -> None:
+        """Follow it no longer."""
+        if self._session is not None:
+            self._session.write_failed.disconnect(self._on_write_failed)
+        self._session = None
 
     def look(self) -> None:
         """The session has changed: try again what failed."""
@@ -47,19 +57,26 @@ class Keeping:
         if session is None or not self.board.state.unsaved:
             return
         now = time.monotonic()
-        if session.path is not None:  # it was saved by hand meanwhile
-            self._show("")
-        elif now - self._tried >= AGAIN_S:
-            self._tried = now
-            self.jobs.submit(
-                KEY,
-                lambda _: autosave.keep(session, self._name),
-                self._show,
-                priority=PREPARE,
-            )
+        if now - self._tried < AGAIN_S:
+            return
+        self._tried = now
+
+        def again(_: Any) -> str:
+            if session.path is None:
+                return autosave.keep(session, self._name)
+            try:
+                session.flush()
+            except SessionError as error:
+                return str(error)
+            return ""
+
+        self.jobs.submit(KEY, again, self._show, priority=PREPARE)
+
+    def _on_write_failed(self, error: Exception) -> None:
+        # Told by the thread that writes.
+        self.jobs.post(lambda: self._show(str(error)))
 
     def _show(self, why: str) -> None:
-        self._tried = time.monotonic()
         path = None if self._session is None else self._session.path
-        text = f"Nothing is kept on disk: {why}. Save… chooses another folder."
+        text = f"Changes are not kept on disk: {why}. Save… chooses another folder."
         self.board.update(unsaved=text if why else "", kept_in=path or "")

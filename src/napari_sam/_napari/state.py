@@ -117,10 +117,13 @@ class ObjectRow:
 
     object_id: int
     color: str
+    class_name: str = ""
     planes: int = 1
     """On how many planes it is known to be."""
     score: float | None = None
     """Best predicted IoU; None where a hand drew it."""
+    how: str = ""
+    """How most of its pixels came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,12 @@ class PanelState:
     is_ct: bool = False
     object_id: int = 1
     color: str = "#888888"
+    class_name: str = ""
+    """Class of the current object; "" for none."""
+    classes: tuple[str, ...] = ()
+    """Classes known so far."""
+    has_object: bool = False
+    """Whether the current object is one yet, and may have a class."""
     objects: tuple[ObjectRow, ...] = ()
     elsewhere: str = ""
     """Where clicks on the canvas go when they give no prompts; "" when they do."""

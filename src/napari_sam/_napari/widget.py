@@ -154,6 +154,7 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.encoding.scheduler_chosen.connect(do.encoding.use_scheduler)
         do.encoding.agreement_wanted.connect(self._on_agreement_wanted)
         panel.object.object_chosen.connect(do.select_object)
+        panel.object.class_chosen.connect(do.set_class)
         panel.object.new_wanted.connect(do.new_object)
         panel.object.delete_wanted.connect(do.delete_object)
         panel.objects.row_chosen.connect(do.go_to_object)
@@ -216,7 +217,7 @@ class Contents(QWidget):  # type: ignore[misc]
             return
         path = chosen.with_suffix(path)
         plane = None if "volume" in chosen.holds else self.controller.shown_plane
-        self.controller.run(
+        self.controller.files.run(
             f"Writing {path}…",
             lambda s: s.export(path, key, plane=plane),
             lambda told: ". ".join((f"Wrote {path}", *told)) + ".",
@@ -228,7 +229,7 @@ class Contents(QWidget):  # type: ignore[misc]
         )
         if path:
             path = path if path.endswith(".nsam") else f"{path}.nsam"
-            self.controller.save(path)
+            self.controller.files.save(path)
 
     def _open(self) -> None:
         start = autosave.folder()

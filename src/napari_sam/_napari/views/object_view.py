@@ -1,14 +1,14 @@
-"""Which object is worked on, new and delete."""
+"""Which object is worked on, of which class it is, new and delete."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QFrame, QSizePolicy, QWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFrame, QSizePolicy, QWidget
 from superqt import QLargeIntSpinBox
 
-from napari_sam._napari.views.section import Section, button, silent
+from napari_sam._napari.views.section import Section, button, combo, fill, silent
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import PanelState
@@ -18,10 +18,12 @@ MOST = 2**32 - 1
 
 
 class ObjectView(Section):
-    """Object number with its colour, new and delete."""
+    """Object number with its colour and class, new and delete."""
 
     object_chosen = Signal(object)
     """Id of an object: an int of any size."""
+    class_chosen = Signal(str)
+    """Name of a class; "" for none."""
     new_wanted = Signal()
     delete_wanted = Signal()
 
@@ -36,6 +38,12 @@ class ObjectView(Section):
         self.number.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         self.number.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.number.editingFinished.connect(self._on_number)
+        self.kind = combo("Class of this object, as “nucleus”; Enter sets it")
+        self.kind.setEditable(True)
+        self.kind.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.kind.lineEdit().setPlaceholderText("class")
+        self.kind.lineEdit().editingFinished.connect(self._on_class)
+        self.kind.activated.connect(self._on_class)
         self.new = button("New (N)", "Start the next object")
         self.new.clicked.connect(self.new_wanted)
         self.delete = button("Delete", "Remove this object and its prompts (undoable)")
@@ -43,10 +51,18 @@ class ObjectView(Section):
         for made, width in ((self.new, 62), (self.delete, 54)):
             made.setFixedWidth(width)
         self.add("Object", self.color, self.number, self.new, self.delete)
-        self._number = 1
+        self.add("Class", self.kind)
+        self._number, self._class = 1, ""
 
     def show_state(self, state: PanelState) -> None:
         """Show the current object."""
+        kind = self.kind.lineEdit()
+        if state.class_name != self._class or not kind.hasFocus():
+            fill(self.kind, list(state.classes), -1)
+            with silent(self.kind, kind):
+                self.kind.setEditText(state.class_name)
+        self._class = state.class_name
+        self.kind.setEnabled(state.has_object)
         with silent(self.number):
             if state.object_id != self._number or not self.number.hasFocus():
                 self.number.setValue(state.object_id)
@@ -63,3 +79,9 @@ class ObjectView(Section):
         if number != self._number:
             self._number = number
             self.object_chosen.emit(number)
+
+    def _on_class(self) -> None:
+        name = self.kind.currentText().strip()
+        if name != self._class:
+            self._class = name
+            self.class_chosen.emit(name)

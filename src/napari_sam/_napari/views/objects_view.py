@@ -13,7 +13,7 @@ from napari_sam._napari.views.section import Section, note
 if TYPE_CHECKING:
     from napari_sam._napari.state import ObjectRow, PanelState
 
-COLUMNS = ("Object", "Planes", "Score")
+COLUMNS = ("Object", "Class", "Planes", "Score", "How")
 """Headings."""
 _ANY = QModelIndex()
 
@@ -51,7 +51,7 @@ class ObjectTable(QAbstractTableModel):  # type: ignore[misc]
         row = self.rows[index.row()]
         if role == Qt.ItemDataRole.DisplayRole:
             score = "" if row.score is None else f"{row.score:.2f}"
-            told = (str(row.object_id), str(row.planes), score)
+            told = (str(row.object_id), row.class_name, str(row.planes), score, row.how)
             return told[index.column()]
         if role == Qt.ItemDataRole.DecorationRole and index.column() == 0:
             return QColor(row.color)

@@ -1,0 +1,72 @@
+"""Slow work with a session in the worker: saving it, writing results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_sam._napari.workers import PREPARE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_sam._napari.state import Board
+    from napari_sam._napari.workers import Jobs
+    from napari_sam.session import Session
+
+
+class Files:
+    """Writes what there is, and says what came of it.
+
+    Parameters
+    ----------
+    board : Board
+    jobs : Jobs
+    session : callable
+        Gives the session in use, or None.
+    """
+
+    def __init__(
+        self, board: Board, jobs: Jobs, session: Callable[[], Session | None]
+    ) -> None:
+        self.board = board
+        self.jobs = jobs
+        self._session = session
+
+    def run(
+        self, text: str, work: Callable[[Session], Any], done: Callable[[Any], str]
+    ) -> None:
+        """Do slow work with the session in the worker, such as an export.
+
+        Parameters
+        ----------
+        text : str
+            What to say meanwhile.
+        work : callable
+            Gets the session; runs in the worker.
+        done : callable
+            Gets the result on the main thread; returns what to say then.
+        """
+        session = self._session()
+        if session is None:
+            self.board.say("There is nothing to write yet.")
+            return
+        self.board.say(text, "busy")
+        self.jobs.submit(
+            ("run", text),
+            lambda _: work(session),
+            lambda result: self.board.say(done(result)),
+            self.board.fail,
+            priority=PREPARE,
+        )
+
+    def save(self, path: str) -> None:
+        """Save the session to a folder, which keeps every change from then on."""
+        self.run(
+            f"Saving to {path}…",
+            lambda session: session.save(path),
+            lambda _: self._saved(path),
+        )
+
+    def _saved(self, path: str) -> str:
+        self.board.update(kept_in=path, unsaved="")
+        return f"Saved; every change is kept in {path} from now on."

@@ -42,11 +42,11 @@ def get_ome_zarr_reader(
 
 
 def _read(path: str | list[str]) -> list[LayerData]:
-    from napari_sam._napari.layer_data import layer_data
+    from napari_sam._napari.label_images import layers_of
     from napari_sam._napari.study import open_for_window
 
     volumes = open_for_window(_one(path) or list(path))
-    layers = [layer for volume in volumes for layer in layer_data(volume)]
+    layers = [layer for volume in volumes for layer in layers_of(volume)]
     return layers or list(NOTHING)
 
 

@@ -12,6 +12,7 @@ from napari_sam.errors import ExportError
 from napari_sam.results.incoming import incoming_labels
 from napari_sam.results.label_objects import iter_planes
 from napari_sam.results.results import Results
+from napari_sam.volume.formats.ome_xml import LABELS
 from napari_sam.volume.geometry import is_uneven
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ def _metadata(volume: Volume) -> dict[str, Any]:
             "OME-TIFF holds one distance of slices, and these are uneven: write "
             "dicom_seg or rtstruct"
         )
-    out: dict[str, Any] = {"axes": axes, "Name": volume.name}
+    out: dict[str, Any] = {
+        "axes": axes,
+        "Name": volume.name,
+        "Description": LABELS,
+    }
     for name, step, unit in zip(volume.axes, volume.spacing, volume.units, strict=True):
         known = _TIMES if name == "t" else _LENGTHS
         if unit not in known and (name != "t" or unit != "pixel"):

@@ -16,6 +16,8 @@ from napari_sam.volume.lazy_arrays import LazyArray
 if TYPE_CHECKING:
     from napari_sam.volume.volume import Volume
 
+_LABEL = 1002
+"""NIfTI's intent of label maps."""
 UNITS = {
     "mm": "millimeter", "micron": "micrometer", "meter": "meter", "sec": "second",
     "msec": "millisecond", "usec": "microsecond",
@@ -53,8 +55,17 @@ def open_nifti(
     return assemble(
         [array], _layout(image, array), axes=axes, channels=channels,
         name=Path(path).name.split(".")[0], source=path,
-        metadata={"coordinates": "RAS", "nifti_affine": image.affine.tolist()},
+        metadata={
+            "coordinates": "RAS", "nifti_affine": image.affine.tolist(),
+            "labels": _intent(image) == _LABEL,
+        },
     )  # fmt: skip
+
+
+def _intent(image: Any) -> int:
+    """What the values mean, by the number of NIfTI's intent; 0 where it is not said."""
+    header = image.header
+    return int(header["intent_code"]) if "intent_code" in header else 0
 
 
 def _layout(image: Any, array: NiftiArray) -> Layout:

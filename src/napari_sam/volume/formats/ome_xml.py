@@ -23,6 +23,8 @@ OME_UNITS = {
     "pixel": "pixel", "micron": "micrometer", "\\u00B5m": "micrometer",
 }  # fmt: skip
 """Unit symbols of OME-XML and ImageJ, and the names used here."""
+LABELS = "Labels: each value is an object, 0 is background"
+"""What our label images say of themselves."""
 MOST_PLANES = 10_000_000
 """Planes of one image; tifffile makes a list of them before it looks for any."""
 _LONGEST = 256 << 20
@@ -39,6 +41,8 @@ class OmeImage:
     origin: dict[str, float] = field(default_factory=dict)
     """Position of the first plane's first pixel, in `units`."""
     channel_names: tuple[str, ...] = ()
+    labels: bool = False
+    """Whether it is one of our label images."""
     files: frozenset[str] = frozenset()
     """Names of the files that its planes lie in, as they are written."""
 
@@ -116,9 +120,9 @@ def _image(element: Element, path: str) -> OmeImage:
     channels = [e for e in pixels if _name(e) == "Channel"]
     names = tuple(c.get("Name", str(i)) for i, c in enumerate(channels))
     origin = _origin(pixels, units)
-    return OmeImage(
-        name, spacing, units, origin, names, frozenset(_files(pixels, path))
-    )
+    about = next((e.text or "" for e in element if _name(e) == "Description"), "")
+    labels, files = about.startswith(LABELS), frozenset(_files(pixels, path))
+    return OmeImage(name, spacing, units, origin, names, labels, files)
 
 
 def _origin(pixels: Element, units: dict[str, str]) -> dict[str, float]:

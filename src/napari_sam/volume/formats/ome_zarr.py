@@ -183,6 +183,25 @@ def ome_of(group: Any) -> dict[str, Any]:
     return dict(ome) if isinstance(ome, Mapping) else {}
 
 
+def label_names(path: str, series: str = "") -> list[str]:
+    """Names of the label images that an OME-Zarr image lists; empty if there are none.
+
+    Parameters
+    ----------
+    path : str
+        Folder, zip file or URL.
+    series : str
+        Path of the image inside, where it is not at the top.
+    """
+    try:
+        labels = _node(_open_node(path), f"{series}/labels".strip("/"))
+    except NapariSamError:
+        return []
+    names = ome_of(labels).get("labels") if hasattr(labels, "members") else None
+    listed = names if isinstance(names, list) else []
+    return [n for n in listed if isinstance(n, str) and is_inside(n)]
+
+
 def _node(group: Any, path: str) -> Any:
     """Return what lies at a path in a group, or None."""
     if not is_inside(path):

@@ -83,6 +83,7 @@ def open_tiff(
         orientation = _orientation(chosen.keyframe)
         metadata: dict[str, Any] = {
             "tiff_axes": chosen.axes, "tiff_kind": chosen.kind,
+            "labels": image is not None and image.labels,
         }  # fmt: skip
         if not as_labels and (nodata := _gdal_nodata(chosen.keyframe)) is not None:
             metadata["nodata"] = nodata

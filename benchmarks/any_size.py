@@ -202,7 +202,7 @@ def memory(model: str, folder: Path, tiles: int) -> dict[str, Any]:
 def peak_memory(name: str, what: list[str], tiles: int) -> dict[str, float]:
     """Embed a slice in this process; megabytes at the peak, and what that adds."""
     from napari_sam import encode_volume, open_volume
-    from napari_sam.embeddings.encode import grid_for
+    from napari_sam.embeddings.source import grid_for
 
     path, level = what
     model = load(name)

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_sam._napari import encoding
 from napari_sam._napari.encoding import describe_workers, duration
@@ -29,7 +30,7 @@ def wide():
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Where embeddings of arrays in memory go."""
+    """Where embeddings of files go."""
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -45,6 +46,15 @@ def show(desk, y0, x0, y1, x1, zoom=1.0):
     )
     desk.viewer.scene.camera.center = (0, (y0 + y1) / 2, (x0 + x1) / 2)
     desk.main.settle()
+
+
+def open_file(desk, image, folder):
+    """Open an image as File > Open does: a file, which has a name."""
+    path = folder / "image.zarr"
+    if not path.exists():
+        zarr.create_array(path, data=image, chunks=(1, *image.shape[1:]))
+    (data, options, _), *_ = layer_data(open_volume(path))
+    return desk.open(data, **options)
 
 
 def there(desk):
@@ -173,9 +183,9 @@ def test_cancel_stops_it_and_keeps_what_is_done(desk, wide, cache):
     assert 0 < done < total
 
 
-def test_closed_in_the_middle_it_goes_on_where_it_was(desk_for, wide, cache):
+def test_closed_in_the_middle_it_goes_on_where_it_was(desk_for, wide, cache, tmp_path):
     desk = desk_for(ToyModel(64))
-    desk.open(wide.image)
+    open_file(desk, wide.image, tmp_path)
     begin(desk)
     session = desk.session
     desk.controller.close()
@@ -184,11 +194,24 @@ def test_closed_in_the_middle_it_goes_on_where_it_was(desk_for, wide, cache):
     assert 0 < done < total and desk.model.n_encoded == done
 
     again = desk_for(ToyModel(64))
-    again.open(wide.image)
+    open_file(again, wide.image, tmp_path)
     again.controller.embed()
     again.main.settle()
     assert again.session.engine.stores(0).count() == (total, total)
     assert again.model.n_encoded == total - done
+
+
+def test_planes_of_an_array_beyond_what_memory_takes_are_refused(
+    desk, wide, monkeypatch
+):
+    monkeypatch.setattr("napari_sam.embeddings.opening.MEMORY_BYTES", 300_000)
+    desk.open(wide.image)
+    desk.controller.embed()
+    desk.main.settle()
+    assert "up to 300 kB" in desk.state.status and "save the image" in desk.state.status
+    assert desk.state.encoding.phase == "paused"
+    desk.click(2, *wide.center(1)[-2:])
+    assert desk.labels.any()
 
 
 def test_another_intensity_window_embeds_anew_and_goes_on(desk, wide, cache):
@@ -236,7 +259,7 @@ def test_where_nothing_can_be_kept_it_says_so_and_clicks_still_work(
     nowhere = tmp_path / "file"
     nowhere.write_text("")
     monkeypatch.setenv("NAPARI_SAM_CACHE", str(nowhere))
-    desk.open(wide.image)
+    open_file(desk, wide.image, tmp_path)
     show(desk, 0, 0, 50, 60)
     assert desk.state.status_kind != "error"
     desk.controller.embed()

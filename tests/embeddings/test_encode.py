@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,14 +16,10 @@ import zarr
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.planes import Plane
 from napari_sam.core.tiles import Window
-from napari_sam.embeddings.encode import (
-    default_store_path,
-    encode_volume,
-    grid_for,
-    open_store,
-    signature_for,
-)
-from napari_sam.embeddings.estimate import plan_encoding
+from napari_sam.embeddings.encode import encode_volume
+from napari_sam.embeddings.estimate import estimate_encoding
+from napari_sam.embeddings.opening import default_store_path, open_store, path_beside
+from napari_sam.embeddings.source import EmbeddingSource, grid_for
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.embeddings.tile_batches import regions
 from napari_sam.errors import NapariSamError, StoreError, VolumeError
@@ -66,7 +61,7 @@ def test_stored_tile_is_the_models_answer_to_its_window(volume, model, tmp_path)
 def test_second_run_encodes_nothing(volume, model, tmp_path):
     total = run(volume, model, tmp_path / "emb")[-1][1]
     again = ToyModel(64)
-    assert run(volume, again, tmp_path / "emb") == [(total, total)]
+    assert set(run(volume, again, tmp_path / "emb")) == {(total, total)}
     assert again.n_encoded == 0
 
 
@@ -189,10 +184,10 @@ def _bytes(store, plane, number):
 def test_error_in_the_middle_keeps_what_was_done(volume, model, tmp_path, monkeypatch):
     put = EmbeddingStore.put
 
-    def full(self, plane, tile, embedding):
+    def full(self, *args):
         if self.count()[0] == 4:
             raise StoreError("the disk is full")
-        put(self, plane, tile, embedding)
+        put(self, *args)
 
     with monkeypatch.context() as patch:
         patch.setattr(EmbeddingStore, "put", full)
@@ -227,12 +222,11 @@ def test_intensity_given_is_the_one_used(volume, model, tmp_path):
     ],
 )
 def test_signature_differs_when_anything_differs(volume, model, change, field):
-    base = signature_for(volume, model, grid_for(volume, model))
+    base = EmbeddingSource.of(volume, model).signature()
     if "volume" in change:
         change["volume"] = open_volume(phantom_volume((6, 100, 80), seed=1).image)
     given = {"volume": volume, "model": model, "axis": 0, **change}
-    grid = grid_for(given["volume"], given["model"], given["axis"])
-    other = signature_for(given["volume"], given["model"], grid, given["axis"])
+    other = EmbeddingSource.of(given["volume"], given["model"]).signature(given["axis"])
     assert field in base.differences(other)
     assert base.key != other.key
 
@@ -254,7 +248,7 @@ def test_tile_that_a_click_encoded_meanwhile_is_not_encoded_again(
     next(steps)
     tile = store.grid.tile(0, 0, 0)
     clicked = model.encode(np.zeros((1, 64, 64, 3), np.uint8))[0]
-    store.put(0, tile, clicked)
+    store.put(0, tile, clicked, 1)
     *_, last = steps
     assert last[0] == last[1]
     assert not store.get(0, tile).features["colors"].any()
@@ -282,8 +276,8 @@ def test_axis_of_a_2d_image_can_only_be_0(model, tmp_path):
         run(image, model, tmp_path / "emb", axis=1)
 
 
-def test_plan_says_what_encoding_will_take(volume, model, tmp_path):
-    plan = plan_encoding(volume, model, planes=[0, 1])
+def test_the_estimate_says_what_encoding_will_take(volume, model, tmp_path):
+    plan = estimate_encoding(volume, model, planes=[0, 1])
     run(volume, model, tmp_path / "emb", planes=[0, 1])
     files = [p for p in tmp_path.rglob("c/**/*") if p.is_file()]
     assert plan.tiles == open_store(volume, model, tmp_path / "emb").count()[0]
@@ -292,7 +286,7 @@ def test_plan_says_what_encoding_will_take(volume, model, tmp_path):
 
 def test_plan_of_a_huge_image_reads_nothing(model):
     huge = open_volume(np.broadcast_to(np.uint8(0), (100_000, 100_000)))
-    plan = plan_encoding(huge, model, levels=[0])
+    plan = estimate_encoding(huge, model, levels=[0])
     assert plan.tiles == ((100_000 - 16 + 47) // 48) ** 2
 
 
@@ -325,43 +319,106 @@ def test_peak_of_what_is_read_is_one_tile(model, tmp_path, monkeypatch):
     assert len(sizes) == 3
 
 
-def test_store_lies_beside_the_data(tmp_path):
+def test_stores_go_to_the_users_cache_and_find_images_that_moved(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "cells.zarr"
     zarr.create_array(path, data=phantom_image((64, 64)).image)
-    volume = open_volume(path)
-    assert default_store_path(volume) == tmp_path / "cells.zarr.nsam-emb"
-    run(volume, ToyModel(64))
+    found = default_store_path(open_volume(path))
+    assert found.parent == tmp_path / "cache" / "embeddings"
+    assert found.name.startswith("cells.zarr-")
+    run(open_volume(path), ToyModel(64))
+    assert (found / "zarr.json").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "cells.zarr"]
+
+    (tmp_path / "elsewhere").mkdir()
+    moved = path.rename(tmp_path / "elsewhere" / "cells.zarr")
+    again = ToyModel(64)
+    run(open_volume(moved), again)
+    assert again.n_encoded == 0
+
+
+def test_stores_lie_beside_the_data_on_request_only(tmp_path):
+    path = tmp_path / "cells.zarr"
+    zarr.create_array(path, data=phantom_image((64, 64)).image)
+    run(open_volume(path), ToyModel(64), True)
     assert (tmp_path / "cells.zarr.nsam-emb" / "zarr.json").is_file()
 
 
-def test_store_goes_to_the_cache_where_the_data_cannot_be_beside(
-    volume, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
-    found = default_store_path(volume)
-    assert found.parent == tmp_path / "cache" / "embeddings"
-    assert found == default_store_path(open_volume(volume.levels[0]))
+def test_a_store_is_never_inside_a_dicom_series(tmp_path):
+    from pydicom.data import get_testdata_file
 
-    class ReadOnly:
-        source = str(tmp_path / "image.tif")
-        identity = volume.identity
+    series = tmp_path / "series"
+    series.mkdir()
+    shutil.copy(get_testdata_file("CT_small.dcm"), series / "a.dcm")
+    for source in (series, series / "a.dcm"):
+        volume = open_volume(source)
+        for where in (None, True):
+            run(volume, ToyModel(64), where, levels=[0])
+    assert [p.name for p in series.iterdir()] == ["a.dcm"]
+    beside = sorted(p.name for p in tmp_path.glob("series?*"))
+    assert beside == ["series-a.dcm.nsam-emb", "series.nsam-emb"]
 
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert default_store_path(ReadOnly()) == found
+
+def test_an_array_in_memory_has_no_store_by_default(volume, model, tmp_path):
+    with pytest.raises(StoreError, match=r"array in memory.*give the path"):
+        run(volume, model)
+    with pytest.raises(StoreError, match="lie beside"):
+        run(volume, model, True)
+    assert model.n_encoded == 0
+    assert run(volume, model, tmp_path / "emb", planes=[0])[-1][0] > 0
 
 
-def test_remote_and_file_urls_are_told_apart(volume, tmp_path):
+def test_remote_and_file_urls_are_told_apart(tmp_path):
     class Source:
-        identity = volume.identity
+        metadata: dict = {}  # noqa: RUF012
+        name = "image"
 
         def __init__(self, source):
             self.source = source
 
-    local = default_store_path(Source((tmp_path / "a b.zarr").as_uri()))
+    local = path_beside(Source((tmp_path / "a b.zarr").as_uri()))
     assert local == tmp_path / "a b.zarr.nsam-emb"
     for remote in ("s3://bucket/image.zarr", "https://host/image.zarr"):
-        cache = Path(os.environ["NAPARI_SAM_CACHE"])
-        assert default_store_path(Source(remote)).is_relative_to(cache)
+        with pytest.raises(StoreError, match="no file or folder"):
+            path_beside(Source(remote))
+
+
+@pytest.fixture
+def same_identity(monkeypatch):
+    monkeypatch.setattr(
+        "napari_sam.volume.volume.Volume.identity",
+        lambda self: {"uri": "image", "shape": [3, 100, 80]},
+    )
+
+
+def _image(value):
+    image = np.zeros((3, 100, 80), np.uint8)
+    image[1:, 40:60, 20:40] = value
+    image[2, 90:, 70:] = value
+    return open_volume(image).with_intensity((0, 255))
+
+
+def _features(volume, path):
+    store = open_store(volume, ToyModel(64), path, mode="r")
+    return [
+        store.get(plane, tile).features["colors"].tobytes()
+        for plane in range(store.n_planes)
+        for tile in store.grid.tiles()
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_tiles_of_pixels_that_changed_are_encoded_anew(
+    tmp_path, same_identity, batch_size
+):
+    path, model = tmp_path / "emb", ToyModel(64)
+    total = run(_image(50), ToyModel(64), path)[-1][1]
+    steps = run(_image(90), model, path, batch_size=batch_size)
+    assert set(steps) == {(total, total)}
+    assert 0 < model.n_encoded < total  # the first plane is as it was
+    run(_image(90), ToyModel(64), tmp_path / "new")
+    assert _features(_image(90), path) == _features(_image(90), tmp_path / "new")
+    assert run(_image(50), ToyModel(64), path, check=False) == [(total, total)]
 
 
 def test_window_of_the_grid_is_the_models_side(volume, model):

@@ -10,8 +10,10 @@ import pytest
 
 from napari_sam.core.planes import Plane
 from napari_sam.core.tiles import TileGrid
-from napari_sam.embeddings.encode import encode_volume, open_store
-from napari_sam.embeddings.scheduler import EncodingQueue, Pace, View, encode_queue
+from napari_sam.embeddings.encode import encode_queue, encode_volume
+from napari_sam.embeddings.opening import open_store
+from napari_sam.embeddings.scheduler import EncodingQueue, Pace, Viewport
+from napari_sam.embeddings.source import EmbeddingSource
 from napari_sam.engine.engine import Engine
 from napari_sam.errors import NapariSamError, StoreError
 from napari_sam.testing import ToyModel, phantom_volume
@@ -26,7 +28,7 @@ def nothing(plane):
 
 
 def queue_at(plane=2, box=None, level=0, present=nothing, **options):
-    view = View(Plane((plane,)), box, level)
+    view = Viewport(Plane((plane,)), box, level)
     return EncodingQueue(SHAPE, GRID, present, view, **options)
 
 
@@ -96,7 +98,7 @@ def test_tiles_that_are_there_are_left_out():
 def test_looking_elsewhere_changes_what_comes_next():
     queue = queue_at(plane=0, box=(0, 0, 60, 60))
     before = [queue.take() for _ in range(3)]
-    queue.look(View(Plane((4,)), (200, 300, 260, 360)))
+    queue.look(Viewport(Plane((4,)), (200, 300, 260, 360)))
     after = queue.take()
     assert {r.plane.index for r in before} == {(0,)}
     assert after.plane.index == (4,)
@@ -113,7 +115,7 @@ def test_only_the_view_is_taken_unless_everything_is_wanted():
     taken = drain(queue)
     assert len(taken) == n and queue.count() == (n, n)
     assert all(p == 2 and t.level == 1 and meets(t, box) for p, t in taken)
-    queue.look(View(Plane((2,)), (0, 0, 20, 20), 1))
+    queue.look(Viewport(Plane((2,)), (0, 0, 20, 20), 1))
     assert len(drain(queue)) == 1
     queue.everything = True
     assert len(drain(queue)) == 5 * GRID.n_tiles() - n - 1
@@ -123,7 +125,7 @@ def test_tiles_put_back_are_taken_again():
     queue = queue_at(levels=[3])
     taken = [queue.take() for _ in range(5)]
     assert queue.take() is None
-    queue.put_back(taken[1])
+    queue.give_back(taken[1])
     assert queue.take() == taken[1]
 
 
@@ -139,7 +141,7 @@ def test_looking_never_waits_for_who_takes_tiles():
     thread = threading.Thread(target=queue.take)
     thread.start()
     assert asked.wait(10)
-    queue.look(View(Plane((1,))))
+    queue.look(Viewport(Plane((1,))))
     assert thread.is_alive() and queue.view.plane.index == (1,)
     go.set()
     thread.join(10)
@@ -147,7 +149,7 @@ def test_looking_never_waits_for_who_takes_tiles():
 
 def test_a_plane_of_a_hundred_thousand_pixels_is_ordered_without_listing_its_tiles():
     grid = TileGrid.of((100_000, 100_000), 512)
-    view = View(Plane(()), (40_000, 50_000, 41_000, 52_000))
+    view = Viewport(Plane(()), (40_000, 50_000, 41_000, 52_000))
     queue = EncodingQueue((100_000, 100_000), grid, nothing, view)
     first = [grid.tile_by_number(queue.take().numbers[0]) for _ in range(8)]
     assert all(meets(tile, view.box) and tile.level == 0 for tile in first)
@@ -155,7 +157,7 @@ def test_a_plane_of_a_hundred_thousand_pixels_is_ordered_without_listing_its_til
 
 def test_a_view_along_another_axis_needs_another_queue():
     with pytest.raises(ValueError, match="along 1"):
-        queue_at().look(View(Plane((3,), axis=1)))
+        queue_at().look(Viewport(Plane((3,), axis=1)))
 
 
 # -- encoding ------------------------------------------------------------------------
@@ -174,15 +176,20 @@ def model():
 @pytest.fixture
 def desk(volume, model, tmp_path):
     store = open_store(volume, model, tmp_path / "emb")
-    view = View(Plane((1,)), (0, 0, 30, 30))
+    view = Viewport(Plane((1,)), (0, 0, 30, 30))
     return store, EncodingQueue.of(volume, model, store.numbers, view)
+
+
+def encode(volume, model, store, queue, **options):
+    source = EmbeddingSource.of(volume, model)
+    return encode_queue(source, store, queue, **options)
 
 
 def test_encoding_a_queue_gives_the_store_that_encode_volume_gives(
     volume, model, desk, tmp_path
 ):
     store, queue = desk
-    steps = list(encode_queue(volume, model, store, queue))
+    steps = list(encode(volume, model, store, queue))
     total = 6 * store.grid.n_tiles()
     assert steps == [(n, total) for n in range(total + 1)]
     list(encode_volume(volume, model, tmp_path / "other"))
@@ -197,29 +204,29 @@ def test_encoding_a_queue_gives_the_store_that_encode_volume_gives(
 
 def test_a_view_that_moves_while_tiles_are_encoded_is_followed(volume, model, desk):
     store, queue = desk
-    steps = encode_queue(volume, model, store, queue)
+    steps = encode(volume, model, store, queue)
     for _ in range(3):
         next(steps)
-    queue.look(View(Plane((3,)), (60, 40, 90, 70)))
+    queue.look(Viewport(Plane((3,)), (60, 40, 90, 70)))
     next(steps)
     assert len(store.numbers(1)) == 2 and len(store.numbers(3)) == 1
 
 
 def test_a_stopped_queue_goes_on_where_it_was(volume, model, desk):
     store, queue = desk
-    steps = encode_queue(volume, model, store, queue)
+    steps = encode(volume, model, store, queue)
     for _ in range(6):
         next(steps)
     steps.close()
     again = EncodingQueue.of(volume, model, store.numbers, queue.view)
-    assert next(encode_queue(volume, model, store, again))[0] == 5
-    list(encode_queue(volume, model, store, again))
+    assert next(encode(volume, model, store, again))[0] == 5
+    list(encode(volume, model, store, again))
     assert model.n_encoded == 6 * store.grid.n_tiles()
 
 
 def test_cancel_ends_it_between_tiles(volume, model, desk):
     store, queue = desk
-    steps = encode_queue(volume, model, store, queue, cancel=lambda: True)
+    steps = encode(volume, model, store, queue, cancel=lambda: True)
     assert [done for done, _ in steps] == [0]
 
 
@@ -229,16 +236,16 @@ def test_tiles_that_fail_are_wanted_again(volume, model, desk, monkeypatch):
         store, "put", lambda *args: (_ for _ in ()).throw(StoreError("full"))
     )
     with pytest.raises(StoreError, match="full"):
-        list(encode_queue(volume, model, store, queue))
+        list(encode(volume, model, store, queue))
     assert queue.count()[0] == 0
 
 
 def test_progress_counts_what_is_in_view_where_only_that_is_wanted(volume, model, desk):
     store, queue = desk
     queue.everything = False
-    assert list(encode_queue(volume, model, store, queue)) == [(0, 1), (1, 1)]
-    queue.look(View(Plane((0,))))
-    *_, last = encode_queue(volume, model, store, queue)
+    assert list(encode(volume, model, store, queue)) == [(0, 1), (1, 1)]
+    queue.look(Viewport(Plane((0,))))
+    *_, last = encode(volume, model, store, queue)
     assert last == (store.grid.n_tiles(0),) * 2
 
 
@@ -246,7 +253,7 @@ def test_an_array_in_memory_cannot_go_to_a_cluster(volume, model, desk):
     pytest.importorskip("distributed")
     store, queue = desk
     with pytest.raises(NapariSamError, match="array of this process"):
-        list(encode_queue(volume, model, store, queue, client=object()))
+        list(encode(volume, model, store, queue, client=object()))
 
 
 def test_remaining_time_follows_the_latest_steps_and_forgets_pauses():
@@ -278,7 +285,7 @@ def test_a_click_waits_for_the_tile_it_needs_rather_than_encode_it_too(volume, d
         )
     ).window
     engine = Engine.of(volume, model, stores=lambda axis: store)
-    steps = encode_queue(volume, model, store, queue)
+    steps = encode(volume, model, store, queue)
     next(steps)
     thread = threading.Thread(target=next, args=(steps,))
     thread.start()

@@ -18,6 +18,7 @@ from napari_sam.core.tiles import TileGrid
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.errors import SignatureError, StoreError
 from napari_sam.testing import StoreContract
+from napari_sam.testing.contracts import SOURCE
 
 GRID = TileGrid.of((150, 90), 64)
 SHAPES = {"a": (3, 4, 4), "b": (2, 8, 8)}
@@ -72,7 +73,7 @@ def test_flag_is_written_after_all_features(tmp_path, monkeypatch):
         await put(self, key, value)
 
     monkeypatch.setattr(zarr.storage.LocalStore, "set", watch)
-    store.put(0, TILE, features())
+    store.put(0, TILE, features(), SOURCE)
     assert seen == ["features/a", "features/b", "present"]
 
 
@@ -88,7 +89,7 @@ def test_disk_error_says_what_to_do_and_keeps_finished_tiles(
     tmp_path, monkeypatch, error, advice
 ):
     store = opened(tmp_path / "emb")
-    store.put(0, TILE, features())
+    store.put(0, TILE, features(), SOURCE)
 
     async def fail(self, key, value):
         raise OSError(error, "no")
@@ -96,11 +97,11 @@ def test_disk_error_says_what_to_do_and_keeps_finished_tiles(
     with monkeypatch.context() as patch:
         patch.setattr(zarr.storage.LocalStore, "set", fail)
         with pytest.raises(StoreError, match=advice):
-            store.put(0, GRID.tile(0, 0, 0), features(1))
+            store.put(0, GRID.tile(0, 0, 0), features(1), SOURCE)
     again = opened(tmp_path / "emb", "r")
     assert again.numbers(0) == {TILE.number}
     assert again.get(0, TILE) is not None
-    store.put(0, GRID.tile(0, 0, 0), features(1))
+    store.put(0, GRID.tile(0, 0, 0), features(1), SOURCE)
     assert again.count()[0] == 2
 
 
@@ -118,22 +119,22 @@ def _flip(path):
 def test_damaged_tile_is_told_and_can_be_encoded_again(tmp_path, damage):
     path = tmp_path / "emb"
     with opened(path) as store:
-        store.put(0, TILE, features())
-        store.put(1, TILE, features(1))
+        store.put(0, TILE, features(), SOURCE)
+        store.put(1, TILE, features(1), SOURCE)
     damage(chunk(path, "features/b"))
     store = opened(path)
     with pytest.raises(StoreError, match=r"damaged.*discard"):
         store.get(0, TILE)
     assert store.get(1, TILE) is not None
     store.discard(0, TILE)
-    store.put(0, TILE, features())
+    store.put(0, TILE, features(), SOURCE)
     assert opened(path).get(0, TILE) is not None
 
 
 def test_unfinished_tile_does_not_count(tmp_path):
     path = tmp_path / "emb"
     with opened(path) as store:
-        store.put(0, TILE, features())
+        store.put(0, TILE, features(), SOURCE)
     chunk(path, "present").rename(chunk(path, "present").with_suffix(".x.partial"))
     store = opened(path)
     assert store.count()[0] == 0
@@ -189,7 +190,7 @@ def test_half_made_store_is_completed(tmp_path):
     opened(path).close()
     (path / signature().key / "present" / "zarr.json").unlink()
     store = opened(path)
-    store.put(0, TILE, features())
+    store.put(0, TILE, features(), SOURCE)
     assert store.count()[0] == 1
 
 
@@ -206,7 +207,7 @@ def test_values_beyond_float16_are_clipped_and_logged(tmp_path, caplog):
     huge.features["a"][0, 0, 1] = -1e6
     store = opened(tmp_path / "emb")
     with caplog.at_level(logging.WARNING):
-        store.put(0, TILE, huge)
+        store.put(0, TILE, huge, SOURCE)
     found = store.get(0, TILE).features["a"]
     assert found[0, 0, :2].tolist() == [65504, -65504]
     assert np.isfinite(found).all()
@@ -215,7 +216,7 @@ def test_values_beyond_float16_are_clipped_and_logged(tmp_path, caplog):
 
 def test_float32_store_keeps_values_exactly(tmp_path):
     huge = features(scale=1e6)
-    opened(tmp_path / "emb", dtype="float32").put(0, TILE, huge)
+    opened(tmp_path / "emb", dtype="float32").put(0, TILE, huge, SOURCE)
     found = opened(tmp_path / "emb").get(0, TILE)  # an existing store keeps its dtype
     np.testing.assert_array_equal(found.features["a"], huge.features["a"])
 
@@ -226,7 +227,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, bad):
     broken.features["b"][0, 0, 0] = bad
     store = opened(tmp_path / "emb")
     with pytest.raises(StoreError, match="NaN or infinite"):
-        store.put(0, TILE, broken)
+        store.put(0, TILE, broken, SOURCE)
     assert store.count()[0] == 0
 
 
@@ -247,9 +248,9 @@ def test_memory_keeps_the_tiles_last_used(tmp_path, monkeypatch):
     tiles = list(GRID.tiles(0))[:3]
     store = opened(tmp_path / "emb", cache_bytes=2 * tile_bytes)
     for tile in tiles[:2]:
-        store.put(0, tile, features())
+        store.put(0, tile, features(), SOURCE)
     first = store.get(0, tiles[0])
-    store.put(0, tiles[2], features())  # pushes out tiles[1], used longest ago
+    store.put(0, tiles[2], features(), SOURCE)  # pushes out tiles[1], used longest ago
     assert store.get(0, tiles[0]) is first
     loaded = store.get(0, tiles[1])
     assert loaded is not None
@@ -260,7 +261,7 @@ def test_memory_keeps_the_tiles_last_used(tmp_path, monkeypatch):
 def test_zip_file_holds_a_store(tmp_path):
     path = tmp_path / "emb.zip"
     with opened(path) as store:
-        store.put(0, TILE, features())
+        store.put(0, TILE, features(), SOURCE)
     assert opened(path, "r").get(0, TILE) is not None
 
 
@@ -268,7 +269,7 @@ def _put_every_second(path, first):
     store = opened(path)
     for tile in list(GRID.tiles())[first::2]:
         for plane in range(2):
-            store.put(plane, tile, features(tile.number))
+            store.put(plane, tile, features(tile.number), SOURCE)
 
 
 def test_two_processes_lose_nothing(tmp_path):
@@ -294,7 +295,7 @@ def test_store_can_be_started_by_several_at_once(tmp_path):
         for i in range(15):
             path = tmp_path / str(i)
             stores = list(pool.map(opened, [path] * 4))
-            stores[0].put(1, TILE, features())
+            stores[0].put(1, TILE, features(), SOURCE)
             assert [s.count()[0] for s in stores] == [1] * 4
 
 
@@ -312,6 +313,6 @@ def test_leftover_of_a_killed_writer_is_overlooked(tmp_path):
 def test_place_outside_the_store_is_refused(tmp_path):
     store = opened(tmp_path / "emb")
     with pytest.raises(StoreError, match=r"no tile \d+ of plane 2"):
-        store.put(2, TILE, features())
+        store.put(2, TILE, features(), SOURCE)
     with pytest.raises(StoreError, match="of plane -1"):
         store.has(-1, TILE)

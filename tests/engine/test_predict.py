@@ -11,7 +11,7 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import TileGrid
-from napari_sam.embeddings.encode import open_store
+from napari_sam.embeddings.opening import open_store
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.predict import choose, predict
 from napari_sam.engine.refine import refine

@@ -22,7 +22,8 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.core.tiles import Window
-from napari_sam.embeddings.encode import encode_volume, open_store
+from napari_sam.embeddings.encode import encode_volume
+from napari_sam.embeddings.opening import open_store
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.predict import predict
 from napari_sam.errors import CheckpointError, DownloadError, ModelError

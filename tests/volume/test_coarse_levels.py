@@ -94,7 +94,9 @@ def test_what_is_kept_is_bounded():
     kept, made = CoarseBlocks(max_bytes=1000), []
 
     def get(i):
-        return kept.get((i,), lambda: made.append(i) or np.full(400, i, np.uint8))
+        return kept.get_or_make(
+            (i,), lambda: made.append(i) or np.full(400, i, np.uint8)
+        )
 
     for i in (0, 1, 0, 2, 0, 1):
         assert (get(i) == i).all()

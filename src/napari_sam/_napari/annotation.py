@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import LabelPatch
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
-    from napari_sam.embeddings.scheduler import View
+    from napari_sam.embeddings.scheduler import Viewport
     from napari_sam.session import ObjectState, Request, Result, Session
     from napari_sam.volume.volume import Volume
 
@@ -117,7 +117,7 @@ class Annotation:
         return screen_level(self.viewer, self.image, self.volume.ndim)
 
     @property
-    def view(self) -> View | None:
+    def view(self) -> Viewport | None:
         """Which part of its plane the canvas shows, or None when it shows none."""
         plane = self.plane
         if plane is None:

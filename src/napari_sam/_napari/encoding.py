@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_sam._napari.workers import BACKGROUND
-from napari_sam.embeddings.scheduler import EncodingQueue, Pace, View, encode_queue
+from napari_sam.embeddings.encode import encode_queue
+from napari_sam.embeddings.scheduler import EncodingQueue, Pace, Viewport
 from napari_sam.errors import StoreError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from napari_sam._napari.annotation import Annotation
     from napari_sam._napari.state import Board, EncodingState
     from napari_sam._napari.workers import Jobs
+    from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.engine.engine import Engine
     from napari_sam.session import Session
 
@@ -56,7 +58,7 @@ class Encoding:
         self.jobs = jobs
         self._annotation: Annotation | None = None
         self._queue: EncodingQueue | None = None
-        self._looked: View | None = None
+        self._looked: Viewport | None = None
         self._pace = Pace()
 
     @property
@@ -119,7 +121,7 @@ class Encoding:
             self.agreement_wanted(_bill(session, plane.axis))
             return
         if self._queue is None or self._queue.axis != plane.axis:
-            self._queue = self._new_queue(annotation.view or View(plane))
+            self._queue = self._new_queue(annotation.view or Viewport(plane))
         self._show(phase="all", seconds_left=None)
         self.board.say(
             "Embedding, what you look at first. You can go on clicking meanwhile.",
@@ -168,13 +170,17 @@ class Encoding:
     def _session(self) -> Session | None:
         return None if self._annotation is None else self._annotation.session
 
-    def _new_queue(self, view: View) -> EncodingQueue:
+    def _new_queue(self, view: Viewport) -> EncodingQueue:
         assert self._session is not None
         engine, axis = self._session.engine, view.plane.axis
 
         def present(plane: int) -> Any:
             store = engine.stores(axis)
-            return () if store is None else store.numbers(plane)
+            if store is None:
+                return ()
+            if engine.volume.is_remote:  # compared with the image when it is used
+                return store.numbers(plane)
+            return store.checked_numbers(plane)  # the others are compared on the way
 
         return EncodingQueue.of(engine.volume, engine.model, present, view)
 
@@ -249,26 +255,37 @@ def _steps(
         if not queue.everything:
             return
         raise StoreError(
-            "embeddings cannot be kept: the folder of the image and the user's cache "
-            "cannot be written. Set NAPARI_SAM_CACHE to a folder that can"
+            "embeddings cannot be kept: the user's cache cannot be written. Set "
+            "NAPARI_SAM_CACHE to a folder that can"
         )
-    options: dict[str, Any] = {
-        "cancel": cancelled,
-        "intensity": engine.intensity,
-    }
+    if queue.everything:
+        _check_room(engine, store, queue.axis)
+    source = engine.source
     if not address:
-        for done, total in encode_queue(
-            engine.volume, engine.model, store, queue, **options
-        ):
+        for done, total in encode_queue(source, store, queue, cancel=cancelled):
             yield Step(done, total)
         return
     from napari_sam.embeddings.distribute import connect
 
     with connect(address) as client:
         for done, total in encode_queue(
-            engine.volume, engine.model, store, queue, client=client, **options
+            source, store, queue, client=client, cancel=cancelled
         ):
             yield Step(done, total, describe_workers(client))
+
+
+def _check_room(engine: Engine, store: EmbeddingStore, axis: int) -> None:
+    from napari_sam.embeddings.estimate import estimate_encoding
+
+    if store.max_bytes is None:
+        return
+    wanted = estimate_encoding(engine.volume, engine.model, axis=axis).disk_bytes
+    if wanted > store.max_bytes:
+        raise StoreError(
+            f"embeddings of all planes take {_size(wanted)}, and those of an image in "
+            f"memory are kept in memory, up to {_size(store.max_bytes)}: save the "
+            "image to a file and open that. What you look at is embedded as before"
+        )
 
 
 def _ask_workers(address: str) -> str:
@@ -313,10 +330,10 @@ def _is_remote(source: str | None) -> bool:
 
 def _bill(session: Session, axis: int) -> str:
     """What embedding everything takes from a server."""
-    from napari_sam.embeddings.estimate import plan_encoding
+    from napari_sam.embeddings.estimate import estimate_encoding
 
     volume = session.volume
-    plan = plan_encoding(volume, session.model, axis=axis)
+    estimate = estimate_encoding(volume, session.model, axis=axis)
     pixels = 1
     for n in volume.shape:
         pixels *= int(n)
@@ -324,8 +341,8 @@ def _bill(session: Session, axis: int) -> str:
     return (
         f"{volume.name} is on a server. Embedding all of it reads about "
         f"{_size(1.8 * size)} from there, uncompressed, and keeps "
-        f"{plan.tiles:,} tiles of {_size(plan.bytes_per_tile)} on this computer. "
-        "Reading may cost money, and can be paused at any moment. Start?"
+        f"{estimate.tiles:,} tiles of {_size(estimate.bytes_per_tile)} on this "
+        "computer. Reading may cost money, and can be paused at any moment. Start?"
     )
 
 

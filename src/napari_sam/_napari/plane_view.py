@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.core.planes import Plane
-from napari_sam.embeddings.scheduler import View
+from napari_sam.embeddings.scheduler import Viewport
 from napari_sam.errors import VolumeError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def order_for_axis(dims: Any, ndim: int, axis: int) -> tuple[int, ...]:
     return (*range(offset), hidden, *last)
 
 
-def shown_view(viewer: Any, layer: Any, plane: Plane, ndim: int) -> View | None:
+def shown_view(viewer: Any, layer: Any, plane: Plane, ndim: int) -> Viewport | None:
     """Return which part of a plane the canvas shows; None where nothing is drawn.
 
     Parameters
@@ -105,7 +105,7 @@ def shown_view(viewer: Any, layer: Any, plane: Plane, ndim: int) -> View | None:
     if (corners[1] <= corners[0]).any():
         return None
     (y0, x0), (y1, x1) = corners.tolist()
-    return View(plane, (y0, x0, y1 + 1, x1 + 1), screen_level(viewer, layer, ndim))
+    return Viewport(plane, (y0, x0, y1 + 1, x1 + 1), screen_level(viewer, layer, ndim))
 
 
 def screen_level(viewer: Any, layer: Any, ndim: int) -> int:

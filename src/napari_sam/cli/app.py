@@ -166,7 +166,8 @@ def models_remove(
 def embed(
     source: Source,
     store: Annotated[
-        str | None, typer.Option(help="Embedding store; beside the data if left out.")
+        str | None,
+        typer.Option(help="Embedding store; the user's cache if left out."),
     ] = None,
     planes: Annotated[
         str | None, typer.Option(help="Planes, such as 3 or 10-40,50; all if left out.")
@@ -251,7 +252,8 @@ def segment(
     device: Device = "auto",
     precision: Precision = "float32",
     store: Annotated[
-        str | None, typer.Option(help="Embedding store; beside the data if left out.")
+        str | None,
+        typer.Option(help="Embedding store; the user's cache if left out."),
     ] = None,
     no_store: NoStore = False,
     session: Annotated[

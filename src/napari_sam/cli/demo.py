@@ -76,7 +76,8 @@ def _prepare(out: Path) -> None:
 def _show(
     sample: Sample, path: Path, model: PromptableModel, out: Path, report: Report
 ) -> tuple[Session, Image]:
-    from napari_sam.embeddings.encode import encode_volume, open_store
+    from napari_sam.embeddings.encode import encode_volume
+    from napari_sam.embeddings.opening import open_store
     from napari_sam.session import Session
     from napari_sam.volume.opening import open_volume
 

@@ -47,8 +47,9 @@ def run(
     as_json: bool,
 ) -> None:
     """Encode, or say what it would take."""
-    from napari_sam.embeddings.encode import default_store_path, encode_volume
-    from napari_sam.embeddings.estimate import plan_encoding, seconds_per_tile
+    from napari_sam.embeddings.encode import encode_volume
+    from napari_sam.embeddings.estimate import estimate_encoding, seconds_per_tile
+    from napari_sam.embeddings.opening import default_store_path
 
     report = Report(as_json)
     planes, levels = options.planes, options.levels
@@ -65,7 +66,7 @@ def run(
     for plane in where["planes"] or ():
         Plane.of(volume.shape, plane, axis=where["axis"])
     network = load_with_progress(model, device, precision)
-    plan = plan_encoding(volume, network, **where)
+    plan = estimate_encoding(volume, network, **where)
     store = options.store or str(default_store_path(volume))
     report.data = {
         "volume": repr(volume),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from threading import Event
 
-    from napari_sam.embeddings.task import Job
+    from napari_sam.embeddings.task import EncodingTask
     from napari_sam.embeddings.tile_batches import Region
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _POLL_S = 0.2
 
 def encode_on(
     client: Any,
-    job: Job,
+    task: EncodingTask,
     regions: Iterator[Region],
     *,
     cancel: Callable[[], bool] | Event | None = None,
@@ -47,7 +47,7 @@ def encode_on(
     Parameters
     ----------
     client : distributed.Client
-    job : Job
+    task : EncodingTask
     regions : iterator of Region
         Of at most `TASK_TILES` tiles each, best.
     cancel
@@ -66,7 +66,7 @@ def encode_on(
     """
     from distributed import Event as SharedEvent
 
-    packed = pickle.dumps(job)
+    packed = pickle.dumps(task)
     running: dict[Any, tuple[Region, int]] = {}
     size = _Size(client)
     try:
@@ -84,7 +84,7 @@ def encode_on(
                     yield n
     finally:
         if running and client.status == "running":
-            SharedEvent(job.stop, client).set()
+            SharedEvent(task.stop, client).set()
             for future in running:
                 future.release()
 

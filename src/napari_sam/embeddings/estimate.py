@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.core.planes import count_planes, plane_at
-from napari_sam.embeddings.encode import grid_for, levels_of, planes_of
+from napari_sam.embeddings.source import grid_for, levels_of, planes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class EncodingPlan:
+class EncodingEstimate:
     """What an encoding will take, found without reading a pixel."""
 
     n_planes: int
@@ -38,14 +38,14 @@ class EncodingPlan:
         return self.tiles * self.bytes_per_tile
 
 
-def plan_encoding(
+def estimate_encoding(
     volume: Volume,
     model: PromptableModel,
     *,
     planes: Iterable[Any] | None = None,
     axis: int = 0,
     levels: Iterable[int] | None = None,
-) -> EncodingPlan:
+) -> EncodingEstimate:
     """Return the number of tiles and the disk space that `encode_volume` will need.
 
     Parameters are those of `encode_volume`.
@@ -53,10 +53,10 @@ def plan_encoding(
     grid = grid_for(volume, model, axis)
     chosen = levels_of(grid, levels)
     values = sum(math.prod(shape) for shape in model.spec.feature_shapes.values())
-    return EncodingPlan(
+    return EncodingEstimate(
         n_planes=len(planes_of(volume, planes, axis)),
         tiles_per_plane=sum(grid.n_tiles(n) for n in chosen),
-        bytes_per_tile=2 * values + 4,
+        bytes_per_tile=2 * values + 8,
     )
 
 

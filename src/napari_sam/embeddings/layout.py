@@ -12,6 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.core.embedding import EmbeddingSignature
+from napari_sam.embeddings.cache import IN_USE
 from napari_sam.errors import NapariSamError, SignatureError, StoreError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ StorePath = str | os.PathLike[str] | Any
 """A folder, a ``.zip`` file, a URL, or a zarr store object."""
 
 _MARK = "napari_sam_embeddings"
-_VERSION = 1
+VERSION = 2
+"""Of the layout; stores of another are refused, and may be deleted."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -56,10 +58,10 @@ def open_root(path: StorePath, mode: str) -> Any:
     version = root.attrs.get(_MARK)
     if version is None:
         raise _foreign(path)
-    if version != _VERSION:
+    if version != VERSION:
         raise StoreError(
             f"{path} has version {version} of the layout and this napari-sam reads "
-            f"version {_VERSION}: update it, or choose another path"
+            f"version {VERSION}: delete it and encode again, or choose another path"
         )
     return root
 
@@ -82,7 +84,7 @@ def _start(path: StorePath) -> Any:
     from zarr.errors import ContainsGroupError
 
     try:
-        return zarr.open_group(path, mode="a", attributes={_MARK: _VERSION})
+        return zarr.open_group(path, mode="a", attributes={_MARK: VERSION})
     except ContainsGroupError:  # made by another process meanwhile
         return zarr.open_group(path, mode="r+")
 
@@ -94,7 +96,7 @@ def _holds_others_files(path: str | os.PathLike[str]) -> bool:
     # Metadata seen only now: another process is starting the same store.
     if "zarr.json" in found:
         return False
-    return any(not name.endswith(".partial") for name in found)
+    return any(name != IN_USE and not name.endswith(".partial") for name in found)
 
 
 def _foreign(path: StorePath) -> StoreError:
@@ -183,7 +185,7 @@ def require_arrays(
     for name, shape in feature_shapes.items():
         chunks = (1, 1, *shape)
         _require_array(group, f"features/{name}", (*size, *shape), chunks, dtype)
-    _require_array(group, "present", size, (1, 1), "uint32")
+    _require_array(group, "present", size, (1, 1), "uint64")
 
 
 def _require_array(

@@ -10,22 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.core.planes import Plane, count_planes, plane_at
-from napari_sam.embeddings.encode import grid_for, levels_of
-from napari_sam.embeddings.tile_batches import (
-    TASK_TILES,
-    Region,
-    encode_region,
-    stopped,
-    tile_numbers,
-)
+from napari_sam.embeddings.source import grid_for, levels_of
+from napari_sam.embeddings.tile_batches import TASK_TILES, Region, tile_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from threading import Event
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
-    from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.tiles import Box, TileGrid
-    from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.volume.volume import Volume
 
@@ -34,7 +25,7 @@ _RECENT = 16
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Viewport:
     """What somebody looks at."""
 
     plane: Plane
@@ -62,7 +53,7 @@ class EncodingQueue:
     present : callable
         Gives the numbers of the tiles that are there already on a plane, by the
         plane's linear index; asked once for each plane, by whoever calls `take`.
-    view : View
+    view : Viewport
     axis : int
         Sliced axis among the last three.
     levels : iterable of int, optional
@@ -74,7 +65,7 @@ class EncodingQueue:
     --------
     >>> from napari_sam.core.tiles import TileGrid
     >>> grid = TileGrid((100, 100), 64, 16, n_levels=2)
-    >>> view = View(Plane(()), box=(60, 60, 100, 100))
+    >>> view = Viewport(Plane(()), box=(60, 60, 100, 100))
     >>> queue = EncodingQueue((100, 100), grid, lambda plane: (), view)
     >>> [queue.take().numbers for _ in range(5)]
     [(3,), (4,), (1,), (2,), (0,)]
@@ -87,7 +78,7 @@ class EncodingQueue:
         shape: Sequence[int],
         grid: TileGrid,
         present: Callable[[int], Iterable[int]],
-        view: View,
+        view: Viewport,
         *,
         axis: int = 0,
         levels: Iterable[int] | None = None,
@@ -106,7 +97,7 @@ class EncodingQueue:
         """Flags of the tiles of each plane that is neither untouched nor whole."""
         self._whole: set[int] = set()
         self._order: Iterator[tuple[int, int]] | None = None
-        self._ordered: tuple[View, bool] | None = None
+        self._ordered: tuple[Viewport, bool] | None = None
         """The wish that `_order` is for."""
 
     @classmethod
@@ -115,7 +106,7 @@ class EncodingQueue:
         volume: Volume,
         model: PromptableModel,
         present: Callable[[int], Iterable[int]],
-        view: View,
+        view: Viewport,
         **options: Any,
     ) -> EncodingQueue:
         """Make the queue of a volume and model; options as above."""
@@ -124,11 +115,11 @@ class EncodingQueue:
         return cls(volume.shape, grid, present, view, axis=axis, **options)
 
     @property
-    def view(self) -> View:
+    def view(self) -> Viewport:
         """What is looked at now."""
         return self._wish[0]
 
-    def look(self, view: View) -> None:
+    def look(self, view: Viewport) -> None:
         """Go on with what is looked at now; nothing under way is stopped."""
         if view.plane.axis != self.axis and view.plane.index:
             raise ValueError(
@@ -149,7 +140,7 @@ class EncodingQueue:
     def take(self, n: int = 1) -> Region | None:
         """Take up to `n` tiles of one plane and level; None when none is wanted.
 
-        Whoever takes a tile encodes it, or hands it back with `put_back`.
+        Whoever takes a tile encodes it, or hands it back with `give_back`.
         """
         with self._lock:
             first = self._next()
@@ -166,17 +157,25 @@ class EncodingQueue:
                 numbers.append(more[1])
             return Region(plane_at(self.shape, linear, self.axis), tuple(numbers))
 
-    def put_back(self, region: Region) -> None:
+    def give_back(self, region: Region) -> None:
         """Hand back tiles that were taken and not encoded."""
         with self._lock:
             for number in region.numbers:
                 self._unmark(region.plane.linear(self.shape), number)
             self._order = None
 
-    def take_each(self, n: int = TASK_TILES) -> Iterator[Region]:
-        """Take region after region until none is wanted, in the order of the moment."""
+    def take_each(self, n: int = TASK_TILES) -> Generator[Region]:
+        """Take region after region until none is wanted, in the order of the moment.
+
+        Asking for the next one says that the one before is done, or in good hands. A
+        generator that is closed before gives it back.
+        """
         while (region := self.take(n)) is not None:
-            yield region
+            try:
+                yield region
+            except GeneratorExit:
+                self.give_back(region)
+                raise
 
     @property
     def total(self) -> int:
@@ -217,7 +216,7 @@ class EncodingQueue:
                 return linear, number
         return None
 
-    def _wanted(self, view: View, everything: bool) -> Iterator[tuple[int, int]]:
+    def _wanted(self, view: Viewport, everything: bool) -> Iterator[tuple[int, int]]:
         start = view.plane.linear(self.shape)
         if not everything:
             yield from self._missing(start, self._in_view(view, self._view_level(view)))
@@ -233,7 +232,7 @@ class EncodingQueue:
         left = numbers[~self._flags(linear)[numbers]]
         return ((linear, int(n)) for n in left)
 
-    def _plane_order(self, view: View) -> Iterator[np.ndarray]:
+    def _plane_order(self, view: Viewport) -> Iterator[np.ndarray]:
         """Numbers of a plane's tiles: in view level by level, then all the others."""
         own = self._view_level(view)
         coarser = [n for n in self.levels if n > own]
@@ -243,14 +242,14 @@ class EncodingQueue:
         for level in (own, *coarser, *finer):
             yield _by_distance(self.grid, level, self._middle(view))
 
-    def _view_level(self, view: View) -> int:
+    def _view_level(self, view: Viewport) -> int:
         """The wanted level that is nearest to the view's own."""
         return min(self.levels, key=lambda n: (abs(n - view.level), n))
 
-    def _in_view(self, view: View, level: int) -> np.ndarray:
+    def _in_view(self, view: Viewport, level: int) -> np.ndarray:
         return _by_distance(self.grid, level, self._middle(view), view.box)
 
-    def _middle(self, view: View) -> tuple[float, float]:
+    def _middle(self, view: Viewport) -> tuple[float, float]:
         h, w = self.grid.shape
         y0, x0, y1, x1 = view.box or (0.0, 0.0, float(h), float(w))
         return (y0 + y1) / 2, (x0 + x1) / 2
@@ -284,70 +283,6 @@ class EncodingQueue:
 
     def _level_of(self, number: int) -> int:
         return next(n for n in self.levels if number in tile_numbers(self.grid, n))
-
-
-def encode_queue(
-    volume: Volume,
-    model: PromptableModel,
-    store: EmbeddingStore,
-    queue: EncodingQueue,
-    *,
-    client: Any = None,
-    device: str = "auto",
-    cancel: Callable[[], bool] | Event | None = None,
-    intensity: IntensityMapping | None = None,
-    batch_size: int | None = None,
-) -> Iterator[tuple[int, int]]:
-    """Encode what a queue wants, tile by tile, until it wants nothing more.
-
-    `encode_volume` for work whose order changes meanwhile. Stopped at any moment, all
-    finished tiles are kept, and a new queue goes on from there.
-
-    Parameters
-    ----------
-    volume, model, store
-        As for `encode_volume`; the store is open.
-    queue : EncodingQueue
-        Of this volume, model and store.
-    client, device, cancel, intensity, batch_size
-        As for `encode_volume`.
-
-    Yields
-    ------
-    done, total : int
-        As `EncodingQueue.count`: once before any work, then after each batch.
-
-    Raises
-    ------
-    StoreError, VolumeError, NapariSamError
-        As `encode_volume` does.
-    """
-    done, total = queue.count()
-    yield done, total
-    if client is not None:
-        from napari_sam.embeddings.distribute import encode_on
-        from napari_sam.embeddings.task import Job, ModelSource
-
-        source = ModelSource.of(model, device)
-        job = Job.of(volume, source, store, intensity or volume.intensity, batch_size)
-        for n in encode_on(client, job, queue.take_each(), cancel=cancel):
-            done += n
-            yield min(done, total), total
-        return
-    size = batch_size or (1 if model.device == "cpu" else 4)
-    while not stopped(cancel) and (region := queue.take(size)) is not None:
-        try:
-            for _ in encode_region(
-                volume, model, store, region, intensity=intensity, batch_size=size
-            ):
-                pass
-        except BaseException:
-            queue.put_back(region)
-            raise
-        done += len(region.numbers)
-        if total != queue.total or done > total:  # the view has moved
-            done, total = queue.count()
-        yield done, total
 
 
 class Pace:

@@ -4,12 +4,15 @@ Layout (zarr v3)::
 
     path/                      attribute "napari_sam_embeddings": version of this layout
     └── <signature.key>/       one group per signature, side by side
-        ├── present            (plane, tile) uint32, one flag a chunk
+        ├── present            (plane, tile) uint64, one flag a chunk
         └── features/<name>    (plane, tile, C, h, w), one tile a chunk
 
-A flag is the checksum of its tile's features, written after them: 0 is "not there", and
-a chunk that was lost, cut short or altered is noticed when it is read. Chunks are made
-as they are written, so a plane with a million tiles costs nothing to open.
+A flag holds two checksums of its tile and is written last; 0 is "not there". The lower
+half is of the features: a chunk that was lost, cut short or altered is noticed when it
+is read. The upper half is of the window's pixels as the model saw them: whoever reads
+a tile gives the checksum of the pixels there now, and gets nothing where they differ.
+Chunks are made as they are written, so a plane with a million tiles costs nothing to
+open.
 
 Chunks are neither sharded nor compressed. Tiles are written one at a time, in any
 order and by several processes: rewriting a shard for each tile cost 4 times as much as
@@ -21,16 +24,20 @@ like them. zstd saved 8 % and read 3 times slower, which every click would feel.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-import zlib
-from collections import OrderedDict
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from napari_sam.core.embedding import Embedding, EmbeddingSignature
+from napari_sam.core.lru import ByteLRU
+from napari_sam.embeddings.cache import Use
+from napari_sam.embeddings.features import checksum_of, stored_form
 from napari_sam.embeddings.layout import (
     StorePath,
     check_head,
@@ -45,7 +52,7 @@ from napari_sam.embeddings.layout import (
 from napari_sam.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Coroutine, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from napari_sam.core.tiles import Tile, TileGrid
@@ -53,6 +60,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CACHE_BYTES = 256 * 2**20
+_LOWER = 2**32 - 1
 
 
 class EmbeddingStore:
@@ -88,15 +96,30 @@ class EmbeddingStore:
         *,
         writable: bool,
         cache_bytes: int,
+        max_bytes: int | None = None,
+        use: Use | None = None,
     ) -> None:
         self.path = path
         self.signature, self.grid, self.n_planes = signature, grid, n_planes
         self.writable = writable
+        self.is_full = False
+        """Set by who found that it takes no more: other embeddings are not tried."""
         self._group = group
         self._flags = group["present"]
         names = sorted(group.attrs["features"])
         self._features = {name: group[f"features/{name}"] for name in names}
-        self._memory = _Memory(cache_bytes)
+        self.max_bytes = max_bytes
+        """Most that it keeps, the longest unused going first; None: no bound."""
+        self._sizes: ByteLRU[tuple[int, int], int] = ByteLRU(
+            max_bytes or 0, lambda size: size, keep_last=True
+        )
+        """Bytes of each tile put here, where that is bounded."""
+        self._use = use
+        self._memory: ByteLRU[tuple[int, int], Embedding] = ByteLRU(
+            cache_bytes, lambda embedding: embedding.nbytes
+        )
+        self._sources: defaultdict[int, dict[int, int]] = defaultdict(dict)
+        """Checksums of pixels compared or written here, by plane and tile."""
         self._claimed: set[tuple[int, int]] = set()
         self._claims = threading.Condition()
 
@@ -112,6 +135,7 @@ class EmbeddingStore:
         mode: Literal["a", "r+", "r"] = "a",
         dtype: Literal["float16", "float32"] = "float16",
         cache_bytes: int = _CACHE_BYTES,
+        max_bytes: int | None = None,
     ) -> Self:
         """Open the embeddings of a signature, or start them.
 
@@ -132,6 +156,8 @@ class EmbeddingStore:
             Of a new store; an existing one keeps its own.
         cache_bytes : int
             Memory for tiles.
+        max_bytes : int, optional
+            Drop the tiles put first, once there are more bytes: for stores in memory.
 
         Raises
         ------
@@ -140,7 +166,9 @@ class EmbeddingStore:
         StoreError
             If the path holds something else, or cannot be read or written.
         """
-        root = open_root(path, mode)
+        open_root(path, mode)
+        use = Use(path, signature.key)
+        root = open_root(path, mode)  # it may have been removed until now
         with explained(path):
             group = root.get(signature.key)
             head = head_of(grid, n_planes, feature_shapes)
@@ -154,7 +182,8 @@ class EmbeddingStore:
                 require_arrays(group, grid, n_planes, feature_shapes, dtype)
             return cls(
                 path, group, signature, grid, n_planes,
-                writable=mode != "r", cache_bytes=cache_bytes,
+                writable=mode != "r", cache_bytes=cache_bytes, max_bytes=max_bytes,
+                use=use,
             )  # fmt: skip
 
     @staticmethod
@@ -174,15 +203,58 @@ class EmbeddingStore:
         """Whether a tile is there, whole."""
         return self._flag(plane_linear, tile) != 0
 
-    def get(self, plane_linear: int, tile: Tile) -> Embedding | None:
+    def is_checked(self, plane_linear: int, tile: Tile) -> bool:
+        """Whether this process knows that a tile is there and of the present pixels."""
+        return tile.number in self._sources[plane_linear]
+
+    def check(self, plane_linear: int, tile: Tile, source: int) -> bool:
+        """Compare the pixels that a tile was made from with those there now.
+
+        Parameters
+        ----------
+        plane_linear : int
+        tile : Tile
+        source : int
+            `checksum` of the tile's window as the model sees it now.
+
+        Returns
+        -------
+        bool
+            Whether the tile is there and of those pixels.
+        """
+        here = self._sources[plane_linear]
+        known = here.get(tile.number)
+        if known is None:
+            flag = self._flag(plane_linear, tile)
+            known = flag >> 32 if flag else None
+        if known != source:
+            here.pop(tile.number, None)
+            return False
+        here[tile.number] = source
+        return True
+
+    def get(
+        self, plane_linear: int, tile: Tile, source: int | None = None
+    ) -> Embedding | None:
         """Return a tile's embedding in the stored dtype, or None if it is not there.
+
+        Parameters
+        ----------
+        plane_linear : int
+        tile : Tile
+        source : int, optional
+            `checksum` of the window's pixels now: a tile that was made from others
+            counts as not there. Left out: not compared.
 
         Raises
         ------
         StoreError
             If the tile was finished and its data is damaged now.
         """
+        if source is not None and not self.check(plane_linear, tile, source):
+            return None
         key = plane_linear, tile.number
+        self._sizes.get(key)  # it counts as used
         if (found := self._memory.get(key)) is not None:
             return found
         flag = self._flag(plane_linear, tile)
@@ -191,7 +263,7 @@ class EmbeddingStore:
         with explained(self.path):
             try:
                 features = {n: np.asarray(a[key]) for n, a in self._features.items()}
-                sound = _checksum(features) == flag
+                sound = checksum_of(features) == flag & _LOWER
             except (ValueError, RuntimeError) as error:
                 logger.debug("tile %s cannot be decoded: %s", key, error)
                 sound = False
@@ -201,14 +273,27 @@ class EmbeddingStore:
                 "damaged: its data does not match its checksum. discard(plane, tile) "
                 "drops it, so that it is encoded again; other tiles are not affected"
             )
+        if source is not None and flag >> 32 != source:
+            return None  # replaced meanwhile, by a process that sees other pixels
         embedding = Embedding(features, (tile.window.h, tile.window.w))
         self._memory.put(key, embedding)
         return embedding
 
-    def put(self, plane_linear: int, tile: Tile, embedding: Embedding) -> None:
+    def put(
+        self, plane_linear: int, tile: Tile, embedding: Embedding, source: int
+    ) -> None:
         """Keep a tile's embedding; it counts as present once all of it is written.
 
-        In a float16 store, values beyond its range are clipped to it, and logged.
+        A tile that is there is replaced. In a float16 store, values beyond its range
+        are clipped to it, and logged.
+
+        Parameters
+        ----------
+        plane_linear : int
+        tile : Tile
+        embedding : Embedding
+        source : int
+            `checksum` of the window that was encoded, as the model saw it.
 
         Raises
         ------
@@ -224,11 +309,17 @@ class EmbeddingStore:
         key = plane_linear, tile.number
         features = self._stored_form(embedding)
         with explained(self.path):
+            if self._flag(plane_linear, tile):
+                self._flags[key] = 0  # never new features under an old flag
             for name, values in features.items():
                 self._features[name][key] = values
-            self._flags[key] = _checksum(features)
-        size = (tile.window.h, tile.window.w)
-        self._memory.put(key, Embedding(features, size))
+            self._flags[key] = np.uint64(source << 32 | checksum_of(features))
+        kept = Embedding(features, (tile.window.h, tile.window.w))
+        self._memory.put(key, kept)
+        self._sources[plane_linear][tile.number] = source
+        if self.max_bytes is not None:
+            for old in self._sizes.put(key, kept.nbytes):
+                self._remove(old)
 
     @contextmanager
     def claim(self, plane_linear: int, tiles: Iterable[Tile]) -> Iterator[bool]:
@@ -259,9 +350,7 @@ class EmbeddingStore:
         StoreError
             If the store cannot be written.
         """
-        with explained(self.path):
-            self._flags[plane_linear, tile.number] = 0
-        self._memory.drop((plane_linear, tile.number))
+        self._discard((plane_linear, tile.number))
 
     def numbers(self, plane_linear: int) -> frozenset[int]:
         """Numbers of the tiles that are there on a plane: one listing, no reading."""
@@ -270,6 +359,10 @@ class EmbeddingStore:
                 flags = np.asarray(self._flags[plane_linear])
                 return frozenset(map(int, np.flatnonzero(flags)))
             return frozenset(map(int, self._listed(f"c/{plane_linear}")))
+
+    def checked_numbers(self, plane_linear: int) -> frozenset[int]:
+        """Numbers of the tiles of a plane for which `is_checked` holds."""
+        return frozenset(list(self._sources[plane_linear]))
 
     def count(self) -> tuple[int, int]:
         """(tiles there, tiles in all) over every plane and level."""
@@ -280,8 +373,10 @@ class EmbeddingStore:
         return done, self.n_planes * self.grid.n_tiles()
 
     def close(self) -> None:
-        """Finish writing; only zip files need it."""
+        """Finish writing, and let the store be removed by those who prune."""
         self._group.store.close()
+        if self._use is not None:
+            self._use.close()
 
     def __enter__(self) -> Self:
         return self
@@ -320,80 +415,35 @@ class EmbeddingStore:
                 raise StoreError(
                     f"feature {name!r} must have shape {shape}; got {came}"
                 )
-            out[name] = _cast(np.asarray(values), array.dtype, name)
+            out[name] = stored_form(np.asarray(values), array.dtype, name)
         return out
 
+    def _discard(self, key: tuple[int, int]) -> None:
+        with explained(self.path):
+            self._flags[key] = 0
+        self._memory.drop(key)
+        self._sources[key[0]].pop(key[1], None)
+
+    def _remove(self, key: tuple[int, int]) -> None:
+        self._discard(key)
+        for array in self._features.values():
+            array[key] = 0  # chunks of zeros are not kept
+
     def _listed(self, prefix: str) -> tuple[str, ...]:
-        from zarr.core.sync import sync
+        where = self._flags.store_path / prefix
 
-        store_path = self._flags.store_path / prefix
-
-        async def names() -> Any:
-            found = store_path.store.list_dir(store_path.path)
-            return [name.rstrip("/") async for name in found]
+        async def names() -> list[str]:
+            return [name async for name in where.store.list_dir(where.path)]
 
         try:
-            # Unfinished writes lie beside chunks under other names.
-            return tuple(name for name in sync(names()) if name.isdecimal())
+            found = _run(names())
         except FileNotFoundError:
             return ()
+        # Unfinished writes lie beside chunks under other names.
+        return tuple(n for name in found if (n := name.rstrip("/")).isdecimal())
 
 
-class _Memory:
-    """Tiles lately used, up to a number of bytes; the oldest go first."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._tiles: OrderedDict[tuple[int, int], Embedding] = OrderedDict()
-        self._max_bytes, self._bytes = max_bytes, 0
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[int, int]) -> Embedding | None:
-        with self._lock:
-            if key in self._tiles:
-                self._tiles.move_to_end(key)
-            return self._tiles.get(key)
-
-    def put(self, key: tuple[int, int], embedding: Embedding) -> None:
-        self.drop(key)
-        with self._lock:
-            self._tiles[key] = embedding
-            self._bytes += embedding.nbytes
-            while self._bytes > self._max_bytes and self._tiles:
-                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
-
-    def drop(self, key: tuple[int, int]) -> None:
-        with self._lock:
-            if (old := self._tiles.pop(key, None)) is not None:
-                self._bytes -= old.nbytes
-
-
-def _cast(values: np.ndarray, dtype: np.dtype[Any], name: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        cast = np.array(values, dtype=dtype, order="C")
-    if _is_finite(cast):
-        return cast
-    if not np.isfinite(values).all():
-        raise StoreError(
-            f"feature {name!r} holds NaN or infinite values, so no mask can come of "
-            "it: run the model in float32 (device='cpu' always does)"
-        )
-    limit = float(np.finfo(dtype).max)
-    logger.warning(
-        "feature %r goes up to %g: clipped to %g; dtype='float32' keeps it exact",
-        name, float(np.abs(values).max()), limit,
-    )  # fmt: skip
-    return np.asarray(np.clip(values, -limit, limit), dtype)
-
-
-def _is_finite(values: np.ndarray) -> bool:
-    if values.dtype != np.float16:
-        return bool(np.isfinite(values).all())
-    # numpy has no fast path for float16: an exponent of ones is NaN or infinite.
-    return bool((values.view(np.uint16) & 0x7C00).max(initial=0) < 0x7C00)
-
-
-def _checksum(features: Mapping[str, np.ndarray]) -> int:
-    total = 0
-    for name in sorted(features):
-        total = zlib.crc32(np.ascontiguousarray(features[name]).data, total)
-    return total or 1
+def _run(work: Coroutine[Any, Any, list[str]]) -> list[str]:
+    """Run a coroutine in a thread of its own: this one may have a loop that runs."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from napari_sam.embeddings.source import EmbeddingSource
 from napari_sam.embeddings.tile_batches import Region, encode_region
 from napari_sam.errors import ModelError, StoreError, VolumeError
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from napari_sam.volume.volume import Volume
 
 _ASK_S = 0.2
-"""How often a task asks whether its job was stopped."""
+"""How often a task asks whether its encoding was stopped."""
 _KEPT_BYTES = 2**30
 """Freed memory that a worker keeps for its next tile."""
 
@@ -108,7 +109,7 @@ class ModelSource:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class EncodingTask:
     """What a worker needs to encode any region of a volume; small, sent with each."""
 
     volume: Volume
@@ -120,17 +121,16 @@ class Job:
     intensity: IntensityMapping
     batch_size: int | None
     stop: str
-    """Name of the `distributed.Event` that ends the job's tasks early."""
+    """Name of the `distributed.Event` that ends tasks early."""
 
     @classmethod
     def of(
         cls,
-        volume: Volume,
+        source: EmbeddingSource,
         model: ModelSource,
         store: EmbeddingStore,
-        intensity: IntensityMapping,
         batch_size: int | None,
-    ) -> Job:
+    ) -> EncodingTask:
         """Describe the work.
 
         Raises
@@ -140,6 +140,7 @@ class Job:
         """
         import os
 
+        volume = source.volume
         if volume.recipe is None:
             raise VolumeError(
                 f"{volume.name!r} is an array of this process, which others cannot "
@@ -155,57 +156,58 @@ class Job:
             path = os.path.abspath(path)
         return cls(
             volume, model, path, store.signature, store.grid, store.n_planes,
-            intensity, batch_size, f"napari-sam-stop-{uuid.uuid4().hex}",
+            source.intensity, batch_size, f"napari-sam-stop-{uuid.uuid4().hex}",
         )  # fmt: skip
 
 
 def encode_task(packed: bytes, region: Region) -> int:
     """Encode a region in a worker process; returns how many tiles are there more."""
-    place = _workplace(packed)
-    job = place.job
+    own = _worker(packed)
     steps = encode_region(
-        place.volume, place.model, place.store, region,
-        intensity=job.intensity, batch_size=place.batch_size, cancel=_Stop(job.stop),
+        own.source, own.store, region,
+        batch_size=own.batch_size, cancel=_Stop(own.stop),
     )  # fmt: skip
     return sum(steps)
 
 
 @dataclass(frozen=True, slots=True)
-class _Workplace:
-    job: Job
-    volume: Volume
-    model: PromptableModel
+class _Worker:
+    """What this process has opened for one encoding."""
+
+    source: EmbeddingSource
     store: EmbeddingStore
     batch_size: int
+    stop: str
 
 
 _opening = threading.Lock()
 
 
-def _workplace(packed: bytes) -> _Workplace:
+def _worker(packed: bytes) -> _Worker:
     # Several threads of a process would open the same model at the same moment.
     with _opening:
         return _open(packed)
 
 
 @lru_cache(maxsize=2)
-def _open(packed: bytes) -> _Workplace:
+def _open(packed: bytes) -> _Worker:
     from napari_sam.embeddings.store import EmbeddingStore
 
-    job: Job = pickle.loads(packed)
-    found = job.volume.identity()
-    if found != job.signature.source:
+    task: EncodingTask = pickle.loads(packed)
+    found = task.volume.identity()
+    if found != task.signature.source:
         raise VolumeError(
-            f"{job.volume.source!r} is another image on this worker: every machine "
+            f"{task.volume.source!r} is another image on this worker: every machine "
             "must see the same files under the same paths"
         )
-    model = _load(job.model)
+    model = _load(task.model)
     store = EmbeddingStore.open(
-        job.store, job.signature, job.grid, job.n_planes, model.spec.feature_shapes,
+        task.store, task.signature, task.grid, task.n_planes, model.spec.feature_shapes,
         mode="r+", cache_bytes=0,
     )  # fmt: skip
-    size = job.batch_size or (1 if model.device == "cpu" else 4)
-    return _Workplace(job, job.volume, model, store, size)
+    size = task.batch_size or (1 if model.device == "cpu" else 4)
+    source = EmbeddingSource(task.volume, model, task.intensity)
+    return _Worker(source, store, size, task.stop)
 
 
 @lru_cache(maxsize=1)
@@ -233,7 +235,7 @@ def _keep_freed_memory() -> None:
 
 
 class _Stop:
-    """Whether the client has stopped the job; asked for at most a few times a second.
+    """Whether the client has stopped; asked for at most a few times a second.
 
     Outside of a worker, as in tests of one task, nothing stops it.
     """

@@ -7,18 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.embeddings.source import checksum
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator, Sequence
     from threading import Event
 
-    from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.planes import Plane
     from napari_sam.core.tiles import Tile, TileGrid
+    from napari_sam.embeddings.source import EmbeddingSource
     from napari_sam.embeddings.store import EmbeddingStore
-    from napari_sam.models.protocol import PromptableModel
-    from napari_sam.volume.volume import Volume
 
 REGION_TILES = 64
 """Most tiles of a region that this process encodes."""
@@ -33,6 +32,8 @@ class Region:
     plane: Plane
     numbers: tuple[int, ...]
     """`Tile.number` of each."""
+    there: frozenset[int] = frozenset()
+    """Those that are stored already, perhaps of other pixels: only to be compared."""
 
 
 def regions(
@@ -41,14 +42,16 @@ def regions(
     levels: Sequence[int],
     *,
     skip: Container[int] = (),
+    there: frozenset[int] = frozenset(),
     n_tiles: int = REGION_TILES,
     first: int = 0,
     every: int = 1,
 ) -> Iterator[Region]:
     """Cut a plane's tiles, less those to skip, into regions; coarsest level first.
 
-    Which tiles share a region depends on neither `skip` nor what runs elsewhere: with
-    `first` and `every`, several processes take every n-th region and none twice.
+    `there` are those stored already. Which tiles share a region depends on neither
+    `skip` nor what runs elsewhere: with `first` and `every`, several processes take
+    every n-th region and none twice.
     """
     count = 0
     for level in sorted(levels, reverse=True):
@@ -59,7 +62,7 @@ def regions(
                 continue
             block = range(start, min(start + n_tiles, span.stop))
             if numbers := tuple(n for n in block if n not in skip):
-                yield Region(plane, numbers)
+                yield Region(plane, numbers, there.intersection(numbers))
 
 
 def count_regions(grid: TileGrid, levels: Sequence[int], n_tiles: int) -> int:
@@ -74,7 +77,7 @@ def tile_numbers(grid: TileGrid, level: int) -> range:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Shard:
     """The regions that one call encodes: all, or every n-th of them."""
 
     grid: TileGrid
@@ -90,7 +93,7 @@ class Share:
         levels: Sequence[int],
         shard: tuple[int, int] | None,
         n_tiles: int,
-    ) -> Share:
+    ) -> Shard:
         """Check a shard (i, n), None for all.
 
         Raises
@@ -106,14 +109,18 @@ class Share:
         return cls(grid, tuple(levels), first, every, n_tiles)
 
     def regions(
-        self, number: int, plane: Plane, skip: frozenset[int] = frozenset()
+        self,
+        number: int,
+        plane: Plane,
+        skip: frozenset[int] = frozenset(),
+        there: frozenset[int] = frozenset(),
     ) -> Iterator[Region]:
         """Regions of the plane that comes `number`-th."""
         before = number * count_regions(self.grid, self.levels, self.n_tiles)
         first = (self.first - before) % self.every
         return regions(
             plane, self.grid, self.levels,
-            skip=skip, n_tiles=self.n_tiles, first=first, every=self.every,
+            skip=skip, there=there, n_tiles=self.n_tiles, first=first, every=self.every,
         )  # fmt: skip
 
     def numbers(self, number: int, plane: Plane) -> frozenset[int]:
@@ -125,33 +132,48 @@ class Share:
 
 
 def encode_region(
-    volume: Volume,
-    model: PromptableModel,
+    source: EmbeddingSource,
     store: EmbeddingStore,
     region: Region,
     *,
-    intensity: IntensityMapping | None = None,
     batch_size: int = 1,
     cancel: Callable[[], bool] | Event | None = None,
 ) -> Iterator[int]:
-    """Encode a region's tiles; yields how many are there more after each batch."""
-    linear = region.plane.linear(volume.shape)
+    """Encode a region's tiles; yields how many are there more after each batch.
+
+    Tiles that are stored are compared with the pixels there now, once a process, and
+    encoded anew where they were made from others.
+    """
     for start in range(0, len(region.numbers), batch_size):
         if stopped(cancel):
             return
         numbers = region.numbers[start : start + batch_size]
         tiles = [store.grid.tile_by_number(n) for n in numbers]
-        # A click may have encoded some of them meanwhile, or be about to.
-        missing = [t for t in tiles if not store.has(linear, t)]
-        with store.claim(linear, missing) as waited:
-            if waited:
-                missing = [t for t in missing if not store.has(linear, t)]
-            if missing:
-                mapping = intensity or volume.intensity
-                windows = _read(volume, region.plane, missing, mapping)
-                for tile, embedding in zip(missing, model.encode(windows), strict=True):
-                    store.put(linear, tile, embedding)
-        yield len(tiles)
+        _encode_missing(source, store, region.plane, tiles)
+        yield sum(n not in region.there for n in numbers)
+
+
+def _encode_missing(
+    source: EmbeddingSource, store: EmbeddingStore, plane: Plane, tiles: Sequence[Tile]
+) -> None:
+    linear = plane.linear(source.volume.shape)
+    unknown = [t for t in tiles if not store.is_checked(linear, t)]
+    with store.claim(linear, unknown):
+        missing, windows, checksums = [], [], []
+        for tile in unknown:
+            if store.is_checked(linear, tile):
+                continue  # a click has encoded it meanwhile
+            pixels = source.pixels(plane, tile.window)
+            found = checksum(pixels)
+            if not store.check(linear, tile, found):
+                missing.append(tile)
+                windows.append(pixels)
+                checksums.append(found)
+        if not missing:
+            return
+        made = source.model.encode(np.stack(windows))  # tiles of a level: one size
+        for tile, embedding, found in zip(missing, made, checksums, strict=True):
+            store.put(linear, tile, embedding, found)
 
 
 def stopped(cancel: Callable[[], bool] | Event | None) -> bool:
@@ -159,10 +181,3 @@ def stopped(cancel: Callable[[], bool] | Event | None) -> bool:
     if cancel is None:
         return False
     return cancel() if callable(cancel) else cancel.is_set()
-
-
-def _read(
-    volume: Volume, plane: Plane, tiles: Sequence[Tile], intensity: IntensityMapping
-) -> np.ndarray:
-    """(B, h, w, 3) uint8: all tiles of a level have one size."""
-    return np.stack([intensity.apply(volume.read(plane, t.window)) for t in tiles])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_sam.core.frames import Frame
-from napari_sam.embeddings.encode import grid_for
+from napari_sam.core.lru import ByteLRU
+from napari_sam.embeddings.source import EmbeddingSource, checksum
 from napari_sam.engine.stores import AxisStores
 from napari_sam.errors import StoreError
 
@@ -42,20 +41,23 @@ class Engine:
 
     Frozen, so that work in any thread goes on with what it was begun with, whatever the
     session does meanwhile: another model or mapping is another engine (`using`), with
-    other stores and another cache. Made by `Engine.of`. Embeddings are looked up in
-    memory, then in the store, and encoded (and stored) when neither has them.
+    other stores and another cache. Made by `Engine.of`.
+
+    An embedding is looked up in memory, then in the store, and encoded (and stored)
+    when neither has it. It answers only for the pixels that it was made from: a stored
+    tile is compared with the image once a process, and everything that is of an array
+    in memory, which its owner may change, each time it is used.
     """
 
-    volume: Volume
-    model: PromptableModel
-    intensity: IntensityMapping
-    """How raw values become the model's input."""
+    source: EmbeddingSource
+    """Volume, model and intensity mapping, as all encoding takes them."""
     stores: Stores
     """Gives the embedding store of an axis, opened when it is first asked for: by
     workers alone, for opening may take long."""
-    where: str | os.PathLike[str] | bool | None = False
+    where: str | os.PathLike[str] | bool | None
     """Where the stores lie, as `Engine.of` takes it."""
-    cache: EmbeddingCache = field(default_factory=lambda: EmbeddingCache(CACHE_BYTES))
+    _cache: ByteLRU[tuple[Plane, Window], tuple[Embedding, int | None]]
+    """Embeddings, and the checksums of the raw pixels of those of arrays."""
 
     @classmethod
     def of(
@@ -83,11 +85,13 @@ class Engine:
         cache_bytes : int
             Memory for embeddings.
         """
-        mapping = intensity or volume.intensity
-        if stores is None:
-            stores = AxisStores(volume, model, mapping, embeddings).get
-        cache = EmbeddingCache(cache_bytes)
-        return cls(volume, model, mapping, stores, embeddings, cache)
+        source = EmbeddingSource.of(volume, model, intensity)
+        return cls(
+            source,
+            stores or AxisStores(source, embeddings).get,
+            embeddings,
+            ByteLRU(cache_bytes, lambda kept: kept[0].nbytes, keep_last=True),
+        )
 
     def using(
         self,
@@ -101,20 +105,27 @@ class Engine:
             model or self.model,
             intensity=intensity or self.intensity,
             embeddings=self.where,
-            cache_bytes=self.cache.max_bytes,
+            cache_bytes=self._cache.max_bytes,
         )
+
+    @property
+    def volume(self) -> Volume:
+        """The image."""
+        return self.source.volume
+
+    @property
+    def model(self) -> PromptableModel:
+        """The model."""
+        return self.source.model
+
+    @property
+    def intensity(self) -> IntensityMapping:
+        """How raw values become the model's input."""
+        return self.source.intensity
 
     def grid(self, axis: int = 0) -> TileGrid:
         """Return the tiles on which embeddings of an axis are stored."""
-        return grid_for(self.volume, self.model, axis)
-
-    def embedding(self, plane: Plane, window: Window) -> Embedding:
-        """Return the embedding of a window: from memory, the store, or encoded now."""
-        found = self.cache.get(plane, window)
-        if found is None:
-            found = self._stored(plane, window) or self._encode(plane, window)
-            self.cache.put(plane, window, found)
-        return found
+        return self.source.grid(axis)
 
     def frame(self, window: Window) -> Frame:
         """Return a window as the model sees it."""
@@ -123,45 +134,78 @@ class Engine:
             window, spec.input_side, spec.mask_side, spec.enlarges, spec.stretches
         )
 
-    def _encode(self, plane: Plane, window: Window) -> Embedding:
-        store = self.stores(plane.axis)
-        tile = self._tile(plane, window) if store is not None else None
-        if store is None or tile is None:
-            return self._encode_now(plane, window)
-        with store.claim(plane.linear(self.volume.shape), [tile]) as waited:
-            # Background work may just have encoded it.
-            found = self._stored(plane, window) if waited else None
-            return found or self._encode_now(plane, window)
+    def embedding(self, plane: Plane, window: Window) -> Embedding:
+        """Return the embedding of a window: from memory, the store, or encoded now.
 
-    def _encode_now(self, plane: Plane, window: Window) -> Embedding:
-        pixels = self.intensity.apply(self.volume.read(plane, window))
-        found = _as_stored(self.model.encode(pixels[None])[0])
-        self._keep(plane, window, found)
+        Raises
+        ------
+        VolumeError
+            If the pixels cannot be read.
+        """
+        raw = self.volume.read(plane, window) if self.volume.in_memory else None
+        now = None if raw is None else checksum(raw)
+        kept = self._cache.get((plane, window))
+        if kept is not None and kept[1] == now:
+            return kept[0]
+
+        def pixels() -> np.ndarray:
+            if raw is None:
+                return self.source.pixels(plane, window)
+            return self.intensity.apply(raw)
+
+        found = self._look_up(plane, window, pixels)
+        self._cache.put((plane, window), (found, now))
         return found
 
-    def _stored(self, plane: Plane, window: Window) -> Embedding | None:
+    def _look_up(
+        self, plane: Plane, window: Window, read: Callable[[], np.ndarray]
+    ) -> Embedding:
         store = self.stores(plane.axis)
-        tile = self._tile(plane, window) if store is not None else None
+        tile = self._tile(plane, window)
         if store is None or tile is None:
-            return None
-        number = plane.linear(self.volume.shape)
+            return self._encode(read())
+        linear = plane.linear(self.volume.shape)
+        if store.is_checked(linear, tile) and not self.volume.in_memory:
+            found = self._stored(store, linear, tile, None)
+            if found is not None:
+                return found
+        with store.claim(linear, [tile]):  # background work may be encoding it
+            pixels = read()
+            now = checksum(pixels)
+            found = self._stored(store, linear, tile, now)
+            if found is None:
+                found = self._encode(pixels)
+                self._keep(store, linear, tile, found, now)
+        return found
+
+    def _encode(self, pixels: np.ndarray) -> Embedding:
+        return _as_stored(self.model.encode(pixels[None])[0])
+
+    def _stored(
+        self, store: EmbeddingStore, linear: int, tile: Tile, pixels: int | None
+    ) -> Embedding | None:
         try:
-            return store.get(number, tile)
+            return store.get(linear, tile, pixels)
         except StoreError as error:
             logger.warning("encoding again what the store has lost: %s", error)
             if store.writable:
-                store.discard(number, tile)
+                store.discard(linear, tile)
             return None
 
-    def _keep(self, plane: Plane, window: Window, embedding: Embedding) -> None:
-        store = self.stores(plane.axis)
-        tile = self._tile(plane, window) if store is not None else None
-        if store is None or tile is None or not store.writable or self.cache.store_full:
+    def _keep(
+        self,
+        store: EmbeddingStore,
+        linear: int,
+        tile: Tile,
+        embedding: Embedding,
+        pixels: int,
+    ) -> None:
+        if not store.writable or store.is_full:
             return
         try:
-            store.put(plane.linear(self.volume.shape), tile, embedding)
+            store.put(linear, tile, embedding, pixels)
         except StoreError as error:
-            self.cache.store_full = True
+            store.is_full = True
             logger.warning("further embeddings stay in memory: %s", error)
 
     def _tile(self, plane: Plane, window: Window) -> Tile | None:
@@ -171,36 +215,6 @@ class Engine:
         center = window.y0 + (window.h - 1) / 2, window.x0 + (window.w - 1) / 2
         tile = grid.owner(window.level, *center)
         return tile if tile.window == window else None
-
-
-class EmbeddingCache:
-    """Embeddings lately used by one engine, up to a number of bytes."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.store_full = False
-        """Whether the store took no more, so that embeddings stay in memory."""
-        self._kept: OrderedDict[tuple[Plane, Window], Embedding] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, plane: Plane, window: Window) -> Embedding | None:
-        """Return the embedding of a window, or None."""
-        key = (plane, window)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, plane: Plane, window: Window, embedding: Embedding) -> None:
-        """Keep an embedding; the oldest go first."""
-        key = (plane, window)
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = embedding
-                self._bytes += embedding.nbytes
-            while self._bytes > self.max_bytes and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
 def _as_stored(embedding: Embedding) -> Embedding:

@@ -6,16 +6,14 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from napari_sam.embeddings.encode import open_store
+from napari_sam.embeddings.opening import memory_store, open_store
 from napari_sam.errors import StoreError
 
 if TYPE_CHECKING:
     import os
 
-    from napari_sam.core.intensity import IntensityMapping
+    from napari_sam.embeddings.source import EmbeddingSource
     from napari_sam.embeddings.store import EmbeddingStore
-    from napari_sam.models.protocol import PromptableModel
-    from napari_sam.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -25,22 +23,17 @@ class AxisStores:
 
     Parameters
     ----------
-    volume, model, intensity
+    source : EmbeddingSource
         What the embeddings are of.
     where : path, bool or None
-        Folder; None or True: next to the data or in the user's cache; False: none.
+        Folder; None: the user's cache, or memory for an array that has no name; True:
+        beside the image; False: none.
     """
 
     def __init__(
-        self,
-        volume: Volume,
-        model: PromptableModel,
-        intensity: IntensityMapping,
-        where: str | os.PathLike[str] | bool | None,
+        self, source: EmbeddingSource, where: str | os.PathLike[str] | bool | None
     ) -> None:
-        self._volume, self._model, self._intensity = volume, model, intensity
-        self._wanted = where is not False
-        self._where = None if isinstance(where, bool) else where
+        self._source, self._where = source, where
         self._opened: dict[int, EmbeddingStore | None] = {}
         self._lock = threading.Lock()
 
@@ -53,7 +46,7 @@ class AxisStores:
             If the folder that was asked for cannot be used; where none was asked for,
             embeddings stay in memory and the log says why.
         """
-        if not self._wanted:
+        if self._where is False:
             return None
         with self._lock:
             if axis not in self._opened:
@@ -61,10 +54,13 @@ class AxisStores:
             return self._opened[axis]
 
     def _open(self, axis: int) -> EmbeddingStore | None:
+        source = self._source
+        if self._where is None and source.volume.source is None:
+            return memory_store(source, axis)
         try:
             return open_store(
-                self._volume, self._model, self._where,
-                axis=axis, intensity=self._intensity,
+                source.volume, source.model, self._where,
+                axis=axis, intensity=source.intensity,
             )  # fmt: skip
         except StoreError as error:
             if self._where is not None:

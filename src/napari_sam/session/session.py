@@ -44,8 +44,8 @@ class Session:
     model : PromptableModel or str
         A model, or what `load_model` takes.
     embeddings : path, False or None
-        Folder of the embedding store; None puts it next to the data, or in the user's
-        cache where that cannot be written; False keeps embeddings in memory only.
+        Folder of the embedding store; None: the user's cache, or memory for an array
+        that has no path; True: beside the data; False: memory only.
     path : path-like, optional
         ``name.nsam`` folder where every change is kept as it is made. `save` names one
         later.

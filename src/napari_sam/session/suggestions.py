@@ -15,7 +15,7 @@ from psygnal import Signal
 
 from napari_sam.core.masks import boxes_meet
 from napari_sam.core.planes import Plane
-from napari_sam.embeddings.encode import planes_of
+from napari_sam.embeddings.source import planes_of
 from napari_sam.engine.suggest import Suggestion, SuggestRules, regrouped
 from napari_sam.errors import PromptError
 from napari_sam.session.search import Found, Search

@@ -228,6 +228,10 @@ class ModelContract:
         return out
 
 
+SOURCE = 0x89ABCDEF
+"""Checksum of the pixels that the tiles of `StoreContract` are said to be of."""
+
+
 class StoreContract:
     """Tests for an embedding store on some storage.
 
@@ -281,7 +285,7 @@ class StoreContract:
         """Rounded to float16 once; bit for bit the same for the next process."""
         tile, given = self.grid.tile(0, 1, 0), self.embedding()
         store = self.open_store(tmp_path, self.signature(), "a")
-        store.put(2, tile, given)
+        store.put(2, tile, given, SOURCE)
         store.close()
         again = self.open_store(tmp_path, self.signature(), "r")
         for found in (store.get(2, tile), again.get(2, tile)):
@@ -296,7 +300,7 @@ class StoreContract:
         """Tiles and planes are told apart."""
         tile = self.grid.tile(1, 0, 0)
         store = self.open_store(tmp_path, self.signature(), "a")
-        store.put(1, tile, self.embedding())
+        store.put(1, tile, self.embedding(), SOURCE)
         assert store.numbers(1) == {tile.number}
         assert store.numbers(0) == frozenset()
         assert store.count()[0] == 1
@@ -312,10 +316,10 @@ class StoreContract:
         """A second model does not disturb the first one's tiles."""
         tile, other = self.grid.tile(0, 0, 0), self.signature(model="other")
         with self.open_store(tmp_path, self.signature(), "a") as store:
-            store.put(0, tile, self.embedding(1))
+            store.put(0, tile, self.embedding(1), SOURCE)
         with self.open_store(tmp_path, other, "a") as store:
             assert not store.has(0, tile)
-            store.put(0, tile, self.embedding(2))
+            store.put(0, tile, self.embedding(2), SOURCE)
         first = self.open_store(tmp_path, self.signature(), "r").get(0, tile)
         second = self.open_store(tmp_path, other, "r").get(0, tile)
         assert first is not None
@@ -328,16 +332,38 @@ class StoreContract:
         with pytest.raises(SignatureError, match=r"encoder_revision.*'9'.*'1'"):
             self.open_store(tmp_path, self.signature(encoder_revision="9"), "r")
 
+    def test_tiles_serve_the_pixels_they_were_made_from(self, tmp_path: Path) -> None:
+        """For the next process, too; of others they count as not there."""
+        tile = self.grid.tile(0, 0, 0)
+        store = self.open_store(tmp_path, self.signature(), "a")
+        store.put(0, tile, self.embedding(1), SOURCE)
+        again = self.open_store(tmp_path, self.signature(), "a")
+        assert not again.is_checked(0, tile)
+        for one in (store, again):
+            assert one.get(0, tile, SOURCE + 1) is None
+            assert not one.check(0, tile, SOURCE + 1)
+            assert not one.is_checked(0, tile)
+            assert one.check(0, tile, SOURCE)
+            assert one.get(0, tile, SOURCE) is not None
+            assert one.is_checked(0, tile)
+        again.put(0, tile, self.embedding(2), SOURCE + 1)
+        found = self.open_store(tmp_path, self.signature(), "r")
+        assert found.get(0, tile, SOURCE) is None
+        new = found.get(0, tile, SOURCE + 1)
+        assert new is not None
+        small = self.embedding(2).features["small"].astype(np.float16)
+        np.testing.assert_array_equal(new.features["small"], small)
+
     def test_discarded_tile_is_gone(self, tmp_path: Path) -> None:
         """It can be put again."""
         tile = self.grid.tile(0, 0, 0)
         store = self.open_store(tmp_path, self.signature(), "a")
-        store.put(0, tile, self.embedding(1))
+        store.put(0, tile, self.embedding(1), SOURCE)
         store.discard(0, tile)
         assert not store.has(0, tile)
         assert store.get(0, tile) is None
         assert store.count()[0] == 0
-        store.put(0, tile, self.embedding(2))
+        store.put(0, tile, self.embedding(2), SOURCE)
         assert store.has(0, tile)
 
     def test_reader_does_not_write(self, tmp_path: Path) -> None:
@@ -346,14 +372,14 @@ class StoreContract:
         store = self.open_store(tmp_path, self.signature(), "r")
         assert not store.writable
         with pytest.raises(StoreError, match="opened for reading"):
-            store.put(0, self.grid.tile(0, 0, 0), self.embedding())
+            store.put(0, self.grid.tile(0, 0, 0), self.embedding(), SOURCE)
 
     def test_features_of_another_shape_are_refused(self, tmp_path: Path) -> None:
         """And leave no trace."""
         store = self.open_store(tmp_path, self.signature(), "a")
         wrong = Embedding({"small": np.zeros((3, 4, 5), np.float32)}, (64, 64))
         with pytest.raises(StoreError, match="must have shape"):
-            store.put(0, self.grid.tile(0, 0, 0), wrong)
+            store.put(0, self.grid.tile(0, 0, 0), wrong, SOURCE)
         assert store.count()[0] == 0
 
     def test_signature_survives_json(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_sam.core.masks import crop_mask
 from napari_sam.core.sampling import lerp
-from napari_sam.embeddings.encode import grid_for
+from napari_sam.embeddings.source import grid_for
 from napari_sam.engine.windows import FILL
 from napari_sam.errors import VolumeError
 from napari_sam.results.label_objects import iter_blocks, iter_planes

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from napari_sam.core.planes import count_planes
-from napari_sam.embeddings.encode import grid_for, signature_for
+from napari_sam.embeddings.source import EmbeddingSource
 from napari_sam.embeddings.tile_batches import Region, encode_region, stopped
 from napari_sam.errors import Cancelled, StoreError
 
@@ -63,10 +63,10 @@ class StoredFeatures:
             store = self._store(source)
             there = store.numbers(plane.linear(self._volumes[source].volume.shape))
             done += len(numbers & there)
-            if missing := tuple(sorted(numbers - there)):
-                for n in self._encode(source, Region(plane, missing), cancel):
-                    done += n
-                    yield done, total
+            region = Region(plane, tuple(sorted(numbers)), there & numbers)
+            for n in self._encode(source, region, cancel):
+                done += n
+                yield done, total
             if stopped(cancel):
                 raise Cancelled("training was stopped; train again to go on from here")
         yield done, total
@@ -96,9 +96,10 @@ class StoredFeatures:
     ) -> Iterator[int]:
         volume = self._volumes[source].opened().volume  # what it decodes is not kept
         model = self._trainable.model
+        made_from = EmbeddingSource.of(volume, model)
         size = 1 if model.device == "cpu" else 4
         yield from encode_region(
-            volume, model, self._store(source), region, batch_size=size, cancel=cancel
+            made_from, self._store(source), region, batch_size=size, cancel=cancel
         )
 
     def _store(self, source: int) -> EmbeddingStore:
@@ -106,15 +107,14 @@ class StoredFeatures:
 
         if source not in self._stores:
             volume, model = self._volumes[source].volume, self._trainable.model
-            grid = grid_for(volume, model)
-            signature = signature_for(volume, model, grid)
+            made_from = EmbeddingSource.of(volume, model)
             # Images in memory may be told apart by their place in the list alone.
             text = json.dumps(volume.identity(), sort_keys=True, default=str)
             name = f"{source:05d}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
             self._stores[source] = EmbeddingStore.open(
                 self._folder / name,
-                signature,
-                grid,
+                made_from.signature(),
+                made_from.grid(),
                 count_planes(volume.shape),
                 model.spec.feature_shapes,
                 cache_bytes=0,

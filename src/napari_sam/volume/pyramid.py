@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.core.lru import ByteLRU
 from napari_sam.core.tiles import level_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from napari_sam.core.planes import Plane
     from napari_sam.core.tiles import Window
@@ -32,7 +31,7 @@ def spatial_shape(array: Array, channel_axis: int | None) -> tuple[int, ...]:
     return tuple(n for a, n in enumerate(array.shape) if a != channel_axis)
 
 
-class CoarseBlocks:
+class CoarseBlocks(ByteLRU[tuple[int, "Plane", int, int], np.ndarray]):
     """Blocks of levels that had to be averaged, up to a number of bytes.
 
     Averaging reads 4**n pixels for one of n levels up, and windows overlap; a block's
@@ -40,24 +39,7 @@ class CoarseBlocks:
     """
 
     def __init__(self, max_bytes: int = KEPT_BYTES) -> None:
-        self._blocks: OrderedDict[tuple[Any, ...], np.ndarray] = OrderedDict()
-        self._max_bytes, self._bytes = max_bytes, 0
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[Any, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return a block that is kept, or make and keep it."""
-        with self._lock:
-            if key in self._blocks:
-                self._blocks.move_to_end(key)
-                return self._blocks[key]
-        block = make()
-        with self._lock:
-            if key not in self._blocks:
-                self._blocks[key] = block
-                self._bytes += block.nbytes
-            while self._bytes > self._max_bytes:
-                self._bytes -= self._blocks.popitem(last=False)[1].nbytes
-        return block
+        super().__init__(max_bytes, lambda block: block.nbytes)
 
 
 def read_window(
@@ -109,7 +91,7 @@ def read_window(
             wide = tuple(v * factor for v in bounds)
             return _read_averaged(array, channel_axis, at, wide, factor, size)
 
-        block = kept.get((window.level, plane, y0, x0), average)
+        block = kept.get_or_make((window.level, plane, y0, x0), average)
         if out is None:
             out = np.empty((window.h, window.w, *block.shape[2:]), block.dtype)
         a0, b0 = max(y0, window.y0), max(x0, window.x0)

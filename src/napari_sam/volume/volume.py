@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_sam.core.planes import Plane
 from napari_sam.core.tiles import Window, level_shape, zoom_for
+from napari_sam.core.urls import is_url
 from napari_sam.errors import VolumeError, refused_as
 from napari_sam.volume.pyramid import (
     CoarseBlocks,
@@ -102,6 +103,19 @@ class Volume:
         """Channels after the choice; 1 for an image without a channel axis."""
         axis = self.channel_axis
         return 1 if axis is None else self.levels[0].shape[axis]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the data lies on a server."""
+        return is_url(self.source)
+
+    @cached_property
+    def in_memory(self) -> bool:
+        """Whether the pixels are numpy arrays, which their owner may change."""
+        array: Any = self.levels[0]
+        while not isinstance(array, np.ndarray) and hasattr(array, "base"):
+            array = array.base  # a view with other axes or channels
+        return isinstance(array, np.ndarray)
 
     @cached_property
     def intensity(self) -> IntensityMapping:
@@ -213,8 +227,7 @@ class Volume:
     @cached_property
     def _coarse(self) -> CoarseBlocks | None:
         # An array in memory may be changed by its owner at any time.
-        memory = isinstance(self.levels[0], np.ndarray)
-        return None if memory else CoarseBlocks()
+        return None if self.in_memory else CoarseBlocks()
 
     def identity(self) -> dict[str, Any]:
         """Tell this image from others without reading it whole.

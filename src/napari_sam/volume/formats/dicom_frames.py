@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.core.lru import ByteLRU
 from napari_sam.errors import NapariSamError, VolumeError
 from napari_sam.volume.formats.dicom_codecs import decoder_for
 from napari_sam.volume.formats.dicom_files import read_whole, size_of
@@ -43,8 +42,7 @@ class DicomFrames(LazyArray):
         tail = (*first.size, 3) if first.is_colour else first.size
         super().__init__((*frames.shape, *tail), value_dtype(headers, frames))
         self.chunks = (*(1 for _ in frames.shape), *tail)
-        self._decoded: OrderedDict[int, np.ndarray] = OrderedDict()
-        self._lock = threading.Lock()
+        self._decoded = _frame_cache()
 
     def read(self, spans: tuple[slice, ...]) -> np.ndarray:
         """Read a block, decoding the frames that it meets."""
@@ -58,23 +56,22 @@ class DicomFrames(LazyArray):
 
     def frame(self, number: int) -> np.ndarray:
         """Return one decoded and rescaled frame, from memory where it still is."""
-        with self._lock:
-            if number in self._decoded:
-                self._decoded.move_to_end(number)
-                return self._decoded[number]
-        frame: Frame = self.frames.flat[number]
-        pixels = decode(self.headers[frame.path], frame, self.dtype)
-        with self._lock:
-            self._decoded[number] = pixels
-            while len(self._decoded) > max(1, CACHE_BYTES // max(1, pixels.nbytes)):
-                self._decoded.popitem(last=False)
-        return pixels
+
+        def decoded() -> np.ndarray:
+            frame: Frame = self.frames.flat[number]
+            return decode(self.headers[frame.path], frame, self.dtype)
+
+        return self._decoded.get_or_make(number, decoded)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_decoded": OrderedDict(), "_lock": None}
+        return {**self.__dict__, "_decoded": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _decoded=_frame_cache())
+
+
+def _frame_cache() -> ByteLRU[int, np.ndarray]:
+    return ByteLRU(CACHE_BYTES, lambda pixels: pixels.nbytes, keep_last=True)
 
 
 def value_dtype(headers: dict[str, Header], frames: np.ndarray) -> np.dtype[Any]:

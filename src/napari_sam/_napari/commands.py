@@ -3,7 +3,7 @@
 # napari reads these annotations when it injects the viewer, so the import is real.
 from napari.viewer import Viewer
 
-from napari_sam._napari.widget import controller_of
+from napari_sam._napari.widget import contents_of, controller_of
 
 
 def new_object(viewer: Viewer) -> None:
@@ -39,3 +39,63 @@ def embed(viewer: Viewer) -> None:
 def suggest(viewer: Viewer) -> None:
     """Look for further objects on the plane shown."""
     controller_of(viewer).review.suggest("plane")
+
+
+def point(viewer: Viewer) -> None:
+    """Arm the point tool, with + points."""
+    controller_of(viewer).arm_point()
+
+
+def box(viewer: Viewer) -> None:
+    """Arm the box tool."""
+    controller_of(viewer).arm_box()
+
+
+def delete_object(viewer: Viewer) -> None:
+    """Remove the current object with its pixels and prompts."""
+    controller_of(viewer).delete_object()
+
+
+def next_suggestion(viewer: Viewer) -> None:
+    """Go to the next suggestion."""
+    controller_of(viewer).review.next()
+
+
+def previous_suggestion(viewer: Viewer) -> None:
+    """Go to the suggestion before."""
+    controller_of(viewer).review.previous()
+
+
+def accept_suggestion(viewer: Viewer) -> None:
+    """Make the suggestion at hand an object."""
+    controller_of(viewer).review.accept()
+
+
+def reject_suggestion(viewer: Viewer) -> None:
+    """Take the suggestion at hand away."""
+    controller_of(viewer).review.reject()
+
+
+def correct_suggestion(viewer: Viewer) -> None:
+    """Accept the suggestion at hand, to be corrected by points."""
+    controller_of(viewer).review.correct()
+
+
+def train(viewer: Viewer) -> None:
+    """Let the model learn from the objects annotated so far."""
+    controller_of(viewer).training.start("")
+
+
+def save(viewer: Viewer) -> None:
+    """Save the session where the user wants it."""
+    contents_of(viewer).save()
+
+
+def open_session(viewer: Viewer) -> None:
+    """Continue a saved session."""
+    contents_of(viewer).open()
+
+
+def export(viewer: Viewer) -> None:
+    """Write the objects to a file; its suffix says in which format."""
+    contents_of(viewer).export()

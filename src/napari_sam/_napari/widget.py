@@ -21,7 +21,7 @@ from napari_sam._napari.controller import Controller
 from napari_sam._napari.main_thread import MainThread
 from napari_sam._napari.views.panel import Panel
 from napari_sam._napari.workers import Jobs
-from napari_sam.results.registry import FORMATS
+from napari_sam.results.registry import FORMATS, formats_of
 
 if TYPE_CHECKING:
     import napari
@@ -180,9 +180,9 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.training.stop_wanted.connect(train.stop)
         panel.training.use_wanted.connect(train.use_result)
         panel.training.keep_wanted.connect(train.keep_anyway)
-        panel.output.export_wanted.connect(self._export)
-        panel.output.save_wanted.connect(self._save)
-        panel.output.open_wanted.connect(self._open)
+        panel.output.export_wanted.connect(self.export)
+        panel.output.save_wanted.connect(self.save)
+        panel.output.open_wanted.connect(self.open)
         panel.status.cancel_wanted.connect(do.cancel)
 
     def _choose_checkpoint(self) -> None:
@@ -208,22 +208,30 @@ class Contents(QWidget):  # type: ignore[misc]
         if answer == QMessageBox.StandardButton.Yes:
             self.controller.embed(agreed=True)
 
-    def _export(self, key: str) -> None:
-        chosen = FORMATS[key]
-        path, _ = QFileDialog.getSaveFileName(
-            self, "Export", f"masks{chosen.suffixes[0]}", chosen.filter
+    def export(self, name: str | None = None) -> None:
+        """Ask for a file, and write the objects; None: its suffix says the format."""
+        filters = {f.filter: f for f in FORMATS.values() if not f.missing}
+        wanted = FORMATS[name].filter if name else next(iter(filters))
+        start = f"masks{filters[wanted].suffixes[0]}"
+        offered = wanted if name else ";;".join(filters)
+        path, chosen = QFileDialog.getSaveFileName(
+            self, "Export", start, offered, wanted
         )
         if not path:
             return
-        path = chosen.with_suffix(path)
-        plane = None if "volume" in chosen.holds else self.controller.shown_plane
+        kind = filters.get(chosen, filters[wanted])
+        if name is None and formats_of(path):
+            kind = formats_of(path)[0]
+        path = kind.with_suffix(path)
+        plane = None if "volume" in kind.holds else self.controller.shown_plane
         self.controller.files.run(
             f"Writing {path}…",
-            lambda s: s.export(path, key, plane=plane),
+            lambda s: s.export(path, kind.name, plane=plane),
             lambda told: ". ".join((f"Wrote {path}", *told)) + ".",
         )
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Ask for a folder, and save the session there."""
         path, _ = QFileDialog.getSaveFileName(
             self, "Save session", "work.nsam", "Sessions (*.nsam)"
         )
@@ -231,7 +239,8 @@ class Contents(QWidget):  # type: ignore[misc]
             path = path if path.endswith(".nsam") else f"{path}.nsam"
             self.controller.files.save(path)
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Ask for a saved session, and go on with it."""
         start = autosave.folder()
         path = QFileDialog.getExistingDirectory(
             self, "Open a session folder (.nsam)", str(start) if start.is_dir() else ""
@@ -268,8 +277,8 @@ def widget_of(viewer: Any) -> SegmentWidget | None:
     return next((w for w in mine if w._contents is not None), None)
 
 
-def controller_of(viewer: Any) -> Controller:
-    """Return the controller of a viewer's widget, which is opened when it is not."""
+def contents_of(viewer: Any) -> Contents:
+    """Return what a viewer's widget holds; the widget is opened when it is not."""
     viewer = getattr(viewer, "__wrapped__", viewer)
     widget = widget_of(viewer)
     if widget is None:
@@ -279,4 +288,9 @@ def controller_of(viewer: Any) -> Controller:
         dock = widget.parent()
         dock.show()
         dock.raise_()
-    return widget.controller
+    return widget.contents
+
+
+def controller_of(viewer: Any) -> Controller:
+    """Return the controller of a viewer's widget, which is opened when it is not."""
+    return contents_of(viewer).controller

@@ -16,6 +16,7 @@ from napari_sam.volume.geometry import is_uneven, lps_affine, plane_origins_lps
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
+    from pathlib import Path
 
     from napari_sam.core.objects import ObjectClass
     from napari_sam.results.records import RecordReader
@@ -176,13 +177,34 @@ def read_source(path: str) -> Any:
         ) from error
 
 
+def read_object_file(path: Path) -> Any:
+    """Read a DICOM object; files without the preamble of DICOM are taken, too.
+
+    Raises
+    ------
+    VolumeError
+        If it is no DICOM.
+    """
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        ds = pydicom.dcmread(path, force=True)
+    except (InvalidDicomError, EOFError, KeyError) as error:
+        raise VolumeError(f"{str(path)!r} is no DICOM file") from error
+    meta = getattr(ds, "file_meta", None)
+    if meta is not None and "TransferSyntaxUID" not in meta:
+        meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    return ds
+
+
 def sop_class(path: str | os.PathLike[str]) -> str | None:
     """Return the SOP class of a file; None where it is no DICOM object."""
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     try:
-        ds = pydicom.dcmread(path, specific_tags=["SOPClassUID"])
+        ds = pydicom.dcmread(path, specific_tags=["SOPClassUID"], force=True)
     except (OSError, InvalidDicomError, ValueError, KeyError, EOFError):
         return None
     return str(ds.get("SOPClassUID"))

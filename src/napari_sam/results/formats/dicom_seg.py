@@ -22,6 +22,7 @@ from napari_sam.results.patient import (
     object_title,
     overlap_note,
     read_object,
+    read_object_file,
     read_source,
     sop_class,
 )
@@ -168,13 +169,7 @@ def check_reference(ds: Any, volume: Volume, name: str) -> None:
 
 
 def _open(path: Path) -> Any:
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        ds = pydicom.dcmread(path)
-    except InvalidDicomError as error:
-        raise VolumeError(f"{str(path)!r} is no DICOM file") from error
+    ds = read_object_file(path)
     if ds.get("SOPClassUID") not in STORAGE or not ds.get("SegmentSequence"):
         kind = getattr(ds.get("SOPClassUID"), "name", "no DICOM object")
         raise VolumeError(
@@ -330,7 +325,7 @@ def _frames(ds: Any) -> Iterator[PatientFrame]:
     pixels = pixels.reshape(-1, *pixels.shape[-2:])
     if ds.get("SegmentationType") == "FRACTIONAL":
         top = int(ds.get("MaximumFractionalValue") or 255)
-        pixels = (pixels * 2 >= top).astype(np.uint8)
+        pixels = (pixels >= top / 2).astype(np.uint8)
     for number, frame in enumerate(pixels):
         affine = frame_affine(ds, number)
         if affine is None:

@@ -23,6 +23,7 @@ from napari_sam.results.patient import (
     overlap_note,
     patient_affine,
     read_object,
+    read_object_file,
     read_source,
     sop_class,
 )
@@ -121,6 +122,8 @@ def read(path: Path, volume: Volume) -> Results:
         title = str(rois[number].get("ROIName") or "")
         rings, left_out = _rings(grid, item, f"{title or number} of {path.name!r}")
         notes += left_out
+        if not rings:
+            continue
         for index, mask in _masks(grid, rings):
             before = np.array(out[index])
             hidden += int(np.count_nonzero(mask & (before > 0) & (before != object_id)))
@@ -266,13 +269,7 @@ def _add_object(
 
 
 def _open(path: Path) -> Any:
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        ds = pydicom.dcmread(path)
-    except InvalidDicomError as error:
-        raise VolumeError(f"{str(path)!r} is no DICOM file") from error
+    ds = read_object_file(path)
     if ds.get("SOPClassUID") != STORAGE or not ds.get("StructureSetROISequence"):
         kind = getattr(ds.get("SOPClassUID"), "name", "no DICOM object")
         raise VolumeError(

@@ -224,11 +224,19 @@ class Contents(QWidget):  # type: ignore[misc]
             kind = formats_of(path)[0]
         path = kind.with_suffix(path)
         plane = None if "volume" in kind.holds else self.controller.shown_plane
+        replace = Path(path).is_dir() and self._may_replace(path)
         self.controller.files.run(
             f"Writing {path}…",
-            lambda s: s.export(path, kind.name, plane=plane),
+            lambda s: s.export(path, kind.name, plane=plane, overwrite=replace),
             lambda told: ". ".join((f"Wrote {path}", *told)) + ".",
         )
+
+    def _may_replace(self, path: str) -> bool:
+        """Ask what file dialogs do not ask for folders that stand for files."""
+        answer = QMessageBox.question(
+            self, "Replace labels?", f"{path} is there. Replace the labels in it?"
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def save(self) -> None:
         """Ask for a folder, and save the session there."""

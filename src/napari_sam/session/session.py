@@ -494,7 +494,7 @@ class Session:
         reviewed_only : bool
             Leave out objects that nobody has accepted.
         overwrite : bool
-            Replace a folder that is there already. Files are replaced in any case.
+            Replace labels that are there as a folder. Files are replaced in any case.
         **options
             Of the format.
 

@@ -119,7 +119,8 @@ def propagate(
         The object as it is on one or more planes of one axis, in level-0 pixels.
     options : PropagateOptions, optional
     first, last : int
-        Planes to stay between, both included; `last` None is the volume's last.
+        Planes to fill, both included; `last` None is the volume's last. Key planes may
+        lie among them or next to them.
     cancel : callable, optional
         Asked before each plane; True raises `Cancelled`.
 
@@ -142,10 +143,10 @@ def propagate(
     stack = Stack.of(engine, keys)
     last = stack.n_planes - 1 if last is None else min(last, stack.n_planes - 1)
     first = max(first, 0)
-    numbers = [n for n in sorted(stack.keys) if first <= n <= last]
+    numbers = [n for n in sorted(stack.keys) if first - 1 <= n <= last + 1]
     if not numbers:
         raise PromptError(
-            f"no key plane lies between planes {first} and {last}; they are "
+            f"no key plane lies on planes {first} to {last} or next to them; they are "
             f"{sorted(stack.keys)}"
         )
     follower = None

@@ -175,6 +175,12 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.review.restore_wanted.connect(review.restore)
         panel.review.accept_below_wanted.connect(review.accept_below)
         panel.review.order_chosen.connect(lambda v: review.order(doubtful_first=v))
+        follow = do.following
+        panel.volume.fill_wanted.connect(follow.fill)
+        panel.volume.stop_wanted.connect(follow.stop)
+        panel.volume.doubtful_wanted.connect(follow.next_doubtful)
+        panel.volume.reviewed_wanted.connect(follow.set_reviewed)
+        panel.volume.plane_chosen.connect(follow.show_plane)
         train = do.training
         panel.training.start_wanted.connect(train.start)
         panel.training.stop_wanted.connect(train.stop)

@@ -10,7 +10,7 @@ left empty, and where the three disagree, the plane is doubtful.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -40,14 +40,14 @@ class PropagateOptions:
     """"memory": the model remembers the planes it has seen (SAM 2). "projection": each
     mask is the prompt of the next plane. "interpolate": shapes alone, nothing beyond
     the keys. "auto": memory where the model has one."""
-    min_overlap: float = 0.6
+    min_overlap: float = field(default=0.6, metadata={"range": (0, 1)})
     """Least IoU with the mask of the plane before, 0..1."""
-    max_area_ratio: float = 2.0
+    max_area_ratio: float = field(default=2.0, metadata={"range": (1, 100)})
     """Most that the area may grow or shrink from plane to plane, as a factor."""
-    max_growth: float = 4.0
+    max_growth: float = field(default=4.0, metadata={"range": (1, 1000)})
     """Most that the area may exceed the largest key's, as a factor: a walk that has
     left the object floods its surroundings plane by plane."""
-    max_contrast: float = 2.5
+    max_contrast: float = field(default=2.5, metadata={"range": (0, 100)})
     """Most that the mean intensity may differ from the key's, in standard deviations
     of the key's pixels."""
 

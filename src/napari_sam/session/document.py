@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.objects import (
+    FOLLOWED,
     ClassList,
     ObjectClass,
     ObjectRecord,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from napari_sam.engine.propagate import PlaneMask
     from napari_sam.engine.suggest import Suggestion
 
-FOLLOWED = ("propagated", "interpolated")
-"""Origins of pixels that no person made: such planes are no key planes."""
 _HAND = ("paint", "delete", "undo", "redo")
 """Steps that a late answer must not undo."""
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sam.core.masks import boxes_meet, crop_mask
+from napari_sam.core.objects import FOLLOWED
 from napari_sam.core.prompts import MaskPrompt
 from napari_sam.engine.propagate import PlaneMask, PropagateOptions, propagate
 from napari_sam.errors import PromptError
-from napari_sam.session.document import FOLLOWED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -8,6 +8,7 @@ from napari_sam._napari import autosave, opening
 from napari_sam._napari.annotation import Annotation
 from napari_sam._napari.encoding import Encoding
 from napari_sam._napari.files import Files
+from napari_sam._napari.following import Following
 from napari_sam._napari.image_facts import (
     covering,
     describe,
@@ -15,7 +16,6 @@ from napari_sam._napari.image_facts import (
     values_of,
     volume_of,
 )
-from napari_sam._napari.following import Following
 from napari_sam._napari.loading import Loading
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam._napari.review import Review

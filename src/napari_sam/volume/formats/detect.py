@@ -118,12 +118,12 @@ def _folder_opener(path: Path) -> Callable[..., Any]:
             f"{', '.join(ZARR_FILES[:3])}: the copy is not complete, or the image lies "
             "in another folder"
         )
-    if _is_stack(path):
+    if is_stack(path):
         return load_opener("stack", "open_stack")
     return load_opener("dicom", "open_dicom")
 
 
-def _is_stack(path: Path) -> bool:
+def is_stack(path: Path) -> bool:
     """Whether a folder holds pictures, and no DICOM beside them."""
     from napari_sam.volume.formats.dicom_files import looks_like_dicom
     from napari_sam.volume.formats.stack import slices_in

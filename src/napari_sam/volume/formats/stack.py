@@ -83,8 +83,15 @@ def open_stack(
     if len(files) == 1:
         return _open(str(files[0]), axes=axes, channels=channels, as_labels=as_labels)
     kinds, skipped = _kinds(files)
-    most = max(kinds, key=lambda kind: len(kinds[kind]), default=None)
-    if most is None or len(kinds[most]) < max(2, len(files) / 2):
+    if not kinds:
+        from napari_sam.volume.formats.detect import describe_folder
+
+        raise VolumeError(
+            f"{path!r} holds no DICOM images and no picture that can be read: "
+            f"{describe_folder(folder)}"
+        )
+    most = max(kinds, key=lambda kind: len(kinds[kind]))
+    if len(kinds[most]) < max(2, len(files) / 2):
         raise _choice(path, files, f"{path!r} holds {len(files)} images of many sizes")
     for kind, others in kinds.items():
         if kind != most:

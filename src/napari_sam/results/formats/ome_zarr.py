@@ -274,7 +274,7 @@ def check_label_target(
     import zarr
 
     try:
-        ome = dict(zarr.open_group(target, mode="r").attrs).get("ome")
+        ome: Any = dict(zarr.open_group(target, mode="r").attrs).get("ome")
     except (OSError, ValueError, KeyError):
         ome = None
     known = isinstance(ome, dict) and "multiscales" in ome

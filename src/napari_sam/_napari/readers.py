@@ -70,11 +70,17 @@ def _looks_right(path: Path) -> bool:
 
 
 def _read(path: str | list[str]) -> list[LayerData]:
+    import napari
+
+    from napari_sam._napari.anatomy import show_anatomy
     from napari_sam._napari.label_images import layers_of
     from napari_sam._napari.study import open_for_window
 
     volumes = open_for_window(_one(path) or list(path))
     layers = [layer for volume in volumes for layer in layers_of(volume)]
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        show_anatomy(viewer)
     return layers or list(NOTHING)
 
 

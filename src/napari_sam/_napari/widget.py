@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam._napari import autosave
+from napari_sam._napari.anatomy import show_anatomy
 from napari_sam._napari.controller import Controller
 from napari_sam._napari.main_thread import MainThread
 from napari_sam._napari.views.panel import Panel
@@ -108,6 +109,7 @@ class Contents(QWidget):  # type: ignore[misc]
         self.jobs = Jobs(self.main_thread.post)
         self.panel = Panel(_memory())
         self.controller = Controller(viewer, self.jobs)
+        show_anatomy(viewer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.panel)

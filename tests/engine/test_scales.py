@@ -140,12 +140,18 @@ def test_a_model_that_enlarges_images_is_not_shown_the_same_twice():
         def spec(self):
             return replace(super().spec, enlarges=True)
 
-    model = Enlarging(128)
-    engine = Engine.of(open_volume(np.where(disc(100, 60), 200, 40)), model)
-    list(iter_predict(engine, middle_click(100), PLANE))
-    whole = [w for _, w in engine.cache._kept if (w.h, w.w) == (100, 100)]
-    coarser = [w for _, w in engine.cache._kept if w.level > 0]
-    assert len(whole) == 1 and not coarser
+    sizes = []
+
+    class Counting(Enlarging):
+        def encode(self, batch):
+            sizes.append(batch.shape[1:3])
+            return super().encode(batch)
+
+    engine = Engine.of(open_volume(np.where(disc(100, 90), 200, 40)), Counting(128))
+    answers = list(iter_predict(engine, middle_click(100), PLANE))
+    assert len(answers) == 2
+    assert sizes.count((100, 100)) == 1
+    assert min(min(size) for size in sizes) == 100  # nothing coarser
 
 
 def test_a_mask_that_fills_a_small_image_is_worth_less():

@@ -11,7 +11,7 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import Window, zoom_for
-from napari_sam.embeddings.encode import grid_for, signature_for
+from napari_sam.embeddings.source import EmbeddingSource
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.predict import predict
 from napari_sam.engine.refine import refine
@@ -107,5 +107,5 @@ def test_embeddings_of_another_sampling_are_others():
     mapping, keys = open_volume(pixels).intensity, set()
     for spacing in ((5.0, 1.0, 1.0), (1.0, 1.0, 1.0), (2.5, 1.0, 1.0)):
         volume = replace(volume_of(pixels, spacing), mapping=mapping)
-        keys.add(signature_for(volume, model, grid_for(volume, model, 1), 1).key)
+        keys.add(EmbeddingSource.of(volume, model).signature(1).key)
     assert len(keys) == 3

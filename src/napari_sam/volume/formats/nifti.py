@@ -63,9 +63,24 @@ def open_nifti(
         notes=notes, name=Path(path).name.split(".")[0], source=path,
         metadata={
             "coordinates": "RAS", "nifti_affine": image.affine.tolist(),
-            "labels": _intent(image) == _LABEL,
+            "labels": _intent(image) == _LABEL, **_stated(image),
         },
     )  # fmt: skip
+
+
+def _stated(image: Any) -> dict[str, Any]:
+    """Whether a header says where the pixels lie, and where its other affine puts them.
+
+    A header has two affines, and programs disagree about which of them counts.
+    """
+    header = image.header
+    if "sform_code" not in header:
+        return {}
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    out: dict[str, Any] = {"placed": any(codes)}
+    if all(codes):
+        out["nifti_qform"] = header.get_qform().tolist()
+    return out
 
 
 def _intent(image: Any) -> int:

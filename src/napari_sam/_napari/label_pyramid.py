@@ -104,7 +104,8 @@ class EveryNth:
         for k, n, s in zip(keys, self.shape, steps, strict=True):
             if isinstance(k, slice):
                 start, stop, step = k.indices(n)
-                spread.append(slice(start * s, max(stop - 1, -1) * s + 1, step * s))
+                end = (stop - 1) * s + 1 if stop > start else start * s
+                spread.append(slice(start * s, end, step * s))
             else:
                 spread.append(int(k) % n * s)
         return np.asarray(self.base[tuple(spread)])

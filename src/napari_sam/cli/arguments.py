@@ -133,7 +133,13 @@ def ranges(text: str, what: str) -> list[int]:
         if not found:
             raise ArgumentError(f"{what} takes numbers as 1,5-7; got {text!r}")
         first = int(found[1])
-        out += range(first, int(found[2] or first) + 1)
+        last = int(found[2] or first)
+        if last < first:
+            raise ArgumentError(
+                f"{what} takes ranges from low to high, such as {last}-{first}; got "
+                f"{part!r}"
+            )
+        out += range(first, last + 1)
     return out
 
 

@@ -16,39 +16,26 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def whole(
-    path: str | os.PathLike[str], *, replace_folder: bool = False
-) -> Iterator[Path]:
+def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there is renamed to it.
 
-    A file that was at `path` is replaced. When the block raises, nothing is left
-    behind, and what was there is as it was.
-
-    Parameters
-    ----------
-    path : path-like
-    replace_folder : bool
-        Replace a folder that is there, too.
+    A file that was at `path` is replaced; a folder must not be there. When the block
+    raises, nothing is left behind.
 
     Raises
     ------
     ExportError
-        If the target cannot be written, or is a folder that exists and must not be
-        replaced.
+        If the target cannot be written, or is a folder that exists.
     """
     target = Path(path).expanduser()
-    if target.is_dir() and not replace_folder:
+    if target.is_dir():
         raise ExportError(
             f"{str(target)!r} exists: choose another name, or remove it first"
         )
-    mark = uuid.uuid4().hex[:8]
-    part = target.with_name(f".{target.name}.{mark}.part")
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
-        if target.is_dir():
-            _exchange(part, target, target.with_name(f".{target.name}.{mark}.old"))
-        else:
-            os.replace(part, target)
+        os.replace(part, target)
     except OSError as error:
         raise ExportError(
             f"{str(target)!r} cannot be written ({error.strerror or error}): check "
@@ -60,17 +47,6 @@ def whole(
         else:
             with suppress(OSError):
                 part.unlink()
-
-
-def _exchange(new: Path, target: Path, aside: Path) -> None:
-    """Put one folder in the place of another, which goes."""
-    os.replace(target, aside)
-    try:
-        os.replace(new, target)
-    except OSError:
-        os.replace(aside, target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:

@@ -134,21 +134,13 @@ class Prompts:
         PromptError
             If lengths, labels or shapes do not make sense.
         """
-        pts = () if points is None else tuple(_pair(p, "point") for p in points)
-        labels = (1,) * len(pts) if point_labels is None else tuple(point_labels)
-        corners = (
-            ()
-            if polygon is None
-            else tuple(_pair(p, "polygon corner") for p in polygon)
-        )
+        pts = _pairs(points, "point")
+        labels = (1,) * len(pts) if point_labels is None else _labels(point_labels)
+        corners = _pairs(polygon, "polygon corner")
         if len(labels) != len(pts):
             raise PromptError(
                 f"each point needs one label; got {len(pts)} points and "
                 f"{len(labels)} point_labels"
-            )
-        if any(int(v) not in (0, 1) for v in labels):
-            raise PromptError(
-                f"point_labels are 1 (object) or 0 (background); got {list(labels)}"
             )
         if corners and len(corners) < 3:
             raise PromptError(f"a polygon needs 3 corners or more; got {len(corners)}")
@@ -156,7 +148,7 @@ class Prompts:
             mask = MaskPrompt.of(mask)
         return cls(
             points=pts,
-            point_labels=tuple(int(v) for v in labels),
+            point_labels=labels,
             box=None if box is None else _box(box),
             polygon=corners,
             mask=mask,
@@ -360,14 +352,49 @@ def _same_mask(a: MaskPrompt | None, b: MaskPrompt | None) -> bool:
     return a is b or (a.bbox == b.bbox and np.array_equal(a.mask, b.mask))
 
 
+def _pairs(value: Any, what: str) -> tuple[tuple[float, float], ...]:
+    """Take pairs of any array, list or iterator; None for none."""
+    if value is None:
+        return ()
+    try:
+        pairs = list(value)
+    except TypeError:
+        pairs = [value]
+    if any(np.ndim(p) == 0 for p in pairs):
+        shown = tuple(pairs) if len(pairs) > 1 else pairs[0]
+        raise PromptError(
+            f"{what}s are a list of pairs (y, x), such as [(120, 85)]; got {shown!r}"
+        )
+    return tuple(_pair(p, what) for p in pairs)
+
+
+def _labels(value: Any) -> tuple[int, ...]:
+    try:
+        given = list(value)
+        if all(float(v) in (0.0, 1.0) for v in given):
+            return tuple(int(v) for v in given)
+    except (TypeError, ValueError):
+        given = value
+    raise PromptError(f"point_labels are 1 (object) or 0 (background); got {given!r}")
+
+
+def _numbers(value: Any, count: int) -> bool:
+    """Whether a value is so many finite numbers."""
+    try:
+        array = np.asarray(value, float)
+    except (TypeError, ValueError):
+        return False
+    return array.shape == (count,) and bool(np.isfinite(array).all())
+
+
 def _pair(value: Sequence[float], what: str) -> tuple[float, float]:
-    if len(value) != 2 or not np.isfinite(np.asarray(value, float)).all():
+    if not _numbers(value, 2):
         raise PromptError(f"a {what} is two finite numbers (y, x); got {value}")
     return float(value[0]), float(value[1])
 
 
 def _box(value: Sequence[float]) -> Box:
-    if len(value) != 4 or not np.isfinite(np.asarray(value, float)).all():
+    if not _numbers(value, 4):
         raise PromptError(f"a box is four finite numbers (y0, x0, y1, x1); got {value}")
     y0, x0, y1, x1 = (float(v) for v in value)
     return y0, x0, y1, x1

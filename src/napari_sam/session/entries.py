@@ -13,7 +13,7 @@ from napari_sam.core.objects import ClassList, ObjectClass, ObjectRecord, PlaneR
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, Prompts
 from napari_sam.errors import SessionError
-from napari_sam.session.claims import Claim
+from napari_sam.session.claims import Claim, Meeting
 from napari_sam.session.packed import Packed, PackedPatch, merged
 
 if TYPE_CHECKING:
@@ -70,6 +70,13 @@ class Entry:
     def pixels(self, *, back: bool = False) -> list[LabelPatch]:
         """Patches to apply, in order; `back`: those that take them back."""
         return _ordered(self.patches, back)
+
+    def changes_on(self, plane: Plane, bbox: Bbox) -> list[LabelPatch]:
+        """What changes in all, if anything may in a box on a plane."""
+        patches = self.patches
+        if not any(Meeting.of(plane, bbox, p.plane, p.bbox) for p in patches):
+            return []
+        return merged(_ordered(patches, False))
 
     def base(self, *, back: bool = False) -> list[LabelPatch]:
         """Patches of the hidden base, as `pixels`."""

@@ -187,9 +187,11 @@ class Storage:
             generation = files.write_labels(document.labels, counted[0])
             self._commit(files, head, generation)
         except BaseException as error:
-            writer.do(lambda: _drop(writer.logs, files.log))
-            files.log.pending.clear()
-            files.close()
+            try:
+                writer.do(lambda: _drop(writer.logs, files.log))
+            finally:
+                files.log.pending.clear()
+                files.close()
             if isinstance(error, OSError):
                 raise SessionError(
                     f"the session cannot be saved in {files.path} ({error}): free some "
@@ -235,7 +237,8 @@ def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
     Raises
     ------
     SessionError
-        If the session names none, or the shape is not the session's.
+        If the session names none, or the shape is not the session's; if the image
+        there has other pixels, unless it is `given`.
     VolumeError
         If it cannot be opened.
     """
@@ -252,6 +255,12 @@ def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
     else:
         volume = open_volume(source)
     want, got = head["volume"]["identity"], volume.identity()
+    if given is None and want.get("sample_sha256") != got["sample_sha256"]:
+        raise SessionError(
+            f"the image {str(source)!r} is not the one this session was made on: its "
+            "pixels have changed. Put that one back, or pass volume=... to go on with "
+            "this one"
+        )
     if want["shape"] != json.loads(json.dumps(got["shape"])):
         raise SessionError(
             f"this session belongs to an image of shape {want['shape']}; got one of "

@@ -118,7 +118,8 @@ def _first_channels(
     count = array.shape[names.index("c")] if "c" in names else 1
     if count <= MOST_CHANNELS or rgb:
         return None
-    known = f" ({', '.join(channel_names)})" if channel_names else ""
+    named = [n for n in channel_names if not n.isdigit()]
+    known = f" ({', '.join(channel_names)})" if named else ""
     notes.append(
         f"it has {count} channels{known}, more than can be shown at once: the first "
         f"{MOST_CHANNELS} were taken; choose others with channels=[...]"

@@ -286,6 +286,35 @@ def test_each_band_has_its_own_no_data(tmp_path, write, bands):
     assert not shown[30:50, :, 0].any()
 
 
+def test_tables_of_classes_are_colours_or_numbers(write):
+    from napari_sam.results.incoming import incoming_labels
+
+    classes = np.random.default_rng(4).integers(0, 3, (1, 80, 90)).astype(np.uint8)
+    path = write(classes, nodata=2)
+    table = {0: (0, 90, 0, 255), 1: (10, 20, 200, 255), 2: (255, 255, 255, 255)}
+    with rasterio.open(path, "r+") as out:
+        out.write_colormap(1, table)
+    volume = open_volume(path)
+    assert volume.rgb
+    assert volume.crs == "EPSG:32633"
+    expected = np.array([table[0][:3], table[1][:3], (0, 0, 0)], np.uint8)
+    np.testing.assert_array_equal(volume.plane(), expected[classes[0]])
+    labels = incoming_labels(volume, path)
+    np.testing.assert_array_equal(np.asarray(labels), classes[0])
+
+
+def test_inks_become_rgb_and_white_at_zero_is_white(write):
+    inks = np.random.default_rng(5).integers(0, 255, (4, 80, 90)).astype(np.uint8)
+    path = write(inks, photometric="CMYK")
+    light = 1 - inks / 255.0
+    expected = (light[:3] * light[3:] * 255).transpose(1, 2, 0)
+    np.testing.assert_allclose(open_volume(path).plane(), expected, atol=1)
+    ramp = np.tile(np.arange(90, dtype=np.uint8), (1, 80, 1))
+    volume = open_volume(write(ramp, photometric="MINISWHITE"))
+    shown = volume.intensity.apply(volume.plane())
+    assert (shown[0, 0, 0], shown[0, -1, 0]) == (255, 0)
+
+
 def write_with_gcps(tmp_path, place):
     from rasterio.control import GroundControlPoint
 

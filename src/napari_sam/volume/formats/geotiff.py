@@ -14,6 +14,7 @@ import numpy as np
 from napari_sam.errors import SeriesError, VolumeError
 from napari_sam.volume.arrays import assemble
 from napari_sam.volume.formats.geo_bands import Bands, find_mask
+from napari_sam.volume.formats.geo_colours import shown_bands
 from napari_sam.volume.formats.geo_place import find_place
 from napari_sam.volume.formats.world_file import find_world_file
 from napari_sam.volume.layout import Layout
@@ -63,7 +64,12 @@ def require_rasterio(path: str) -> Any:
 
 
 def open_geo(
-    path: str, *, axes: Any = None, channels: Any = None, series: Any = None
+    path: str,
+    *,
+    axes: Any = None,
+    channels: Any = None,
+    series: Any = None,
+    as_labels: bool = False,
 ) -> Volume:
     """Open a raster that GDAL reads, lazily; overviews become pyramid levels.
 
@@ -79,6 +85,8 @@ def open_geo(
         As in `open_volume`; three channels make a colour picture, in that order.
     series : str, optional
         Which raster of a file that holds several.
+    as_labels : bool
+        Whether to read the numbers of classes rather than the colours of their table.
 
     Raises
     ------
@@ -96,25 +104,27 @@ def open_geo(
         mask = find_mask(dataset, channels)
         if channels is None:
             channels = _default_bands(dataset)
-        chosen = [channels] if isinstance(channels, int) else list(channels)
+        chosen = [int(c) for c in np.atleast_1d(channels)]
         levels = _levels(name, dataset, mask)
         several = dataset.count > 1
+        shown = shown_bands(levels, dataset, as_labels)
         transform, crs = find_place(dataset, notes)
         layout = Layout(
-            axes=("c", "y", "x") if several else ("y", "x"),
+            axes=shown.axes,
             spacing={} if transform is None else _spacing(transform),
             units={} if transform is None else dict.fromkeys("yx", _unit(crs)),
             affine=None if transform is None else _affine(transform),
-            rgb=len(chosen) == 3 and several,
-            channel_names=tuple(
+            rgb=shown.rgb or (len(chosen) == 3 and several),
+            channel_names=() if shown.rgb else tuple(
                 d or f"band {i}" for i, d in enumerate(dataset.descriptions, 1)
             ),
-        )
+        )  # fmt: skip
         metadata = {"driver": dataset.driver, "bands": dataset.count}
         if (nodata := levels[0].nodata) is not None and np.isfinite(nodata):
             metadata["nodata"] = nodata
     return assemble(
-        levels, layout, axes=axes, channels=channels if several else None, notes=notes,
+        shown.levels, layout, axes=axes, notes=notes, inverted=shown.inverted,
+        channels=channels if several and not shown.rgb else None,
         name=path.rsplit("/", 1)[-1].rsplit(".", 1)[0], source=path,
         crs=None if crs is None else str(crs.to_string()), metadata=metadata,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 HERE = Path(__file__).parent
 SIZE = (1400, 900)
@@ -59,11 +59,14 @@ class Desk:
 
     def click(self, y: float, x: float) -> None:
         """Click at a pixel of the image."""
+        self.click_world(self.controller.annotation.image.data_to_world((y, x)))
+
+    def click_world(self, point: Sequence[float]) -> None:
+        """Click at a place of the world; its last two axes are those in view."""
         from qtpy.QtCore import QPoint, Qt
         from qtpy.QtTest import QTest
 
-        canvas = self.viewer.window._qt_viewer.canvas
-        world = self.controller.annotation.image.data_to_world((y, x))
+        canvas, world = self.viewer.window._qt_viewer.canvas, point[-2:]
         at = canvas.view.scene.transform.map([world[1], world[0], 0, 1])
         where = QPoint(round(at[0]), round(at[1]))
         left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
@@ -96,6 +99,44 @@ def first_click(model: str) -> None:
     desk.close()
 
 
+def fill_volume(model: str) -> None:
+    """An MR volume: one click, one button, and through its planes, as it moves."""
+    from PIL import Image
+
+    desk = Desk("mr_volume", model)
+    frames: list[Image.Image] = []
+
+    def keep(times: int = 1) -> None:
+        shot = desk.viewer.screenshot(canvas_only=False, flash=False)
+        frames.extend([Image.fromarray(shot[..., :3])] * times)
+
+    desk.widget.panel.tabs.setCurrentIndex(0)
+    desk.viewer.dims.set_point(0, desk.viewer.dims.point[0])
+    desk.settle()
+    keep(2)
+    annotation = desk.controller.annotation
+    number = annotation.plane.index[0]
+    at = annotation.image.data_to_world((number, 60, 62))
+    desk.click_world(at)
+    keep(3)
+    desk.shoot("volume_click.png")
+    desk.widget.panel.volume.fill.click()
+    desk.wait(lambda: not desk.controller.following.state.running)
+    desk.settle()
+    keep(3)
+    desk.shoot("volume.png")
+    for plane in [*range(number, number + 7), *range(number + 6, number - 8, -1)]:
+        desk.controller.following.show_plane(plane)
+        desk.settle()
+        keep()
+    small = [f.resize((f.width * 5 // 8, f.height * 5 // 8)) for f in frames]
+    small[0].save(
+        HERE / "volume.webp", save_all=True, append_images=small[1:],
+        duration=350, loop=0, quality=60,
+    )  # fmt: skip
+    desk.close()
+
+
 def refine(model: str) -> None:
     """A CT image with its presets: a point too much, taken back by a negative one."""
     desk = Desk("ct", model, theme="light")
@@ -117,6 +158,7 @@ def main() -> None:
         os.environ["NAPARI_SAM_SESSIONS"] = folder
         first_click(model)
         refine(model)
+        fill_volume(model)
 
 
 if __name__ == "__main__":

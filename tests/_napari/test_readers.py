@@ -98,6 +98,7 @@ def test_readers_do_not_take_each_others_folders(tmp_path):
     [
         (sample_data.ct_slice, (512, 512)),
         (sample_data.mr_slice, (300, 484)),
+        (sample_data.mr_volume, (24, 96, 128)),
         (sample_data.cells, (660, 550)),
         (sample_data.tissue, (512, 512, 3)),
     ],

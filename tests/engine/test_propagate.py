@@ -269,7 +269,7 @@ def test_time_points_are_kept_apart() -> None:
 def test_what_cannot_be_propagated_is_refused() -> None:
     with pytest.raises(PromptError, match="one or more key planes"):
         list(propagate(engine(), {}))
-    with pytest.raises(PromptError, match="no key plane lies between planes 0 and 5"):
+    with pytest.raises(PromptError, match="no key plane lies on planes 0 to 5"):
         list(propagate(engine(), dict([key(12)]), last=5))
     with pytest.raises(ModelError, match="toy has no memory"):
         list(propagate(engine(), dict([key(12)]), options=PropagateOptions("memory")))

@@ -531,5 +531,5 @@ def test_one_json_suffix_is_told_apart_by_content(labels, tmp_path):
 
         np.testing.assert_array_equal(np.asarray(found.labels[...]), labels)
     (tmp_path / "x.json").write_text("[1, 2]")
-    with pytest.raises(VolumeError, match="none of the formats coco, sa1b, labelme"):
+    with pytest.raises(VolumeError, match="none of the formats coco, coco_"):
         read(tmp_path / "x.json", results.volume)

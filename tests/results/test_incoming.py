@@ -202,3 +202,32 @@ def test_another_size_is_refused_with_both(shape):
     volume = open_volume(np.zeros((9, 8, 7), "u1"))
     with pytest.raises(VolumeError, match=r"shape.*\(9, 8, 7\).*got"):
         incoming_labels(volume, np.zeros(shape, "u1"))
+
+
+def test_labels_that_itk_placed_by_the_other_affine_are_taken(tmp_path):
+    """ITK reads the qform of an image and writes labels with that alone."""
+    sitk = pytest.importorskip("SimpleITK")
+    image = nibabel.Nifti1Image(np.zeros((9, 8, 7), "i2"), OBLIQUE)
+    image.set_sform(_moved(OBLIQUE, 1, 4.5) @ np.diag([1.01, 1, 1, 1]), 4)
+    image.set_qform(RAS, 1)
+    nibabel.save(image, tmp_path / "image.nii")
+    opened = sitk.ReadImage(str(tmp_path / "image.nii"))
+    drawn = sitk.GetImageFromArray(blob().T)
+    drawn.CopyInformation(opened)
+    sitk.WriteImage(drawn, str(tmp_path / "labels.nii.gz"))
+    volume = open_volume(tmp_path / "image.nii")
+
+    found = incoming_labels(volume, tmp_path / "labels.nii.gz")
+
+    np.testing.assert_array_equal(np.asarray(found), blob().T)
+
+
+def test_a_header_that_says_nothing_of_the_place_is_not_compared(tmp_path):
+    labels = nibabel.Nifti1Image(blob(), None)
+    labels.header.set_zooms((1.5, 1.2, 3))
+    labels.header.set_xyzt_units("mm")
+    nibabel.save(labels, tmp_path / "labels.nii")
+
+    found = incoming_labels(image_of(tmp_path), tmp_path / "labels.nii")
+
+    np.testing.assert_array_equal(np.asarray(found), blob().T)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,38 @@ def test_ids_beyond_the_type_make_the_labels_grow(tmp_path, name):
     assert session.labels.max() == top
 
 
+def test_images_and_other_folders_are_never_replaced(tmp_path):
+    import zarr
+
+    (tmp_path / "thesis.zarr").mkdir()
+    (tmp_path / "thesis.zarr" / "chapter.txt").write_text("precious")
+    (tmp_path / "b.json").mkdir()
+    image = tmp_path / "image.zarr"
+    group = zarr.create_group(image)
+    group.create_array("0", data=np.full((6, 6), 9, np.uint8))
+    scale = [{"type": "scale", "scale": [1.0, 1.0]}]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    axes = [{"name": a, "type": "space"} for a in "yx"]
+    group.attrs["ome"] = {
+        "version": "0.5", "multiscales": [{"axes": axes, "datasets": datasets}]
+    }  # fmt: skip
+    volume = open_volume(image)
+    first, second = np.ones((6, 6), np.uint16), np.full((6, 6), 2, np.uint16)
+
+    for path in (tmp_path / "thesis.zarr", tmp_path / "b.json"):
+        with pytest.raises(ExportError, match="exists"):
+            write(path, Results(first, volume), overwrite=True)
+    write(image, Results(first, volume), overwrite=True)
+    with pytest.raises(ExportError, match="already"):
+        write(image, Results(second, volume))
+    write(image, Results(second, volume), overwrite=True)
+
+    assert (tmp_path / "thesis.zarr" / "chapter.txt").read_text() == "precious"
+    assert group["0"][:].min() == 9
+    assert zarr.open_group(image / "labels").attrs["ome"]["labels"] == ["segmentation"]
+    assert np.asarray(read(image, volume).labels[...]).min() == 2
+
+
 def test_a_folder_is_replaced_only_when_asked_and_in_one_step(tmp_path, monkeypatch):
     first, second = np.ones((6, 6), np.uint16), np.full((6, 6), 2, np.uint16)
     path = tmp_path / "a.zarr"
@@ -154,6 +187,34 @@ def test_a_folder_is_replaced_only_when_asked_and_in_one_step(tmp_path, monkeypa
     write(path, results_of(second), overwrite=True)
     assert np.asarray(read(path, volume).labels[...]).max() == 2
     assert [p.name for p in tmp_path.iterdir()] == ["a.zarr"]
+
+
+def test_an_option_that_a_format_lacks_is_told(tmp_path):
+    results = results_of(np.ones((8, 8), np.uint16))
+    with pytest.raises(ExportError, match="no option 'polygons': it takes none"):
+        write(tmp_path / "a.png", results, polygons=True)
+    write(tmp_path / "a.json", results, "coco_polygons")
+    with pytest.raises(ExportError, match="no option 'box': it takes boxes"):
+        read(tmp_path / "a.json", results.volume, box=True)
+
+    assert '"segmentation": [[' in (tmp_path / "a.json").read_text()
+
+
+def test_objects_without_an_id_come_after_all_that_are_there(tmp_path):
+    content = {
+        "images": [{"id": 1}],
+        "annotations": [
+            {"image_id": 1, "segmentation": [[1, 1, 5, 1, 5, 5, 1, 5]], "object_id": 3},
+            {"image_id": 1, "segmentation": [[7, 7, 9, 7, 9, 9, 7, 9]]},
+        ],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    labels = np.zeros((20, 20), np.uint16)
+    labels[15:] = 65535
+    session = Session(np.zeros((20, 20), np.uint8), ToyModel(), labels=labels)
+
+    assert list(session.read(tmp_path / "a.json", taken="refuse").objects) == [65536, 3]
+    assert session.labels[8, 8] == 65536
 
 
 def test_what_is_lost_is_told(tmp_path):

@@ -294,7 +294,7 @@ def test_coco_errors_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match=r"'a\.png'.*is not in"):
         read_labelled(path)
     _save(tmp_path, "a.png", np.zeros((32, 96), np.uint8))
-    with pytest.raises(VolumeError, match="annotations of another image"):
+    with pytest.raises(VolumeError, match="open the image that the annotations"):
         read_labelled(path)
     with pytest.raises(VolumeError, match="marks no object"):
         read_labelled(_coco(tmp_path / "b.json", polygon, iscrowd=1))

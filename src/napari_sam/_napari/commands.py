@@ -36,6 +36,21 @@ def embed(viewer: Viewer) -> None:
     controller_of(viewer).embed()
 
 
+def fill(viewer: Viewer) -> None:
+    """Carry the object at hand to the planes between and beyond."""
+    controller_of(viewer).following.fill()
+
+
+def next_doubtful(viewer: Viewer) -> None:
+    """Go to the most doubtful plane that nobody has reviewed."""
+    controller_of(viewer).following.next_doubtful()
+
+
+def set_reviewed(viewer: Viewer) -> None:
+    """Say that the object at hand is right on the plane shown."""
+    controller_of(viewer).following.set_reviewed()
+
+
 def suggest(viewer: Viewer) -> None:
     """Look for further objects on the plane shown."""
     controller_of(viewer).review.suggest("plane")

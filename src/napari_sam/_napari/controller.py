@@ -8,6 +8,7 @@ from napari_sam._napari import autosave, opening
 from napari_sam._napari.annotation import Annotation
 from napari_sam._napari.encoding import Encoding
 from napari_sam._napari.files import Files
+from napari_sam._napari.following import Following
 from napari_sam._napari.image_facts import (
     covering,
     describe,
@@ -61,6 +62,7 @@ class Controller:
         self.annotation: Annotation | None = None
         self.encoding = Encoding(self.board, jobs)
         self.review = Review(self.board, jobs)
+        self.following = Following(self.board, jobs)
         self.training = Training(self.board, jobs)
         self.files = Files(self.board, jobs, lambda: self.session)
         self.training.model_wanted.connect(self.use_model)
@@ -143,6 +145,7 @@ class Controller:
         self.arm(self.board.state.tool, self.board.state.polarity)
         self.encoding.use(self.annotation)
         self.review.use(self.annotation)
+        self.following.use(self.annotation)
         self.training.use(self.annotation)
         self._on_view()
         if saved is not None:
@@ -279,6 +282,7 @@ class Controller:
         self.jobs.cancel()
         self.encoding.stop()
         self.review.stop()
+        self.following.stop()
         self.training.stop()
         self.loading.stop()
         if self.annotation is not None:
@@ -363,6 +367,7 @@ class Controller:
         annotation.start(made)
         self.encoding.renew()
         self.review.renew()
+        self.following.renew()
         if made.copied:
             self.board.say(
                 "This session is open in another window or process: you go on with a "
@@ -437,6 +442,7 @@ class Controller:
         annotation = self.annotation
         if annotation is not None and annotation.image in self.viewer.layers:
             annotation.on_view()
+            self.following.look()
             self._on_camera()
 
     def _on_camera(self) -> None:
@@ -456,6 +462,7 @@ class Controller:
         self.loading.stop()
         self.tools.use(None)
         self.encoding.use(None)
+        self.following.use(None)
         self.review.use(None)
         self.training.use(None)
         annotation, self.annotation = self.annotation, None

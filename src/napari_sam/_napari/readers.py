@@ -1,4 +1,4 @@
-"""Readers of DICOM and OME-Zarr; each returns None for what is not its own."""
+"""Readers of images with a place; each returns None for what is not its own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _LOOKED_AT = 300
 MOST_ENTRIES = 20_000
 OTHERS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".txt", ".xml", ".json", ".csv",
           ".pdf", ".html", ".nii", ".gz")  # fmt: skip
+
+_TIFF = (".tif", ".tiff", ".btf", ".lsm", ".svs", ".ndpi", ".scn", ".qptiff")
 
 
 def get_dicom_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
@@ -41,12 +43,44 @@ def get_ome_zarr_reader(
     return _read if one is not None and _is_zarr(one) else None
 
 
+def get_image_reader(
+    path: str | list[str],
+) -> Callable[[Any], list[LayerData]] | None:
+    """Return a reader for TIFF, GeoTIFF, NIfTI and folders of slices, with their place.
+
+    napari's own reader stays a choice: it shows the pixels alone.
+    """
+    one = _one(path)
+    if one is None or "://" in one:
+        return None
+    from napari_sam.volume.formats.detect import is_stack
+
+    place = Path(one)
+    if place.is_dir():
+        return None if _is_zarr(one) or not is_stack(place) else _read
+    return _read if place.is_file() and _looks_right(place) else None
+
+
+def _looks_right(path: Path) -> bool:
+    """Whether a file begins as its name says; other kinds have no fixed beginning."""
+    if not path.name.lower().endswith(_TIFF):
+        return True
+    with path.open("rb") as file:
+        return file.read(2) in (b"II", b"MM")
+
+
 def _read(path: str | list[str]) -> list[LayerData]:
+    import napari
+
+    from napari_sam._napari.anatomy import show_anatomy
     from napari_sam._napari.label_images import layers_of
     from napari_sam._napari.study import open_for_window
 
     volumes = open_for_window(_one(path) or list(path))
     layers = [layer for volume in volumes for layer in layers_of(volume)]
+    viewer = napari.current_viewer()
+    if viewer is not None:
+        show_anatomy(viewer)
     return layers or list(NOTHING)
 
 

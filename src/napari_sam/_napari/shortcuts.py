@@ -21,6 +21,8 @@ ON_ALL = {
     ",": "review.previous",
     "Y": "review.accept",
     "R": "review.reject",
+    "D": "following.next_doubtful",
+    "O": "following.set_reviewed",
 }
 """Keys on our prompt layers and our Labels layer, and the controller's methods."""
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from psygnal import Signal
 
 from napari_sam._napari.hints import hint
+from napari_sam.core.objects import FOLLOWED
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from napari_sam._napari.prompt_layers import Tool
-    from napari_sam.core.objects import Rule
+    from napari_sam.core.objects import Origin, Rule
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,39 @@ class ReviewState:
     done: int = 0
     total: int = 0
     """Steps of the search."""
+
+
+@dataclass(frozen=True, slots=True)
+class StripPlane:
+    """What an object is on one plane of the stack in view."""
+
+    number: int
+    origin: Origin
+    doubtful: bool = False
+    reviewed: bool = False
+
+    @property
+    def is_key(self) -> bool:
+        """Whether a person made it."""
+        return self.origin not in FOLLOWED
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeState:
+    """The object at hand through the stack in view, and how far the filling is."""
+
+    strip: tuple[StripPlane, ...] = ()
+    """Planes the object is on, by number."""
+    n_planes: int = 0
+    """Planes of the stack; 0 where the image is one."""
+    current: int = -1
+    """Plane shown."""
+    doubtful: int = 0
+    """Planes of all objects that are doubtful and not reviewed."""
+    running: bool = False
+    done: int = 0
+    total: int = 0
+    """Planes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +210,7 @@ class PanelState:
     can_embed: bool = False
     encoding: EncodingState = EncodingState()
     review: ReviewState = ReviewState()
+    volume: VolumeState = VolumeState()
     training: TrainingState = TrainingState()
     progress: tuple[int, int] | None = None
     """(done, total) of the long work under way; None when there is none."""

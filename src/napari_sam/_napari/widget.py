@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam._napari import autosave
+from napari_sam._napari.anatomy import show_anatomy
 from napari_sam._napari.controller import Controller
 from napari_sam._napari.main_thread import MainThread
 from napari_sam._napari.views.panel import Panel
@@ -108,6 +109,7 @@ class Contents(QWidget):  # type: ignore[misc]
         self.jobs = Jobs(self.main_thread.post)
         self.panel = Panel(_memory())
         self.controller = Controller(viewer, self.jobs)
+        show_anatomy(viewer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.panel)
@@ -175,6 +177,12 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.review.restore_wanted.connect(review.restore)
         panel.review.accept_below_wanted.connect(review.accept_below)
         panel.review.order_chosen.connect(lambda v: review.order(doubtful_first=v))
+        follow = do.following
+        panel.volume.fill_wanted.connect(follow.fill)
+        panel.volume.stop_wanted.connect(follow.stop)
+        panel.volume.doubtful_wanted.connect(follow.next_doubtful)
+        panel.volume.reviewed_wanted.connect(follow.set_reviewed)
+        panel.volume.plane_chosen.connect(follow.show_plane)
         train = do.training
         panel.training.start_wanted.connect(train.start)
         panel.training.stop_wanted.connect(train.stop)
@@ -224,11 +232,19 @@ class Contents(QWidget):  # type: ignore[misc]
             kind = formats_of(path)[0]
         path = kind.with_suffix(path)
         plane = None if "volume" in kind.holds else self.controller.shown_plane
+        replace = Path(path).is_dir() and self._may_replace(path)
         self.controller.files.run(
             f"Writing {path}…",
-            lambda s: s.export(path, kind.name, plane=plane),
+            lambda s: s.export(path, kind.name, plane=plane, overwrite=replace),
             lambda told: ". ".join((f"Wrote {path}", *told)) + ".",
         )
+
+    def _may_replace(self, path: str) -> bool:
+        """Ask what file dialogs do not ask for folders that stand for files."""
+        answer = QMessageBox.question(
+            self, "Replace labels?", f"{path} is there. Replace the labels in it?"
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def save(self) -> None:
         """Ask for a folder, and save the session there."""

@@ -26,6 +26,7 @@ from napari_sam.cli.options import (
     Spacing,
     example,
 )
+from napari_sam.cli.propagate import propagate
 
 app = typer.Typer(
     name="napari-sam",
@@ -497,3 +498,10 @@ app.command(
         "napari-sam export work.nsam out.json --format labelme --plane 30",
     )
 )(export)
+
+app.command(
+    epilog=example(
+        "napari-sam propagate work.nsam --object 1 --planes 10-60",
+        "napari-sam propagate work.nsam --method interpolate -o labels.nii.gz",
+    )
+)(propagate)

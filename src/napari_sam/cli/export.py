@@ -36,12 +36,18 @@ def export(
     from napari_sam.cli import arguments
     from napari_sam.cli.report import Report
     from napari_sam.cli.results import check_results
+    from napari_sam.models.unloaded import UnloadedModel
     from napari_sam.session import Session
+    from napari_sam.session.files import read_head
 
     check_results(out, format, overwrite=overwrite)
     where = None if plane is None else arguments.plane(plane)
     report = Report(as_json)
-    opened = Session.load(session, volume=image, embeddings=False, read_only=True)
+    head = read_head(session)
+    model = UnloadedModel(str(head["model"]), str(head.get("checkpoint_sha256", "")))
+    opened = Session.load(
+        session, volume=image, model=model, embeddings=False, read_only=True
+    )
     report.data = {"written": [], "notes": []}
     for path in out:
         with report.timed("write") as step:

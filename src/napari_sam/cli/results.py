@@ -31,12 +31,12 @@ def check_results(
         chosen = format_for(path, name)
         chosen.load()
         check_target(path)
-        if not path.expanduser().is_dir() or overwrite:
+        if not path.expanduser().is_dir():
             continue
         if chosen.name == "ome_zarr":
             from napari_sam.results.formats.ome_zarr import check_label_target
 
-            check_label_target(path.expanduser())
+            check_label_target(path.expanduser(), overwrite=overwrite)
         else:
             raise ExportError(
                 f"{str(path)!r} is a folder: choose another name, or remove it first"

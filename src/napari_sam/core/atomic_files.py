@@ -16,26 +16,39 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole(
+    path: str | os.PathLike[str], *, replace_folder: bool = False
+) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there is renamed to it.
 
-    A file that was at `path` is replaced; a folder must not be there. When the block
-    raises, nothing is left behind.
+    A file that was at `path` is replaced. When the block raises, nothing is left
+    behind, and what was there is as it was.
+
+    Parameters
+    ----------
+    path : path-like
+    replace_folder : bool
+        Replace a folder that is there, too.
 
     Raises
     ------
     ExportError
-        If the target cannot be written, or is a folder that exists.
+        If the target cannot be written, or is a folder that exists and must not be
+        replaced.
     """
     target = Path(path).expanduser()
-    if target.is_dir():
+    if target.is_dir() and not replace_folder:
         raise ExportError(
             f"{str(target)!r} exists: choose another name, or remove it first"
         )
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    mark = uuid.uuid4().hex[:8]
+    part = target.with_name(f".{target.name}.{mark}.part")
     try:
         yield part
-        os.replace(part, target)
+        if target.is_dir():
+            _exchange(part, target, target.with_name(f".{target.name}.{mark}.old"))
+        else:
+            os.replace(part, target)
     except OSError as error:
         raise ExportError(
             f"{str(target)!r} cannot be written ({error.strerror or error}): check "
@@ -47,6 +60,17 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         else:
             with suppress(OSError):
                 part.unlink()
+
+
+def _exchange(new: Path, target: Path, aside: Path) -> None:
+    """Put one folder in the place of another, which goes."""
+    os.replace(target, aside)
+    try:
+        os.replace(new, target)
+    except OSError:
+        os.replace(aside, target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:

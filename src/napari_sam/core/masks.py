@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from napari_sam.core.planes import Plane
 
 Bbox = tuple[int, int, int, int]
@@ -179,33 +177,6 @@ def deepest_point(mask: np.ndarray) -> tuple[tuple[float, float], float]:
     depth = depth_of(crop)
     y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     return (float(y + y0), float(x + x0)), float(depth.max())
-
-
-def find_objects(labels: np.ndarray) -> Iterator[tuple[int, Bbox, np.ndarray]]:
-    """Cut each object out of a label image.
-
-    Parameters
-    ----------
-    labels : ndarray, (h, w), integers
-        0 is background. Ids may be of any size.
-
-    Yields
-    ------
-    tuple
-        (id, bbox, mask of the box), by rising id.
-    """
-    from scipy import ndimage
-
-    ids, dense = np.unique(labels, return_inverse=True)
-    numbers = dense.reshape(labels.shape).astype(np.int32)
-    first = int(ids.size and ids[0] == 0)
-    found = ndimage.find_objects(numbers + (1 - first))
-    for number, where in enumerate(found, 1):
-        assert where is not None
-        rows, cols = where
-        name = int(ids[number - 1 + first])
-        mask = np.asarray(numbers[where] == number - 1 + first)
-        yield name, (rows.start, cols.start, rows.stop, cols.stop), mask
 
 
 def union_bbox(a: Bbox, b: Bbox) -> Bbox:

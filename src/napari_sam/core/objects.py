@@ -19,6 +19,8 @@ Origin = Literal[
     "clicked", "drawn", "painted", "propagated", "interpolated", "suggested", "imported"
 ]
 """How pixels came to be an object's."""
+FOLLOWED: frozenset[Origin] = frozenset({"propagated", "interpolated"})
+"""Origins of pixels that no person made: such planes are no key planes."""
 Review = Literal["open", "accepted", "rejected", "flagged"]
 """What a person has said of an object."""
 

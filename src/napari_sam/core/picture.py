@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_sam.core.prompts import Prompts
 
 Color = tuple[int, int, int]
 
@@ -27,6 +26,26 @@ PAPER: Color = (24, 26, 31)
 INK: Color = (232, 234, 238)
 _FINE = 2
 """Everything is drawn this many times larger and then scaled down: smooth lines."""
+
+
+class Drawable(Protocol):
+    """What `Picture.prompts` draws: `Prompts` are."""
+
+    @property
+    def points(self) -> Sequence[tuple[float, float]]:
+        """(y, x) of each point."""
+
+    @property
+    def point_labels(self) -> Sequence[int]:
+        """1 = object, 0 = background."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float] | None:
+        """(y0, x0, y1, x1), half-open."""
+
+    @property
+    def polygon(self) -> Sequence[tuple[float, float]]:
+        """(y, x) of each corner; empty for none."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +117,7 @@ class Picture:
             pen.line(points, fill=PAPER, width=3 * _FINE + 2, joint="curve")
             pen.line(points, fill=color, width=2 * _FINE, joint="curve")
 
-    def prompts(self, prompts: Prompts) -> None:
+    def prompts(self, prompts: Drawable) -> None:
         """Draw the box, polygon and points of a prompt set."""
         pen = ImageDraw.Draw(self.canvas)
         if prompts.box is not None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_sam.core.frames import touches_cut_edge
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.sampling import draw
 from napari_sam.engine.decode import Decoded, decode_window, is_cheap
-from napari_sam.engine.windows import window_for
+from napari_sam.engine.windows import is_cut, window_for
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -26,10 +25,9 @@ SMALLEST = 64
 def needs_another_look(engine: Engine, plane: Plane, found: Decoded) -> bool:
     """Whether the first answer to a lone click is poor, or cut by its window."""
     spec, best = engine.model.spec, found.raw[0]
-    shape = engine.grid(plane.axis).level_shape(found.window.level)
     worth = spec.scale_rule.worth(best, found.size, spec.input_side)
     poor = worth < spec.scale_rule.enough
-    return poor or touches_cut_edge(best.bbox, found.window, shape)
+    return poor or is_cut(best, found.window, engine.grid(plane.axis))
 
 
 def look_again(

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.frames import touches_cut_edge
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import cut_box
 from napari_sam.engine.decode import Decoded, coarsest_level, decode_window
 from napari_sam.engine.look_again import look_again, needs_another_look
 from napari_sam.engine.prediction import Prediction
-from napari_sam.engine.windows import choose_window, grow_window
+from napari_sam.engine.windows import choose_window, grow_window, is_cut
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -204,15 +203,21 @@ def _whole(
     k: int,
     refined: Refined | None,
 ) -> Decoded:
-    """Look from other windows while the window cuts candidate `k`."""
+    """Look from other windows while the window cuts candidate `k`.
+
+    What no window holds that may be read for a lone click, such as the background of a
+    huge image, is left as it was first seen.
+    """
     grid = engine.grid(plane.axis)
-    window, raw = seen.window, list(seen.raw)
     extent = cut_box(prompts.extent(), grid.shape)
+    last = None
+    if prompts.is_lone_click:
+        last = coarsest_level(engine, plane, seen.window)
+    found = seen
     for larger in range(2 * grid.n_levels):
-        cut = raw[k]
-        if not touches_cut_edge(cut.bbox, window, grid.level_shape(window.level)):
-            break
-        last = coarsest_level(engine, plane, window) if prompts.is_lone_click else None
+        window, cut = found.window, found.raw[k]
+        if not is_cut(cut, window, grid):
+            return found
         following = grow_window(
             window, cut.bbox, grid, extent, may_move=larger % 2 == 0, coarsest=last
         )
@@ -221,8 +226,9 @@ def _whole(
         raw = list(decode_window(engine, prompts, plane, following, refined).raw)
         if k:
             raw.insert(k, raw.pop(_most_alike(cut, window, raw, following)))
-        window = following
-    return Decoded(window, raw)
+        found = Decoded(following, raw)
+    gave_up = prompts.is_lone_click and is_cut(found.raw[k], found.window, grid)
+    return seen if gave_up else found
 
 
 def _most_alike(

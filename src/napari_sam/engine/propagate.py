@@ -10,7 +10,7 @@ left empty, and where the three disagree, the plane is doubtful.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -40,14 +40,14 @@ class PropagateOptions:
     """"memory": the model remembers the planes it has seen (SAM 2). "projection": each
     mask is the prompt of the next plane. "interpolate": shapes alone, nothing beyond
     the keys. "auto": memory where the model has one."""
-    min_overlap: float = 0.6
+    min_overlap: float = field(default=0.6, metadata={"range": (0, 1)})
     """Least IoU with the mask of the plane before, 0..1."""
-    max_area_ratio: float = 2.0
+    max_area_ratio: float = field(default=2.0, metadata={"range": (1, 100)})
     """Most that the area may grow or shrink from plane to plane, as a factor."""
-    max_growth: float = 4.0
+    max_growth: float = field(default=4.0, metadata={"range": (1, 1000)})
     """Most that the area may exceed the largest key's, as a factor: a walk that has
     left the object floods its surroundings plane by plane."""
-    max_contrast: float = 2.5
+    max_contrast: float = field(default=2.5, metadata={"range": (0, 100)})
     """Most that the mean intensity may differ from the key's, in standard deviations
     of the key's pixels."""
 
@@ -119,7 +119,8 @@ def propagate(
         The object as it is on one or more planes of one axis, in level-0 pixels.
     options : PropagateOptions, optional
     first, last : int
-        Planes to stay between, both included; `last` None is the volume's last.
+        Planes to fill, both included; `last` None is the volume's last. Key planes may
+        lie among them or next to them.
     cancel : callable, optional
         Asked before each plane; True raises `Cancelled`.
 
@@ -142,10 +143,10 @@ def propagate(
     stack = Stack.of(engine, keys)
     last = stack.n_planes - 1 if last is None else min(last, stack.n_planes - 1)
     first = max(first, 0)
-    numbers = [n for n in sorted(stack.keys) if first <= n <= last]
+    numbers = [n for n in sorted(stack.keys) if first - 1 <= n <= last + 1]
     if not numbers:
         raise PromptError(
-            f"no key plane lies between planes {first} and {last}; they are "
+            f"no key plane lies on planes {first} to {last} or next to them; they are "
             f"{sorted(stack.keys)}"
         )
     follower = None

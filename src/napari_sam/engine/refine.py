@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sam.core.candidates import PlaneCandidate
-from napari_sam.core.frames import mask_logits, touches_cut_edge
+from napari_sam.core.frames import mask_logits
 from napari_sam.core.masks import crop_mask, deepest_point, mask_iou
 from napari_sam.core.prompts import WindowPrompts, cut_box
 from napari_sam.core.sampling import draw, drawn_bbox
 from napari_sam.core.tiles import Window
+from napari_sam.engine.windows import is_cut
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ def refine(
     if chosen.is_empty or "mask" not in engine.model.spec.prompts:
         return
     grid = engine.grid(plane.axis)
-    shape = grid.level_shape(chosen.window.level)
-    if touches_cut_edge(chosen.seen.bbox, chosen.window, shape):
+    if is_cut(chosen.seen, chosen.window, grid):
         return
     known: Outline | None = None
     coarsest = grid.n_levels - 1

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.core.frames import touches_cut_edge
 from napari_sam.core.prompts import cut_box
 
 if TYPE_CHECKING:
-    from napari_sam.core.masks import Bbox
+    from napari_sam.core.masks import Bbox, MaskCandidate
     from napari_sam.core.prompts import Prompts
     from napari_sam.core.tiles import Box, TileGrid, Window
     from napari_sam.engine.prediction import Prediction
@@ -59,6 +60,12 @@ def holds(window: Window, extent: Box, grid: TileGrid, margin: float = 0) -> boo
         and (y1 <= window.h - margin or window.y0 + window.h == h)
         and (x1 <= window.w - margin or window.x0 + window.w == w)
     )
+
+
+def is_cut(candidate: MaskCandidate, window: Window, grid: TileGrid) -> bool:
+    """Whether a mask, in window pixels, goes on beyond its window."""
+    shape = grid.level_shape(window.level)
+    return touches_cut_edge(candidate.bbox, window, shape)
 
 
 def grow_window(

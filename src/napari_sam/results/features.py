@@ -13,13 +13,13 @@ from napari_sam.errors import VolumeError
 from napari_sam.results.outlines import Ring, fill
 from napari_sam.results.painting import Painter, id_of
 from napari_sam.results.records import RecordReader
-from napari_sam.results.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from napari_sam.core.masks import Bbox
+    from napari_sam.results.results import Results
     from napari_sam.volume.volume import Volume
 
 
@@ -90,10 +90,7 @@ def paint_features(
         notes.append(f"{others} features are no polygons: left out")
     if outside:
         notes.append(f"{outside} polygons hold no pixel of the image: left out")
-    return Results(
-        painter.labels, volume, records.objects, records.classes,
-        notes=(*notes, *painter.notes()),
-    )  # fmt: skip
+    return painter.results(volume, records, notes)
 
 
 def _masks(

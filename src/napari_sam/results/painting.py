@@ -9,10 +9,14 @@ import numpy as np
 
 from napari_sam.errors import SessionError, VolumeError
 from napari_sam.results.label_arrays import grown, new_labels
+from napari_sam.results.results import Results
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
+    from napari_sam.results.records import RecordReader
     from napari_sam.volume.volume import Volume
 
 HIGHEST = 2**32 - 1
@@ -31,6 +35,8 @@ class Painter:
         self.labels: Any = new_labels(volume.shape)
         self.overlapping = 0
         """Pixels that a later object took from an earlier one."""
+        self.numbered: set[int] = set()
+        """Ids that `number` gave."""
         self._used: set[int] = set()
         self._next = 1
 
@@ -43,6 +49,7 @@ class Painter:
         while self._next in self._used:
             self._next += 1
         self._used.add(self._next)
+        self.numbered.add(self._next)
         return self._next
 
     def paint(self, plane: Plane, bbox: Bbox, mask: np.ndarray, object_id: int) -> None:
@@ -68,7 +75,16 @@ class Painter:
         there[mask] = object_id
         self.labels[where] = there
 
-    def notes(self) -> tuple[str, ...]:
+    def results(
+        self, volume: Volume, records: RecordReader, notes: Iterable[str]
+    ) -> Results:
+        """Return what was painted, with what is known of it."""
+        return Results(
+            self.labels, volume, records.objects, records.classes,
+            notes=(*notes, *self._notes()), numbered=frozenset(self.numbered),
+        )  # fmt: skip
+
+    def _notes(self) -> tuple[str, ...]:
         """Say what labels cannot hold."""
         if not self.overlapping:
             return ()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +15,7 @@ from napari_sam.errors import ExportError, VolumeError, refused_as
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from types import ModuleType
 
     from napari_sam.results.results import Results
@@ -53,6 +52,8 @@ class Format:
     """Third-party packages that it needs beyond what is always installed."""
     reads: bool = True
     """Whether labels can be read back from it."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """What ``write`` of the module is always told."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -117,6 +118,9 @@ FORMATS: dict[str, Format] = dict(
                 "volume classes spacing affine"),
         _format("png", "PNG", ".png", ""),
         _format("coco", "COCO JSON", ".json", "volume classes records"),
+        _format("coco_polygons", "COCO JSON (polygons)", ".json",
+                "volume classes records", module="coco",
+                options=(("polygons", True),)),
         _format("sa1b", "SA-1B JSON", ".json", "classes records"),
         _format("labelme", "labelme JSON", ".json", "classes records"),
         _format("geopackage", "GeoPackage", ".gpkg",
@@ -199,7 +203,7 @@ def write(
     reviewed_only : bool
         Leave out objects that nobody has accepted.
     overwrite : bool
-        Replace a folder that is there already. Files are replaced in any case.
+        Replace labels that are there as a folder. Files are replaced in any case.
     **options
         Of the format; see its page.
 
@@ -217,14 +221,17 @@ def write(
     target, chosen = Path(path).expanduser(), format_for(path, format)
     check_holds(chosen, results.volume)
     module = chosen.load()
+    options = {**dict(chosen.options), **options}
+    _check_options(chosen, module.write, options)
     results = results.reviewed() if reviewed_only else results
-    with _replaced(target, overwrite and target.is_dir()) as free:
-        with refused_as(
-            ExportError,
-            f"{str(target)!r} cannot be written as {chosen.title}",
-            "check that there is space left, or choose another format",
-        ):
-            told = module.write(free, results, **options)
+    if overwrite and "overwrite" in signature(module.write).parameters:
+        options["overwrite"] = True
+    with refused_as(
+        ExportError,
+        f"{str(target)!r} cannot be written as {chosen.title}",
+        "check that there is space left, or choose another format",
+    ):
+        told = module.write(target, results, **options)
     return [*losses(chosen, results), *told]
 
 
@@ -265,6 +272,7 @@ def read(
             f"{chosen.title} holds no pixels: it cannot be read as labels"
         )
     module = chosen.load()
+    _check_options(chosen, module.read, options)
     if not target.exists():
         raise VolumeError(f"there is no file {str(target)!r}: check the path")
     with refused_as(
@@ -327,28 +335,13 @@ def _turned(volume: Volume) -> bool:
     return not np.allclose(linear, np.diag(volume.spacing), rtol=1e-4, atol=1e-9)
 
 
-@contextmanager
-def _replaced(target: Path, replace: bool) -> Iterator[Path]:
-    """Give the path to write to; where a folder is replaced, one beside it at first."""
-    if not replace:
-        yield target
-        return
-    import uuid
-
-    mark = uuid.uuid4().hex[:8]
-    new = target.with_name(f".{target.stem}.{mark}{target.suffix}")
-    old = target.with_name(f".{target.stem}.{mark}.old")
-    try:
-        yield new
-        target.rename(old)
-        new.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise ExportError(f"{str(target)!r} cannot be replaced: {error}") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+def _check_options(
+    chosen: Format, function: Callable[..., Any], options: dict[str, Any]
+) -> None:
+    known = list(signature(function).parameters)[2:]
+    if unknown := [name for name in options if name not in known]:
+        takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        raise ExportError(f"{chosen.title} has no option {unknown[0]!r}: {takes}")
 
 
 def _recognised(path: Path) -> Format:

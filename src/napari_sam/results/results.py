@@ -35,6 +35,8 @@ class Results:
     """Model, checkpoint hash, intensity mapping and version, as plain values."""
     notes: tuple[str, ...] = ()
     """What a reader left out or changed, one sentence each."""
+    numbered: frozenset[int] = frozenset()
+    """Ids that a reader gave to objects that have none in their file."""
 
     def record(self, object_id: int) -> ObjectRecord:
         """Return what is known of an object; an empty record where nothing is."""

@@ -172,8 +172,7 @@ def fill_polygons(
         return _NOTHING
     local = [(p - (x0, y0)).ravel().tolist() for p in corners]
     packed = coco.frPyObjects(local, y1 - y0, x1 - x0)
-    decoded = coco.decode(coco.merge(packed))
-    (cy0, cx0, cy1, cx1), mask = crop_mask(np.asarray(decoded, bool))
+    (cy0, cx0, cy1, cx1), mask = decode(coco.merge(packed), (y1 - y0, x1 - x0))
     if not mask.size:
         return _NOTHING
     return (cy0 + y0, cx0 + x0, cy1 + y0, cx1 + x0), mask

@@ -14,6 +14,7 @@ import numpy as np
 
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.objects import (
+    FOLLOWED,
     ClassList,
     ObjectClass,
     ObjectRecord,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from napari_sam.core.objects import Key, Origin, Rule
     from napari_sam.core.planes import Plane
     from napari_sam.engine.prediction import Prediction
+    from napari_sam.engine.propagate import PlaneMask
     from napari_sam.engine.suggest import Suggestion
 
 _HAND = ("paint", "delete", "undo", "redo")
@@ -94,7 +96,10 @@ class Document:
         with self._changing() as changes:
             self.pixels.claim(changes, key, chosen.bbox, mask, order, rule)
         sharper = self.sharpening == request
-        entry = self._entry(kind, changes, {"states": {key: state}})
+        after: dict[str, dict[Any, Any]] = {"states": {key: state}}
+        if key in self.painted and not self._is_painted(key):
+            after["painted"] = {key: None}  # it was followed here: now it is a key
+        entry = self._entry(kind, changes, after)
         self._commit(entry, sharper=sharper)
         self.sharpening = request
         return changes.patches
@@ -118,6 +123,57 @@ class Document:
         if states:
             self._commit(self._entry("suggest", changes, {"states": states}))
         return len(states)
+
+    def fill(
+        self,
+        found: Sequence[tuple[int, PlaneMask]],
+        replaced: Iterable[Key],
+        order: int,
+        position: int,
+        rule: Rule,
+    ) -> int | None:
+        """Take masks that were found by following objects, as one change.
+
+        Parameters
+        ----------
+        found : sequence of (int, PlaneMask)
+            Object and mask; planes that a person has worked on since stay theirs.
+        replaced : iterable of Key
+            What was filled before, and is given up.
+        order, position, rule
+            As `accept` takes them.
+
+        Returns
+        -------
+        int or None
+            Planes filled; None when too much has happened since `position`.
+        """
+        steps = self.journal.since(position)
+        if steps is None:
+            return None
+        records: dict[Key, PlaneRecord | None] = {}
+        with self._changing() as changes:
+            for key in replaced:
+                if key not in self.states:
+                    self.pixels.release(changes, key)
+                    records[key] = None
+            for object_id, one in found:
+                key = object_id, one.plane
+                if self._is_a_person_s(key):
+                    continue
+                mask = _less(one.mask, one.plane, one.bbox, steps)
+                claim = self.pixels.claim(changes, key, one.bbox, mask, order, rule)
+                if claim.mask.any():
+                    records[key] = PlaneRecord(one.origin, None, one.score, one.doubt)
+                else:
+                    self.pixels.release(changes, key)
+        filled = sum(record is not None for record in records.values())
+        if records:
+            self._commit(self._entry("propagate", changes, {"painted": records}))
+        return filled
+
+    def _is_a_person_s(self, key: Key) -> bool:
+        return key in self.states or self._is_painted(key)
 
     def withdraw(self, key: Key) -> None:
         """Remove what prompts made of an object on a plane; painted pixels stay."""
@@ -162,10 +218,20 @@ class Document:
         self.pixels.paint(changes, own)
         records = {
             (i, patch.plane): PlaneRecord(origin)
-            for i in _ids(own, object_id)
-            if (i, patch.plane) not in self.painted
+            for i in (*_ids(own, object_id), *self._corrected(own))
+            if not self._is_painted((i, patch.plane))
         }
         self._commit(self._entry("paint", changes, {"painted": records}))
+
+    def _corrected(self, patch: LabelPatch) -> list[int]:
+        """Objects followed to a plane that lose pixels to a hand there."""
+        held = [i for i in self.keys if (i, patch.plane) in self.painted]
+        lost = (i for i in held if not self._is_painted((i, patch.plane)))
+        return [i for i in lost if bool(((patch.before == i) & patch.changed).any())]
+
+    def _is_painted(self, key: Key) -> bool:
+        record = self.painted.get(key)
+        return record is not None and record.origin not in FOLLOWED
 
     def read_in(
         self,

@@ -72,7 +72,8 @@ def read(
         found = registry.read(path, flat, name, **options)
         found = found.lifted(session.volume, where)
     ids = _ids(found.labels)
-    new_ids = _renumbered(ids, _ids(session.labels) | set(session.objects), taken)
+    there = _ids(session.labels) | set(session.objects)
+    new_ids = _renumbered(ids, found.numbered, there, taken)
     session.make_room(max(new_ids.values(), default=0))
     records = {new: found.record(old) for old, new in new_ids.items()}
     objects = {
@@ -94,9 +95,11 @@ def _ids(labels: Any) -> set[int]:
     return ids - {0}
 
 
-def _renumbered(ids: set[int], there: set[int], taken: Taken) -> dict[int, int]:
-    """New id of each object: its own, or the next free one where that is taken."""
-    if clash := sorted(ids & there):
+def _renumbered(
+    ids: set[int], numbered: frozenset[int], there: set[int], taken: Taken
+) -> dict[int, int]:
+    """New id of each object: its own, or one above all where that is taken or none."""
+    if clash := sorted((ids - numbered) & there):
         if taken == "refuse":
             more = ", ..." if len(clash) > 8 else ""
             raise SessionError(
@@ -105,9 +108,10 @@ def _renumbered(ids: set[int], there: set[int], taken: Taken) -> dict[int, int]:
             )
         if taken != "new":
             raise SessionError(f'taken is "new" or "refuse"; got {taken!r}')
-    top = max(ids | there, default=0)
-    fresh = iter(range(top + 1, top + 1 + len(clash)))
-    return {i: next(fresh) if i in there else i for i in sorted(ids)}
+    moved = set(clash) | (numbered if there else set())
+    top = max((ids - moved) | there, default=0)
+    fresh = iter(range(top + 1, top + 1 + len(ids)))
+    return {i: next(fresh) if i in moved else i for i in sorted(ids)}
 
 
 def _patches(

@@ -36,11 +36,11 @@ def results_of(session: Session, *, reviewed_only: bool = False) -> Results:
 
 def provenance(session: Session) -> dict[str, Any]:
     """Model, checkpoint, intensity mapping and version, as plain values."""
-    from napari_sam import __version__
+    from napari_sam.core.distribution import version
 
     spec = session.model.spec
     return {
-        "software": f"napari-sam {__version__}",
+        "software": f"napari-sam {version()}",
         "model": spec.source or spec.name,
         "checkpoint_sha256": spec.sha256,
         "intensity": session.engine.intensity.to_json(),

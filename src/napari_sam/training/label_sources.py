@@ -11,9 +11,10 @@ import numpy as np
 
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.planes import Plane
-from napari_sam.errors import SeriesError, SessionError, VolumeError
+from napari_sam.errors import SeriesError, SessionError, VolumeError, refused_as
 from napari_sam.results.existing import existing_labels
 from napari_sam.results.label_arrays import new_labels
+from napari_sam.results.painting import id_of
 from napari_sam.training.labelled import LabelledVolume, Opening, stem_of
 from napari_sam.volume.lazy_arrays import LazyArray
 from napari_sam.volume.opening import open_volume
@@ -163,18 +164,15 @@ class _Part:
     def __init__(
         self, image: dict[str, Any], volume: Volume, annotations: list[dict[str, Any]]
     ) -> None:
-        given = image.get("plane")
-        self.plane = Plane.of(
-            volume.shape, 0 if given is None else Plane.from_json(given)
-        )
+        from napari_sam.results.formats.coco import check_size, named_plane
+
+        what = f"the image {image.get('file_name')!r} of a COCO file cannot be placed"
+        with refused_as(VolumeError, what, "check the file"):
+            named = named_plane(image, volume)
+        self.plane = named or Plane.of(volume.shape, 0)
         self.annotations = annotations
-        self.shape = int(image["height"]), int(image["width"])
-        if self.shape != (shape := self.plane.shape(volume.shape)):
-            raise VolumeError(
-                f"the COCO image {image.get('file_name')!r} has {self.shape[0]} x "
-                f"{self.shape[1]} pixels, but {volume.name!r} has {shape[0]} x "
-                f"{shape[1]}: these are annotations of another image"
-            )
+        self.shape = self.plane.shape(volume.shape)
+        check_size(image, self.shape)
 
 
 class CocoLabels(LazyArray):
@@ -207,7 +205,9 @@ class CocoLabels(LazyArray):
         for part in self._parts:
             for annotation in part.annotations:
                 number += 1
-                bbox, mask = decode_annotation(annotation, part.shape)
+                what = f"annotation {annotation.get('id')} of a COCO file is damaged"
+                with refused_as(VolumeError, what, "check the file"):
+                    bbox, mask = decode_annotation(annotation, part.shape)
                 if mask.any():
                     where = part.plane.window(bbox)
                     place = np.asarray(out[where])
@@ -218,4 +218,4 @@ class CocoLabels(LazyArray):
 
     @staticmethod
     def _id(annotation: dict[str, Any], number: int) -> int:
-        return int(annotation.get("object_id") or number)
+        return id_of(annotation.get("object_id")) or number

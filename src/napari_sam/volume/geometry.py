@@ -105,8 +105,11 @@ def turn_onto(image: Volume, labels: Volume) -> Turn:
         _check_spacing(image, labels, plain)
         return plain
     worst = np.inf
-    for variant in _variants(image, labels, theirs):
-        turn, error = _signed_permutation(image, labels, ours, variant)
+    for mine, variant in product(
+        _worlds(image, ours),
+        (v for w in _worlds(labels, theirs) for v in _variants(image, labels, w)),
+    ):
+        turn, error = _signed_permutation(image, labels, mine, variant)
         worst = min(worst, error)
         if turn is not None:
             _check_shape(image, labels, turn)
@@ -152,6 +155,22 @@ def _world(volume: Volume) -> np.ndarray | None:
     if (bare and not stated) or abs(np.linalg.det(affine)) < 1e-30:
         return None
     return affine
+
+
+def _worlds(volume: Volume, affine: np.ndarray) -> list[np.ndarray]:
+    """The affine, and that of NIfTI's qform, by which ITK and its kin place pixels.
+
+    They write labels with the one that they have read as the only one.
+    """
+    other = volume.metadata.get("nifti_qform")
+    names = [volume.axes[i] for i in _spatial(volume)]
+    if other is None or names != ["z", "y", "x"]:
+        return [affine]
+    order = [2, 1, 0, 3]
+    qform = np.asarray(other, float)[np.ix_(order, order)]
+    if np.allclose(qform, affine, atol=1e-4) or abs(np.linalg.det(qform)) < 1e-30:
+        return [affine]
+    return [affine, qform]
 
 
 def _comparable(image: Volume, labels: Volume) -> bool:

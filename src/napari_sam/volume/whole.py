@@ -72,19 +72,29 @@ def check_memory(path: str, n_bytes: int) -> None:
         If twice `n_bytes` are more than what is free, or far more than a file of that
         size can hold.
     """
-    size = os.path.getsize(path)
-    if n_bytes > _UNSUSPICIOUS and n_bytes > _MOST_PACKED * size:
-        raise VolumeError(
-            f"{path!r} says that it holds {readable_size(n_bytes)} of pixels in "
-            f"{readable_size(size)}: its header is damaged, or it is made to fill the "
-            "memory"
-        )
+    check_claim(path, n_bytes)
     free = available_bytes()
     if n_bytes * _TIMES > free:
         raise VolumeError(
             f"{path!r} is of a format that can only be decoded whole, which takes "
             f"{readable_size(n_bytes * _TIMES)} of memory, and {readable_size(free)} "
             "are free: convert it to OME-Zarr or a tiled TIFF on a larger machine"
+        )
+
+
+def check_claim(path: str, n_bytes: int) -> None:
+    """Refuse a header that promises far more pixels than its file can hold.
+
+    Raises
+    ------
+    VolumeError
+    """
+    size = os.path.getsize(path)
+    if n_bytes > _UNSUSPICIOUS and n_bytes > _MOST_PACKED * size:
+        raise VolumeError(
+            f"{path!r} says that it holds {readable_size(n_bytes)} of pixels in "
+            f"{readable_size(size)}: its header is damaged, or it is made to fill the "
+            "memory"
         )
 
 

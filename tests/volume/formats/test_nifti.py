@@ -98,3 +98,69 @@ def test_a_missing_nibabel_names_the_extra(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(VolumeError, match="pip install nibabel"):
         open_volume(DATA / "anatomical.nii")
+
+
+@pytest.mark.parametrize("wrong", [0.0, np.nan, np.inf])
+def test_voxel_sizes_that_cannot_be_are_unknown(tmp_path, wrong):
+    image = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.int16), None)
+    image.header["pixdim"][1:4] = (0.5, wrong, 2)
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    nibabel.save(image, tmp_path / "a.nii")
+    with (tmp_path / "a.nii").open("r+b") as file:
+        file.seek(76 + 8)
+        file.write(np.float32(wrong).tobytes())
+    volume = open_volume(tmp_path / "a.nii")
+    assert volume.spacing[1] == 1.0
+    assert np.isfinite(volume.affine).all()
+    assert volume.metadata["notes"]
+
+
+def test_the_affine_counts_where_a_header_says_two_sizes(tmp_path):
+    affine = np.diag([2.0, 3.0, 4.0, 1.0])
+    image = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.int16), affine)
+    image.header["pixdim"][1:4] = 1
+    nibabel.save(image, tmp_path / "a.nii")
+    with (tmp_path / "a.nii").open("r+b") as file:
+        file.seek(76 + 4)
+        file.write(np.ones(3, np.float32).tobytes())
+    volume = open_volume(tmp_path / "a.nii")
+    assert volume.spacing == (4.0, 3.0, 2.0)
+    assert "affine counts" in volume.metadata["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [((1, 2), 2.0), ((1, 0), 5.0), ((0, 0), 5.0)]
+)
+def test_the_codes_say_which_of_two_affines_places_the_image(tmp_path, codes, expected):
+    image = nibabel.Nifti1Image(np.zeros((5, 6, 7), np.int16), None)
+    image.set_qform(np.diag([5.0, 5, 5, 1]), code=codes[0])
+    image.set_sform(np.diag([2.0, 2, 2, 1]), code=codes[1])
+    nibabel.save(image, tmp_path / "a.nii")
+    volume = open_volume(tmp_path / "a.nii")
+    reference = np.abs(nibabel.load(tmp_path / "a.nii").affine[0, 0])
+    assert abs(volume.affine[2, 2]) == reference == expected
+
+
+def test_pairs_open_by_either_file_and_colours_of_four(tmp_path):
+    values = np.arange(5 * 6 * 7, dtype=np.int16).reshape(5, 6, 7)
+    nibabel.save(nibabel.Nifti1Pair(values, np.eye(4)), tmp_path / "a.hdr")
+    for name in ("a.hdr", "a.img"):
+        volume = open_volume(tmp_path / name)
+        np.testing.assert_array_equal(volume.plane(3), values[:, :, 3].T)
+    colours = np.zeros((5, 6, 7), [(n, "u1") for n in "RGBA"])
+    colours["G"] = 7
+    nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), tmp_path / "b.nii")
+    volume = open_volume(tmp_path / "b.nii")
+    assert volume.rgb
+    assert volume.plane(0)[0, 0].tolist() == [0, 7, 0]
+
+
+def test_a_compressed_file_that_no_memory_holds_is_refused(tmp_path, monkeypatch):
+    from napari_sam.volume import whole
+
+    image = nibabel.Nifti1Image(np.zeros((50, 60, 70), np.int16), np.eye(4))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volume = open_volume(tmp_path / "a.nii.gz")
+    monkeypatch.setattr(whole, "available_bytes", lambda: 1000)
+    with pytest.raises(VolumeError, match=r"840\.0 kB of memory"):
+        volume.plane(0)

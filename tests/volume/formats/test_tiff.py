@@ -147,3 +147,21 @@ def test_a_missing_codec_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(VolumeError, match=r"LZW.*pip install imagecodecs"):
         open_volume(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_pages_that_go_round_in_circles_are_refused(tmp_path, bigtiff):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, bigtiff=bigtiff) as tif:
+        for plane in stack((3, 40, 30)):
+            tif.write(plane, metadata=None, contiguous=False)
+    with tifffile.TiffFile(path) as tif:
+        first, last = tif.pages[0].offset, tif.pages[2].offset
+        tags = len(tif.pages[2].tags)
+    assert open_volume(path).shape == (3, 40, 30)
+    at = last + (8 + 20 * tags if bigtiff else 2 + 12 * tags)
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(first.to_bytes(8 if bigtiff else 4, "little"))
+    with pytest.raises(VolumeError, match="followed by an earlier one"):
+        open_volume(path)

@@ -262,3 +262,34 @@ def test_absurd_arrays_are_refused_before_anything_is_allocated(tmp_path, change
     metadata.write_text(json.dumps(document))
     with pytest.raises(VolumeError):
         open_volume(tmp_path / "a.zarr").plane()
+
+
+@pytest.mark.parametrize("zipped_up", [False, True])
+@pytest.mark.parametrize("codec", ["blosc", "zstd"])
+def test_chunks_that_claim_to_unpack_without_end_are_refused(
+    tmp_path, codec, zipped_up
+):
+    import numcodecs
+
+    known = {"blosc": numcodecs.Blosc(), "zstd": numcodecs.Zstd()}[codec]
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(40, 50), dtype="u1", chunks=(40, 50),
+        zarr_format=2, compressors=known,
+    )  # fmt: skip
+    array[:] = PIXELS
+    chunk = tmp_path / "a.zarr" / "0.0"
+    data = bytearray(chunk.read_bytes())
+    if codec == "blosc":
+        data[4:8] = (2**31 - 17).to_bytes(4, "little")
+    else:
+        # One segment, and a size of the content of eight bytes.
+        data[4:] = bytes([0b11100000]) + (2**40).to_bytes(8, "little") + data[6:]
+    chunk.write_bytes(data)
+    path = tmp_path / "a.zarr"
+    if zipped_up:
+        path = tmp_path / "a.zarr.zip"
+        zipped(tmp_path / "a.zarr", path)
+    volume = open_volume(path)
+    with pytest.raises(VolumeError, match="would unpack to"):
+        volume.plane()
+    volume.levels[0].store.close()

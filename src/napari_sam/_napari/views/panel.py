@@ -25,6 +25,7 @@ from napari_sam._napari.views.prompt_view import PromptView
 from napari_sam._napari.views.review_view import ReviewView
 from napari_sam._napari.views.status_view import StatusView
 from napari_sam._napari.views.training_view import TrainingView
+from napari_sam._napari.views.volume_view import VolumeView
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import PanelState
@@ -49,6 +50,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.model = ModelView()
         self.object = ObjectView()
         self.prompt = PromptView()
+        self.volume = VolumeView()
         self.review = ReviewView()
         self.objects = ObjectsView()
         self.training = TrainingView()
@@ -63,6 +65,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.tabs.tabBar().setExpanding(True)
         self.tabs.tabBar().setFocusPolicy(Qt.FocusPolicy.TabFocus)
         pages = {
+            "Volume": (self.volume,),
             "Find": (self.review,),
             "Objects": (self.objects,),
             "Train": (self.training,),

@@ -20,12 +20,12 @@ from napari_sam.results.records import (
     object_properties,
     plane_properties,
 )
-from napari_sam.results.results import Results
 
 if TYPE_CHECKING:
     import os
 
     from napari_sam.core.masks import Bbox
+    from napari_sam.results.results import Results
     from napari_sam.volume.volume import Volume
 
 _UNCLASSIFIED = "object"
@@ -213,10 +213,7 @@ def read(path: Path, volume: Volume, *, boxes: bool = False) -> Results:
         notes.append(f"{crowds} annotations are crowds, not objects: left out")
     if outside:
         notes.append(f"{outside} annotations hold no pixel of the image: left out")
-    return Results(
-        painter.labels, volume, records.objects, records.classes,
-        notes=(*notes, *painter.notes()),
-    )  # fmt: skip
+    return painter.results(volume, records, notes)
 
 
 def _known(annotation: dict[str, Any]) -> dict[str, Any]:
@@ -304,7 +301,7 @@ def _planes(
 ) -> tuple[dict[Any, Plane], list[str]]:
     """Plane of each image that is one of the volume's, and what was left out."""
     total = count_planes(volume.shape)
-    named = {i: p for i, e in images.items() if (p := _named_plane(e, volume))}
+    named = {i: p for i, e in images.items() if (p := named_plane(e, volume))}
     if named:
         planes = named
     elif len(images) == 1 and total == 1:
@@ -327,12 +324,13 @@ def _planes(
             "the plane of a single image, or name the image as the file does"
         )
     for image_id, plane in planes.items():
-        _check_size(images[image_id], plane.shape(volume.shape))
+        check_size(images[image_id], plane.shape(volume.shape))
     others = len(images) - len(planes)
     return planes, [f"{others} images of the file are others"] if others else []
 
 
-def _named_plane(image: dict[str, Any], volume: Volume) -> Plane | None:
+def named_plane(image: dict[str, Any], volume: Volume) -> Plane | None:
+    """Return the plane of a volume that an image says it is, if it says so."""
     given = image.get("plane")
     if not isinstance(given, dict):
         return None
@@ -346,7 +344,13 @@ def _stem(name: str) -> str:
     return Path(_last_part(name)).stem.lower()
 
 
-def _check_size(image: dict[str, Any], shape: tuple[int, int]) -> None:
+def check_size(image: dict[str, Any], shape: tuple[int, int]) -> None:
+    """Check that an image, where it says its size, has a plane's (height, width).
+
+    Raises
+    ------
+    VolumeError
+    """
     size = image.get("height"), image.get("width")
     if None in size:
         return  # masks are checked one by one

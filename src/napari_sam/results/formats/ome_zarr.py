@@ -35,7 +35,13 @@ _COARSEST = 512
 """The pyramid ends when a plane's longer side is at most this."""
 
 
-def write(path: Path, results: Results, *, name: str = "segmentation") -> list[str]:
+def write(
+    path: Path,
+    results: Results,
+    *,
+    name: str = "segmentation",
+    overwrite: bool = False,
+) -> list[str]:
     """Write the labels; see `napari_sam.results.registry.write`.
 
     A path that does not exist becomes a label image of its own. A path that is an
@@ -49,6 +55,9 @@ def write(path: Path, results: Results, *, name: str = "segmentation") -> list[s
     results : Results
     name : str
         Of the labels inside an existing image.
+    overwrite : bool
+        Replace labels that are there: a label image at the path, or those of that name
+        inside the image. An image itself is never replaced, nor is any other folder.
     """
     if is_uneven(results.volume):
         raise ExportError(
@@ -60,9 +69,12 @@ def write(path: Path, results: Results, *, name: str = "segmentation") -> list[s
         with whole(path) as part:
             _write_label_image(part, results, source=None)
         return told
-    check_label_target(path, name)
+    if check_label_target(path, name, overwrite=overwrite):
+        with whole(path, replace_folder=True) as part:
+            _write_label_image(part, results, source=None)
+        return told
     (path / "labels").mkdir(exist_ok=True)
-    with whole(path / "labels" / name) as part:
+    with whole(path / "labels" / name, replace_folder=overwrite) as part:
         _write_label_image(part, results, source="../../")
     _register(path, name)
     return told
@@ -244,8 +256,15 @@ def _records(found: Mapping[str, Any], ndim: int) -> RecordReader:
     return out
 
 
-def check_label_target(target: Path, name: str = "segmentation") -> None:
-    """Check that a folder is an OME-Zarr image that labels can go into.
+def check_label_target(
+    target: Path, name: str = "segmentation", *, overwrite: bool = False
+) -> bool:
+    """Check that labels can go into a folder: an OME-Zarr image, or labels to replace.
+
+    Returns
+    -------
+    bool
+        Whether the folder is a label image itself, to be replaced.
 
     Raises
     ------
@@ -255,19 +274,23 @@ def check_label_target(target: Path, name: str = "segmentation") -> None:
     import zarr
 
     try:
-        ome = dict(zarr.open_group(target, mode="r").attrs).get("ome")
+        ome: Any = dict(zarr.open_group(target, mode="r").attrs).get("ome")
     except (OSError, ValueError, KeyError):
         ome = None
-    if not isinstance(ome, dict) or "multiscales" not in ome or "image-label" in ome:
+    known = isinstance(ome, dict) and "multiscales" in ome
+    if known and ome is not None and "image-label" in ome and overwrite:
+        return True
+    if not known or ome is None or "image-label" in ome:
         raise ExportError(
             f"{str(target)!r} exists and is no OME-Zarr 0.5 image that labels could go "
             "into: choose another name, or remove it first"
         )
-    if (target / "labels" / name).exists():
+    if (target / "labels" / name).exists() and not overwrite:
         raise ExportError(
             f"{str(target)!r} has labels called {name!r} already: choose another name "
             "for the result, or remove them first"
         )
+    return False
 
 
 def _register(target: Path, name: str) -> None:
@@ -275,5 +298,5 @@ def _register(target: Path, name: str) -> None:
 
     group = zarr.open_group(target / "labels", mode="a")
     ome: dict[str, Any] = dict(group.attrs.get("ome", {"version": "0.5"}))  # type: ignore[arg-type]
-    ome["labels"] = [*ome.get("labels", []), name]
+    ome["labels"] = list(dict.fromkeys([*ome.get("labels", []), name]))
     group.attrs["ome"] = ome

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from importlib import import_module
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import VolumeError
@@ -64,9 +65,11 @@ SUFFIXES: dict[str, tuple[str, str]] = {
 }
 """Module and function for each file suffix."""
 
+_LOOKED_AT = 64
+"""Files beside pictures that are looked at to see whether they are DICOM."""
 KNOWN = (
     "OME-Zarr and zarr folders, DICOM folders and files, TIFF/OME-TIFF, GeoTIFF/COG, "
-    "NIfTI, PNG, JPG and NPY"
+    "NIfTI, PNG, JPG and NPY, and folders of TIFF or PNG slices"
 )
 
 
@@ -115,7 +118,22 @@ def _folder_opener(path: Path) -> Callable[..., Any]:
             f"{', '.join(ZARR_FILES[:3])}: the copy is not complete, or the image lies "
             "in another folder"
         )
+    if is_stack(path):
+        return load_opener("stack", "open_stack")
     return load_opener("dicom", "open_dicom")
+
+
+def is_stack(path: Path) -> bool:
+    """Whether a folder holds pictures, and no DICOM beside them."""
+    from napari_sam.volume.formats.dicom_files import looks_like_dicom
+    from napari_sam.volume.formats.stack import slices_in
+
+    slices = slices_in(path)
+    if not slices:
+        return False
+    others = (p for p in path.iterdir() if p.is_file() and p not in set(slices))
+    looked_at = [*islice(others, _LOOKED_AT), *slices[:2]]
+    return not any(looks_like_dicom(str(p)) for p in looked_at)
 
 
 def _sniff(path: Path) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ from napari_sam.errors import SeriesError, VolumeError
 from napari_sam.volume.arrays import assemble
 from napari_sam.volume.layout import Layout
 from napari_sam.volume.lazy_arrays import LazyArray
+from napari_sam.volume.whole import check_memory
 
 if TYPE_CHECKING:
     from napari_sam.volume.volume import Volume
@@ -22,6 +23,10 @@ UNITS = {
     "mm": "millimeter", "micron": "micrometer", "meter": "meter", "sec": "second",
     "msec": "millisecond", "usec": "microsecond",
 }  # fmt: skip
+
+
+_AGREED = 1e-3
+"""How far two sizes in one header may differ, relatively."""
 
 
 def open_nifti(
@@ -52,14 +57,30 @@ def open_nifti(
     except (ImageFileError, OSError, ValueError) as error:
         raise VolumeError(f"{path!r} is not a whole NIfTI file: {error}") from error
     array = NiftiArray(path, image)
+    notes: list[str] = []
     return assemble(
-        [array], _layout(image, array), axes=axes, channels=channels,
-        name=Path(path).name.split(".")[0], source=path,
+        [array], _layout(image, array, notes), axes=axes, channels=channels,
+        notes=notes, name=Path(path).name.split(".")[0], source=path,
         metadata={
             "coordinates": "RAS", "nifti_affine": image.affine.tolist(),
-            "labels": _intent(image) == _LABEL,
+            "labels": _intent(image) == _LABEL, **_stated(image),
         },
     )  # fmt: skip
+
+
+def _stated(image: Any) -> dict[str, Any]:
+    """Whether a header says where the pixels lie, and where its other affine puts them.
+
+    A header has two affines, and programs disagree about which of them counts.
+    """
+    header = image.header
+    if "sform_code" not in header:
+        return {}
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    out: dict[str, Any] = {"placed": any(codes)}
+    if all(codes):
+        out["nifti_qform"] = header.get_qform().tolist()
+    return out
 
 
 def _intent(image: Any) -> int:
@@ -68,16 +89,26 @@ def _intent(image: Any) -> int:
     return int(header["intent_code"]) if "intent_code" in header else 0
 
 
-def _layout(image: Any, array: NiftiArray) -> Layout:
+def _layout(image: Any, array: NiftiArray, notes: list[str]) -> Layout:
     shape = image.shape
     names = list("xyzt"[: min(len(shape), 4)])
     # The fifth axis holds vectors; more axes have no meaning that is agreed upon.
     names += ["c" if i == 4 else f"d{i}" for i in range(4, len(shape))]
     if array.is_rgb:
         names += ["s"]
-    zooms = [float(z) for z in image.header.get_zooms()]
-    known = zip(names, zooms, strict=False)
-    spacing = {n: z for n, z in known if z > 0 and n != "c"}
+    zooms = dict(zip(names, _stored_zooms(image), strict=False))
+    sizes = np.linalg.norm(image.affine[:3, :3], axis=0)
+    for name, size in zip("xyz", map(float, sizes), strict=True):
+        # A header may say two things of a size; the affine is what places it.
+        if name in zooms and _is_placed(image) and np.isfinite(size) and size > 0:
+            if not abs(zooms[name] - size) <= _AGREED * size:
+                notes.append(
+                    f"its header gives the size of a voxel along {name} as "
+                    f"{zooms[name]:g}, and as {size:g} in its affine: the affine counts"
+                )
+                zooms[name] = size
+    # Lengths of time and of further axes are often left at zero.
+    spacing = {n: z for n, z in zooms.items() if n in "xyz" or (z > 0 and n != "c")}
     units = _units(image)
     return Layout(
         axes=tuple(names), spacing=spacing,
@@ -85,6 +116,25 @@ def _layout(image: Any, array: NiftiArray) -> Layout:
         affine=_affine(image.affine, len(shape) - ("c" in names), spacing),
         rgb=array.is_rgb,
     )  # fmt: skip
+
+
+def _stored_zooms(image: Any) -> list[float]:
+    """Sizes as they are stored: nibabel takes those that cannot be for 1."""
+    zooms = [float(z) for z in image.header.get_zooms()]
+    header = getattr(image.file_map.get("header"), "filename", None)
+    if "pixdim" not in image.header or not (header or image.get_filename()):
+        return zooms
+    from nibabel.openers import ImageOpener
+
+    with ImageOpener(header or image.get_filename()) as file:
+        stored = type(image.header).from_fileobj(file, check=False)["pixdim"]
+    return [abs(float(z)) for z in stored[1 : len(zooms) + 1]]
+
+
+def _is_placed(image: Any) -> bool:
+    """Whether the affine is stored, rather than made of the sizes."""
+    codes = ("sform_code", "qform_code")
+    return any(c in image.header and image.header[c] > 0 for c in codes)
 
 
 def _units(image: Any) -> dict[str, str]:
@@ -141,6 +191,7 @@ class NiftiArray(LazyArray):
             return np.asarray(self._proxy[spans])
         with self._lock:
             if self._whole is None:
+                check_memory(self.path, self.nbytes)
                 self._whole = np.asarray(self._proxy.get_unscaled())
         values = self._whole[spans]
         if not self.scaled:

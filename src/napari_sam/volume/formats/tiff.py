@@ -14,11 +14,13 @@ import numpy as np
 from napari_sam.errors import SeriesError, VolumeError
 from napari_sam.volume.arrays import assemble
 from napari_sam.volume.formats.ome_xml import OME_UNITS, Ome, OmeImage, read_ome
+from napari_sam.volume.formats.tiff_chain import check_chain
 from napari_sam.volume.formats.tiff_colours import Shown, shown_levels
 from napari_sam.volume.layout import Layout
 from napari_sam.volume.lazy_arrays import LazyArray
 from napari_sam.volume.orientation import turned_layout, turned_levels
 from napari_sam.volume.plausible import check_chunks
+from napari_sam.volume.whole import check_claim
 
 if TYPE_CHECKING:
     from napari_sam.volume.lazy_arrays import Array
@@ -61,6 +63,7 @@ def open_tiff(
     import tifffile
 
     notes: list[str] = []
+    check_chain(path)
     try:
         with tifffile.TiffFile(path) as tif:
             ome, omexml = _metadata(tif, path, notes)
@@ -216,6 +219,7 @@ def _level(path: str, series: int, number: int, level: Any, omexml: Any) -> Tiff
             f"{path!r} names pixels beyond its end: it is cut off or damaged. Copy it "
             "again"
         )
+    check_claim(path, math.prod(chunks) * np.dtype(level.dtype).itemsize)
     check_chunks(level.shape, chunks, np.dtype(level.dtype))
     return TiffArray(path, series, number, level.shape, level.dtype, chunks, omexml)
 

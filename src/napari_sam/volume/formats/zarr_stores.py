@@ -20,6 +20,8 @@ METADATA_BYTES = 64 << 20
 """Longest metadata document that is read."""
 _BOMB_BYTES, _BOMB_RATIO = 64 << 20, 100
 """Size and compression from which on an entry of a zip is taken for a bomb."""
+_CHUNK_BYTES, _MOST_PACKED = 128 << 20, 5000
+"""Bytes any chunk may unpack to, and how many a byte of a larger one may."""
 _METADATA = (*ZARR_FILES, ".zmetadata")
 
 
@@ -51,7 +53,7 @@ class ContainedStore(LocalStore):
     async def get(self, key: str, *args: Any, **options: Any) -> Any:
         """Read a value, or a part of it; None if there is none."""
         self._check(key)
-        return await super().get(key, *args, **options)
+        return _checked(key, await super().get(key, *args, **options))
 
     async def get_partial_values(
         self, prototype: Any, key_ranges: Iterable[Any]
@@ -60,7 +62,8 @@ class ContainedStore(LocalStore):
         wanted = list(key_ranges)
         for key, _ in wanted:
             self._check(key)
-        return await super().get_partial_values(prototype, wanted)
+        values = await super().get_partial_values(prototype, wanted)
+        return [_checked(k, v) for (k, _), v in zip(wanted, values, strict=True)]
 
     async def exists(self, key: str) -> bool:
         """Whether there is a value."""
@@ -85,6 +88,40 @@ class ContainedStore(LocalStore):
         )
 
 
+class ZippedStore(ZipStore):
+    """A zip file whose values claim no more than they can hold."""
+
+    async def get(self, key: str, *args: Any, **options: Any) -> Any:
+        """Read a value, or a part of it; None if there is none."""
+        return _checked(key, await super().get(key, *args, **options))
+
+
+def _checked(key: str, value: Any) -> Any:
+    """Refuse a compressed chunk whose header makes its codec allocate without end."""
+    if value is None or len(value) < 16:
+        return value
+    size, head = len(value), bytes(value[:16].as_numpy_array())
+    claimed = _claimed(head, size)
+    if claimed > _CHUNK_BYTES and claimed > _MOST_PACKED * size:
+        raise VolumeError(
+            f"the chunk {key!r} would unpack to {readable_size(claimed)} from "
+            f"{readable_size(size)}: it is damaged, or made to fill the memory"
+        )
+    return value
+
+
+def _claimed(head: bytes, size: int) -> int:
+    """Size that the first 16 bytes of a Blosc or Zstandard frame name, or 0."""
+    if head[0] in (1, 2) and int.from_bytes(head[12:16], "little") == size:
+        return int.from_bytes(head[4:8], "little")
+    if head[:4] != b"\x28\xb5\x2f\xfd":
+        return 0
+    flags = head[4]
+    width = (0, 2, 4, 8)[flags >> 6] or (1 if flags & 32 else 0)
+    at = 5 + (0 if flags & 32 else 1) + (0, 1, 2, 4)[flags & 3]
+    return int.from_bytes(head[at : at + width], "little")
+
+
 def _outermost(folder: Path) -> Path:
     """Return the zarr that a node on the disk lies in, itself or above it."""
     while any((folder.parent / name).is_file() for name in ZARR_FILES):
@@ -100,7 +137,7 @@ def _check_metadata(name: str, size: int) -> None:
         )
 
 
-def open_zip(path: str) -> tuple[ZipStore, str]:
+def open_zip(path: str) -> tuple[ZippedStore, str]:
     """Open a zipped zarr.
 
     Parameters
@@ -109,7 +146,7 @@ def open_zip(path: str) -> tuple[ZipStore, str]:
 
     Returns
     -------
-    store : ZipStore
+    store : ZippedStore
     root : str
         Folder inside the zip that the zarr lies in; "" for the zip itself.
 
@@ -128,7 +165,7 @@ def open_zip(path: str) -> tuple[ZipStore, str]:
     free = available_bytes()
     for entry in entries:
         _check_entry(path, entry, free)
-    return ZipStore(path, mode="r"), _root(path, [e.filename for e in entries])
+    return ZippedStore(path, mode="r"), _root(path, [e.filename for e in entries])
 
 
 def _check_entry(path: str, entry: zipfile.ZipInfo, free: int) -> None:

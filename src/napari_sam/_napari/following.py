@@ -1,0 +1,271 @@
+"""Filling a volume from key planes, and going through the planes that are doubtful."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_sam._napari.camera import go_to
+from napari_sam._napari.state import StripPlane
+from napari_sam._napari.workers import PREPARE
+from napari_sam.core.planes import Plane, count_planes
+from napari_sam.errors import NapariSamError
+from napari_sam.session.propagation import DOUBTFUL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_sam._napari.annotation import Annotation
+    from napari_sam._napari.state import Board, VolumeState
+    from napari_sam._napari.workers import Cancel, Jobs
+    from napari_sam.core.objects import PlaneRecord
+    from napari_sam.engine.propagate import PlaneMask, PropagateOptions
+    from napari_sam.session import Session
+    from napari_sam.session.propagation import Propagation
+
+KEY = "propagate"
+Scope = Literal["object", "all"]
+
+
+class Following:
+    """Runs the filling, shows what each plane is, and passes on the user's word.
+
+    Everything here runs on the main thread, except what it gives to `jobs`.
+
+    Parameters
+    ----------
+    board : Board
+    jobs : Jobs
+    """
+
+    def __init__(self, board: Board, jobs: Jobs) -> None:
+        self.board = board
+        self.jobs = jobs
+        self._annotation: Annotation | None = None
+        self._session: Session | None = None
+        self._drawing = False
+        self._drawn = 0
+        """Object that the strip shows."""
+        board.changed.connect(self._on_board)
+
+    @property
+    def state(self) -> VolumeState:
+        """What the panel shows of it."""
+        return self.board.state.volume
+
+    def use(self, annotation: Annotation | None) -> None:
+        """Work on another image or none."""
+        self._leave()
+        self._annotation = annotation
+        self._draw()
+
+    def renew(self) -> None:
+        """Go on with another session."""
+        self._leave()
+        annotation = self._annotation
+        self._session = None if annotation is None else annotation.session
+        if self._session is not None:
+            self._session.changed.connect(self._on_changed)
+        self._draw()
+
+    def look(self) -> None:
+        """Show the planes of the object at hand along the axis in view."""
+        self._draw()
+
+    # -- filling ---------------------------------------------------------------------
+
+    def fill(
+        self, scope: Scope = "object", options: PropagateOptions | None = None
+    ) -> None:
+        """Carry the object at hand, or all of them, through the stack in view."""
+        plane, session = self._plane, self._session
+        if session is None or plane is None or not plane.index:
+            self.board.say("Filling needs a volume, and an object on one plane of it.")
+            return
+        ids = self._ids(scope)
+        try:
+            task = session.set_propagation(ids, plane, options=options)
+        except NapariSamError as error:
+            self.board.fail(error)
+            return
+        self._show(running=True, done=0, total=task.total)
+        self.board.say("Filling from the planes that were made by hand…", "busy")
+        found: list[tuple[int, PlaneMask]] = []
+        self.jobs.submit(
+            KEY,
+            lambda cancel: _run(task, found, cancel),
+            lambda _: self._on_done(session, task, found),
+            self._on_failed,
+            progress=lambda done: self._show(done=done),
+            priority=PREPARE,
+        )
+
+    def stop(self) -> None:
+        """Stop filling; nothing is changed."""
+        self.jobs.cancel(KEY)
+        if self.state.running:
+            self._show(running=False)
+            self.board.say("Stopped; nothing was filled.")
+
+    # -- going through doubtful planes -----------------------------------------------
+
+    def next_doubtful(self) -> None:
+        """Go to the most doubtful plane nobody has reviewed."""
+        session = self._session
+        waiting = [] if session is None else session.doubtful()
+        here = self.board.state.object_id, self._plane
+        waiting = [w for w in waiting if (w[0], w[1]) != here] or waiting
+        if not waiting or self._annotation is None:
+            self.board.say("No plane is doubtful that you have not reviewed.")
+            return
+        object_id, plane, doubt = waiting[0]
+        self._annotation.select(object_id)
+        self.show(plane)
+        self.board.say(
+            f"Object {object_id} here has a doubt of {doubt:.2f}: prompt or paint to "
+            "correct it, or press O if it is right. D goes on.",
+            guide=False,
+        )
+
+    def set_reviewed(self) -> None:
+        """Say that the object is right on the plane shown."""
+        plane, session = self._plane, self._session
+        object_id = self.board.state.object_id
+        if session is None or plane is None:
+            return
+        try:
+            if object_id not in session.objects:
+                raise NapariSamError(f"object {object_id} has no masks yet")
+            record = session.objects[object_id].planes.get(plane)
+            reviewed = record is None or not record.reviewed
+            session.objects[object_id].set_reviewed(plane, reviewed)
+        except NapariSamError as error:
+            self.board.fail(error)
+            return
+        said = "Reviewed" if reviewed else "No longer reviewed"
+        self.board.say(f"{said}. {self._waiting()}", guide=False)
+
+    def show_plane(self, number: int) -> None:
+        """Go to a plane of the stack in view."""
+        plane = self._plane
+        if plane is not None and plane.index:
+            self.show(replace(plane, index=(*plane.index[:-1], number)))
+
+    def show(self, plane: Plane) -> None:
+        """Go to a plane, where the object at hand lies there."""
+        annotation, session = self._annotation, self._session
+        if annotation is None:
+            return
+        shape = annotation.volume.shape
+        box = (0, 0, *plane.shape(shape))
+        if session is not None:
+            mask = session.masks(self.board.state.object_id).get(plane)
+            box = mask.bbox if mask is not None and mask.mask.size else box
+        go_to(annotation.viewer, annotation.image, shape, plane, box)
+
+    # -- inside ----------------------------------------------------------------------
+
+    @property
+    def _plane(self) -> Plane | None:
+        return None if self._annotation is None else self._annotation.plane
+
+    def _ids(self, scope: Scope) -> list[int]:
+        session = self._session
+        if scope == "object" or session is None:
+            return [self.board.state.object_id]
+        return sorted(session.objects) or [self.board.state.object_id]
+
+    def _leave(self) -> None:
+        self.jobs.cancel(KEY)
+        if self._session is not None:
+            self._session.changed.disconnect(self._on_changed)
+        self._session = None
+        self._show(running=False, strip=())
+
+    def _on_done(
+        self, session: Session, task: Propagation, found: list[tuple[int, PlaneMask]]
+    ) -> None:
+        self._show(running=False)
+        if session is not self._session:
+            return
+        try:
+            filled = session.accept_propagation(task, found)
+        except (NapariSamError, OSError) as error:
+            self.board.fail(error)
+            return
+        if filled is None:
+            self.board.say("Too much was changed meanwhile: fill again.")
+        else:
+            self.board.say(
+                f"{filled} planes filled (one Ctrl-Z takes them back). "
+                f"{self._waiting()}",
+                guide=False,
+            )
+
+    def _on_failed(self, error: Exception) -> None:
+        self._show(running=False)
+        self.board.fail(error)
+
+    def _waiting(self) -> str:
+        n = 0 if self._session is None else len(self._session.doubtful())
+        if not n:
+            return "No plane is doubtful."
+        return f"{n} doubtful plane{'s' if n > 1 else ''}: D goes to the worst."
+
+    def _on_board(self) -> None:
+        if self.board.state.object_id != self._drawn:
+            self._draw()
+
+    def _on_changed(self) -> None:
+        """Draw once for all changes made in one go."""
+        if not self._drawing:
+            self._drawing = True
+            self.jobs.post(self._draw_now)
+
+    def _draw_now(self) -> None:
+        self._drawing = False
+        self._draw()
+
+    def _draw(self) -> None:
+        self._drawn = self.board.state.object_id
+        plane, session = self._plane, self._session
+        if plane is None or not plane.index or self._annotation is None:
+            self._show(strip=(), n_planes=0, current=-1, doubtful=0)
+            return
+        shape = self._annotation.volume.shape
+        n_planes = count_planes(shape[-3:], plane.axis)
+        strip: list[StripPlane] = []
+        if session is not None:
+            known = session.document.planes(self.board.state.object_id)
+            for where, record in known.items():
+                if (where.axis, where.index[:-1]) == (plane.axis, plane.index[:-1]):
+                    strip.append(_of(where, record))
+        self._show(
+            strip=tuple(sorted(strip, key=lambda p: p.number)),
+            n_planes=n_planes,
+            current=plane.index[-1],
+            doubtful=0 if session is None else len(session.doubtful()),
+        )
+
+    def _show(self, **fields: Any) -> None:
+        new = replace(self.state, **fields)
+        if new != self.state:
+            self.board.update(volume=new)
+
+
+def _run(
+    task: Propagation, found: list[tuple[int, PlaneMask]], cancel: Cancel
+) -> Iterator[int]:
+    for one in task.run(cancel):
+        found.append(one)
+        yield len(found)
+
+
+def _of(plane: Plane, record: PlaneRecord) -> StripPlane:
+    doubtful = record.doubt is not None and record.doubt >= DOUBTFUL
+    return StripPlane(
+        plane.index[-1],
+        record.origin,
+        doubtful and not record.reviewed,
+        record.reviewed,
+    )

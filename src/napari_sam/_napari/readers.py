@@ -13,12 +13,6 @@ if TYPE_CHECKING:
 
 NOTHING: Any = [(None,)]
 """What a reader returns for "read, but there is nothing to show"."""
-_LOOKED_AT = 300
-"""Files with other suffixes that are looked at to see whether they are DICOM."""
-MOST_ENTRIES = 20_000
-OTHERS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".txt", ".xml", ".json", ".csv",
-          ".pdf", ".html", ".nii", ".gz")  # fmt: skip
-
 _TIFF = (".tif", ".tiff", ".btf", ".lsm", ".svs", ".ndpi", ".scn", ".qptiff")
 
 
@@ -27,11 +21,11 @@ def get_dicom_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] 
     paths = [os.fspath(path)] if isinstance(path, (str, os.PathLike)) else list(path)
     if not paths or any("://" in p for p in paths):
         return None
+    from napari_sam.volume.formats.dicom_files import folder_holds_dicom, holds_dicom
+
     first = Path(paths[0])
     if len(paths) == 1 and first.is_dir():
-        return None if _is_zarr(paths[0]) or not _holds_dicom(first) else _read
-    from napari_sam.volume.formats.dicom_files import holds_dicom
-
+        return None if _is_zarr(paths[0]) or not folder_holds_dicom(first) else _read
     return _read if all(holds_dicom(Path(p)) for p in paths) else None
 
 
@@ -96,24 +90,3 @@ def _is_zarr(path: str) -> bool:
     from napari_sam.volume.formats.detect import ZARR_FILES
 
     return any((Path(path) / name).exists() for name in ZARR_FILES)
-
-
-def _holds_dicom(folder: Path) -> bool:
-    """Whether any of the first files of a folder of any nesting is DICOM.
-
-    Files with the suffixes of other images come last: previews often lie before the
-    slices.
-    """
-    from napari_sam.volume.formats.dicom_files import looks_like_dicom
-
-    later: list[str] = []
-    for n, path in enumerate(folder.rglob("*")):
-        if n > MOST_ENTRIES or len(later) > _LOOKED_AT:
-            break
-        if not path.is_file():
-            continue
-        if path.suffix.lower() in OTHERS:
-            later.append(str(path))
-        elif looks_like_dicom(str(path)):
-            return True
-    return any(looks_like_dicom(p) for p in later)

@@ -250,7 +250,9 @@ def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
             "this session was made from an array in memory: pass it again as volume=..."
         )
     recipe = head["volume"].get("recipe") or {}
-    if isinstance(source, (str, os.PathLike)):
+    if given is None and isinstance(recipe.get("source"), list):
+        source = recipe["source"]  # some files of a folder, not all of it
+    if isinstance(source, (str, os.PathLike, list)):
         volume: Volume = open_volume(**{**recipe, "source": source})
     else:
         volume = open_volume(source)

@@ -94,6 +94,8 @@ def _session_image(head: dict[str, Any], path: Path, image: Path | None) -> Volu
     if image is not None:
         inside = image / Path(source).name if source else image
         source = inside if inside.exists() else image
+    elif isinstance(recipe.get("source"), list):
+        source = recipe["source"]  # some files of a folder, not all of it
     return open_volume(**{**recipe, "source": source})
 
 

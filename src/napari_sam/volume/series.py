@@ -15,7 +15,7 @@ from napari_sam.errors import NapariSamError, SeriesError, SpacingError, VolumeE
 from napari_sam.volume.opening import open_volume, reopen
 
 if TYPE_CHECKING:
-    from napari_sam.volume.formats.dicom_series import Part
+    from napari_sam.volume.formats.dicom_series import Part, Study
     from napari_sam.volume.volume import Volume
 
 
@@ -160,7 +160,7 @@ def _read_dicom(source: Any) -> Contents:
 
     path = _paths(source)
     study = read_study(path)
-    found = tuple(_list_part(part, path, tuple(study.skipped)) for part in study.parts)
+    found = tuple(_list_part(part, study, path) for part in study.parts)
     return Contents(found, tuple(study.skipped), "DICOM")
 
 
@@ -170,27 +170,27 @@ def _paths(source: Any) -> str | list[str]:
     return os.fspath(Path(source).expanduser().absolute())
 
 
-def _list_part(
-    part: Part, path: str | list[str], skipped: tuple[tuple[str, str], ...]
-) -> SeriesInfo:
+def _list_part(part: Part, study: Study, path: str | list[str]) -> SeriesInfo:
     first = part.first
     known: dict[str, Any] = {
         "short": part.short, "number": first.series_number, "uid": first.series_uid,
         "modality": first.modality, "n_files": len(part.paths), "is_odd": part.is_odd,
     }  # fmt: skip
-    volume, uneven, problem = _open_part(part, path)
+    volume, uneven, problem = _open_part(part, study, path)
     if volume is None:
         return SeriesInfo(
             path, part.key, description=part.title, problem=problem,
             shape=(len(part.frames), *first.size), axes=("z", "y", "x"), **known,
         )  # fmt: skip
     own = tuple(volume.metadata["skipped"])
-    volume.metadata["skipped"] += skipped
+    volume.metadata["skipped"] += study.skipped
     info = describe(volume, path, part.key, part.title, uneven=uneven, **known)
     return replace(info, skipped=own)
 
 
-def _open_part(part: Part, path: str | list[str]) -> tuple[Volume | None, str, str]:
+def _open_part(
+    part: Part, study: Study, path: str | list[str]
+) -> tuple[Volume | None, str, str]:
     """Open a part: (volume, what is uneven about it, why it cannot be opened)."""
     from napari_sam.volume.formats.dicom import open_part
 
@@ -200,7 +200,10 @@ def _open_part(part: Part, path: str | list[str]) -> tuple[Volume | None, str, s
     uneven = problem = ""
     for spacing in (None, "resample", "positions"):
         try:
-            opened = open_part(part, where, axes=None, channels=None, spacing=spacing)
+            opened = open_part(
+                part, study.name_of(part, where), where,
+                axes=None, channels=None, spacing=spacing,
+            )  # fmt: skip
         except SpacingError as error:
             uneven = str(error)
         except VolumeError as error:

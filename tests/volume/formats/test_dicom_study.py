@@ -200,3 +200,39 @@ def test_a_study_in_which_nothing_can_be_decoded_says_what_is_needed(tmp_path):
         path.write_bytes(data.replace(b"1.2.840.10008.1.2.1", new, 1))
     with pytest.raises(VolumeError, match=r"transfer syntax 1\.2\.840\.99999"):
         open_volume(tmp_path)
+
+
+def test_a_session_of_some_files_opens_those_files_again(tmp_path):
+    from napari_sam.session import Session
+    from napari_sam.testing import ToyModel
+
+    write_ct_series(tmp_path / "ct")
+    paths = sorted(
+        (tmp_path / "ct").iterdir(),
+        key=lambda p: float(pydicom.dcmread(p).ImagePositionPatient[2]),
+    )
+    session = Session(open_volume(paths[:4]), ToyModel())
+    session.segment(object_id=1, plane=1, points=[(60, 60)])
+    session.save(tmp_path / "work.nsam")
+    session.close()
+    again = Session.load(tmp_path / "work.nsam", model=ToyModel())
+    assert again.volume.shape == (4, 128, 128)
+    again.close()
+
+
+def test_series_of_a_study_are_named_after_themselves(tmp_path):
+    two_of_one_number(tmp_path)
+    assert open_volume(tmp_path, series="201:2").name == "lung"
+    assert {i.volume.name for i in list_series(tmp_path)} == {"abdomen", "lung", "bone"}
+    assert open_volume(tmp_path / "c").name == "c"
+
+
+def test_a_segmentation_beside_its_images_is_left_out(tmp_path):
+    expected = write_ct_series(tmp_path)
+    ds = make_image(np.zeros((3, 8, 8), np.uint8), "OT")
+    ds.Modality, ds.SeriesInstanceUID = "SEG", "1.2.3.99"
+    ds.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
+    volume = open_volume(tmp_path)
+    assert volume.shape == expected.shape
+    assert "segmentation" in dict(volume.metadata["skipped"])["seg.dcm"]
+    assert open_volume(tmp_path, series="1.2.3.99").shape == (3, 8, 8)

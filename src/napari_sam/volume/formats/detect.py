@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from importlib import import_module
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import VolumeError
@@ -65,8 +64,6 @@ SUFFIXES: dict[str, tuple[str, str]] = {
 }
 """Module and function for each file suffix."""
 
-_LOOKED_AT = 64
-"""Files beside pictures that are looked at to see whether they are DICOM."""
 KNOWN = (
     "OME-Zarr and zarr folders, DICOM folders and files, TIFF/OME-TIFF, GeoTIFF/COG, "
     "NIfTI, PNG, JPG and NPY, and folders of TIFF or PNG slices"
@@ -124,16 +121,11 @@ def _folder_opener(path: Path) -> Callable[..., Any]:
 
 
 def is_stack(path: Path) -> bool:
-    """Whether a folder holds pictures, and no DICOM beside them."""
-    from napari_sam.volume.formats.dicom_files import looks_like_dicom
+    """Whether a folder holds pictures, and no DICOM beside or below them."""
+    from napari_sam.volume.formats.dicom_files import folder_holds_dicom
     from napari_sam.volume.formats.stack import slices_in
 
-    slices = slices_in(path)
-    if not slices:
-        return False
-    others = (p for p in path.iterdir() if p.is_file() and p not in set(slices))
-    looked_at = [*islice(others, _LOOKED_AT), *slices[:2]]
-    return not any(looks_like_dicom(str(p)) for p in looked_at)
+    return bool(slices_in(path)) and not folder_holds_dicom(path)
 
 
 def _sniff(path: Path) -> tuple[str, str] | None:

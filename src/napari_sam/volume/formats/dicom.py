@@ -73,7 +73,10 @@ def open_dicom(
     part = study.choose(series, where)
     if part.problem:
         raise VolumeError(f"{part.frames[0].label} cannot be decoded: {part.problem}")
-    volume = open_part(part, where, axes=axes, channels=channels, spacing=spacing)
+    volume = open_part(
+        part, study.name_of(part, where), where,
+        axes=axes, channels=channels, spacing=spacing,
+    )  # fmt: skip
     others = [
         (f"series {p.key}", p.problem)
         for p in study.parts
@@ -84,7 +87,7 @@ def open_dicom(
 
 
 def open_part(
-    part: Part, source: str, *, axes: Any, channels: Any, spacing: str | None
+    part: Part, name: str, source: str, *, axes: Any, channels: Any, spacing: str | None
 ) -> Volume:
     """Open one part of a study.
 
@@ -104,7 +107,7 @@ def open_part(
     placed = stack.layout.affine is not None
     return assemble(
         [array], stack.layout, axes=axes, channels=channels,
-        name=Path(source).stem, source=source,
+        name=name, source=source,
         mapping=_mapping(part, stack, padding),
         inverted=first.photometric == "MONOCHROME1",
         metadata={

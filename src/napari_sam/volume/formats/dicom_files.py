@@ -19,6 +19,13 @@ SUFFIXES = (".dcm", ".dicom", ".ima")
 """Files of these names are tried even where their beginning says nothing."""
 MEMBER = "!/"
 """Stands between the path of a zip archive and the name of a file inside it."""
+OTHERS = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".txt", ".xml", ".json",
+    ".csv", ".pdf", ".html", ".nii", ".gz", ".npy",
+)  # fmt: skip
+"""Suffixes of files that are no DICOM, as a rule."""
+MOST_ENTRIES, MOST_LOOKED_AT = 20_000, 50
+"""Entries of a folder, and files of other suffixes, among which DICOM is looked for."""
 MOST_FILES = 500_000
 LARGEST_MEMBER = 8 << 30
 LARGEST_RATIO = 200
@@ -71,6 +78,25 @@ def holds_dicom(path: Path) -> bool:
         return any(looks_like_dicom(p) for p in _archive(path).paths[:200])
     except VolumeError:
         return False
+
+
+def folder_holds_dicom(folder: Path) -> bool:
+    """Whether any of the first files of a folder of any nesting is DICOM.
+
+    Files with the suffixes of other images come last: previews often lie before the
+    slices.
+    """
+    later: list[str] = []
+    for n, path in enumerate(folder.rglob("*")):
+        if n > MOST_ENTRIES:
+            break
+        if not path.is_file():
+            continue
+        if path.suffix.lower() in OTHERS:
+            later.append(str(path))
+        elif looks_like_dicom(str(path)):
+            return True
+    return any(looks_like_dicom(p) for p in later[:MOST_LOOKED_AT])
 
 
 @contextmanager

@@ -29,6 +29,7 @@ SAME_PLACE_MM = 1e-2
 """Slices nearer than this along the normal lie at one place."""
 NO_DICOM = "it is no DICOM file"
 """Reason for leaving a file out that goes without saying."""
+LABELS = "it is a segmentation: read it onto its image, as labels"
 FEW = 4
 """Frames that are this many times fewer than the others do not make a part."""
 
@@ -95,6 +96,14 @@ class Study:
     def listing(self) -> dict[str, str]:
         """Key and description of each part."""
         return {p.key: p.describe() for p in self.parts}
+
+    def name_of(self, part: Part, path: str) -> str:
+        """Name a volume after its file or folder, or its series where that has more."""
+        if len(self.parts) == 1:
+            return Path(path).stem
+        kind = part.frames[0].kind
+        words = " ".join(filter(None, (part.first.series_description, kind)))
+        return words or f"{Path(path).stem} {part.short or part.key}"
 
     def choose(self, series: Any, path: str) -> Part:
         """Return the part that is asked for, or the only one that there is.
@@ -172,6 +181,7 @@ def read_study(path: str | Sequence[str]) -> Study:
         groups[header.series_uid].append(header)
     parts = [part for group in groups.values() for part in _parts(group)]
     _number(parts)
+    _set_labels_aside(parts)
     return Study(parts, skipped + copies)
 
 
@@ -313,6 +323,15 @@ def _difference(part: Part, main: Part) -> str:
     if _parallel(part.frames[0], main.frames[0]):
         return "it lies beside the series, in the same planes"
     return "it lies at another angle than the series, as scouts do"
+
+
+def _set_labels_aside(parts: list[Part]) -> None:
+    """Leave segmentations out of a study, which are read onto their images."""
+    images = [p for p in parts if p.first.modality != "SEG"]
+    for part in parts:
+        if images and part.first.modality == "SEG":
+            part.is_odd = True
+            images[0].skipped += [(Path(p).name, LABELS) for p in part.paths]
 
 
 def _number(parts: list[Part]) -> None:

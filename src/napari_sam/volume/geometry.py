@@ -152,6 +152,8 @@ def _world(volume: Volume) -> np.ndarray | None:
     )
     in_patient = coordinates_of(volume) is not None and "z" in volume.axes
     stated = in_patient or volume.crs is not None
+    if volume.metadata.get("placed") is False:
+        return None
     if (bare and not stated) or abs(np.linalg.det(affine)) < 1e-30:
         return None
     return affine

@@ -115,6 +115,7 @@ def _stated(volume: Volume) -> bool:
 
 def _write_label_image(path: Path, results: Results, source: str | None) -> None:
     import zarr
+    from yaozarrs.v05 import LabelImage
 
     volume = results.volume
     group = zarr.create_group(path, overwrite=False)
@@ -135,13 +136,15 @@ def _write_label_image(path: Path, results: Results, source: str | None) -> None
         below = ChunkedLabels(array)
         if max(array.shape[-2:]) <= _COARSEST:
             break
-    group.attrs["ome"] = {
+    ome: dict[str, Any] = {
         "version": "0.5",
         "multiscales": [
             {"name": volume.name, "axes": _axes(volume), "datasets": datasets}
         ],
         "image-label": _image_label(results, source),
     }
+    LabelImage.model_validate(ome)  # what the specification does not know is our fault
+    group.attrs["ome"] = ome
     group.attrs["napari_sam"] = {
         "affine": np.asarray(volume.affine).tolist(),
         "crs": volume.crs,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import threading
 
-import imageio.v3 as iio
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.planes import Plane
@@ -93,7 +93,7 @@ def test_a_file_that_was_rewritten_is_not_answered_from_its_old_embeddings(
 ):
     path = tmp_path / "cells.png"
     for image in (picture(20, 20), picture(300, 220), picture(300, 220)):
-        iio.imwrite(path, image)
+        Image.fromarray(image).save(path)
         model = ToyModel(1024)
         volume = open_volume(path).with_intensity((0, 255))
         engine = Engine.of(volume, model, embeddings=None)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from napari_sam.core.short_reads import ShortReads
 from napari_sam.errors import CheckpointError, reason
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _read_pickled(path: Path) -> Any:
                 return torch.load(
                     path, map_location="cpu", weights_only=True, mmap=True
                 )
-            with _ShortReads(path) as file:
+            with ShortReads(path) as file:
                 return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
@@ -203,19 +203,6 @@ def _read_pickled(path: Path) -> Any:
         ) from error
     except Exception as error:  # torch raises whatever the bytes led it to
         raise _damaged(path, error) from error
-
-
-class _ShortReads(io.BufferedReader):
-    """A file that allocates no more for a read than is left in it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._size = path.stat().st_size
-
-    def read(self, size: int | None = -1) -> bytes:
-        """Read up to `size` bytes; all that are left if negative."""
-        left = max(0, self._size - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

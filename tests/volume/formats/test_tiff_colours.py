@@ -103,6 +103,30 @@ def test_palettes_are_colours_or_numbers(tmp_path, deep):
     np.testing.assert_array_equal(np.asarray(labels), index)
 
 
+def test_a_palette_with_alpha_is_read_by_its_index(tmp_path):
+    image = Image.fromarray(smooth()).convert("PA")
+    image.save(tmp_path / "a.tif")
+    expected = np.asarray(image.convert("RGB"))
+    np.testing.assert_array_equal(open_volume(tmp_path / "a.tif").plane(), expected)
+
+
+@pytest.mark.parametrize(
+    ("mode", "compression"),
+    [("RGB", "jpeg"), ("CMYK", "jpeg"), ("YCbCr", "jpeg"), ("CMYK", "tiff_lzw"),
+     ("YCbCr", "tiff_lzw"), ("1", "group4"), ("P", "packbits")],
+)  # fmt: skip
+def test_compressed_colours_are_those_of_pillow(tmp_path, mode, compression):
+    pytest.importorskip("imagecodecs")
+    Image.fromarray(smooth()).convert(mode).save(
+        tmp_path / "a.tif", compression=compression
+    )
+    volume = open_volume(tmp_path / "a.tif")
+    with Image.open(tmp_path / "a.tif") as image:
+        expected = np.asarray(image.convert("RGB") if volume.rgb else image)
+    difference = np.abs(volume.plane().astype(int) - expected)
+    assert difference.max() <= 1
+
+
 def test_white_at_zero_is_shown_white_and_bits_of_labels_are_what_is_white(tmp_path):
     ramp = np.tile(np.arange(50, dtype=np.uint8), (40, 1))
     tifffile.imwrite(tmp_path / "a.tif", ramp, photometric="miniswhite")

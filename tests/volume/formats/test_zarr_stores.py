@@ -293,3 +293,16 @@ def test_chunks_that_claim_to_unpack_without_end_are_refused(
     with pytest.raises(VolumeError, match="would unpack to"):
         volume.plane()
     volume.levels[0].store.close()
+
+
+def test_shards_with_chunks_without_end_are_refused(tmp_path):
+    zarr.create_array(
+        tmp_path / "a.zarr", shape=(40, 50), dtype="u1", chunks=(2, 2), shards=(40, 50)
+    )
+    assert open_volume(tmp_path / "a.zarr").shape == (40, 50)
+    metadata = tmp_path / "a.zarr" / "zarr.json"
+    document = json.loads(metadata.read_text())
+    document["chunk_grid"]["configuration"]["chunk_shape"] = [40000, 40000]
+    metadata.write_text(json.dumps(document))
+    with pytest.raises(VolumeError, match="400000000 chunks"):
+        open_volume(tmp_path / "a.zarr")

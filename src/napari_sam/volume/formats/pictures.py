@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.errors import SeriesError
+from napari_sam.core.short_reads import ShortReads
+from napari_sam.errors import SeriesError, VolumeError
 from napari_sam.volume.arrays import assemble
 from napari_sam.volume.formats.world_file import read_world_file
 from napari_sam.volume.layout import Layout
@@ -108,18 +109,19 @@ def _opened(path: str) -> Iterator[Image]:
     """Open a picture without Pillow's limit of pixels: ours is the memory there is."""
     from PIL import Image
 
-    # The limit is a variable of Pillow's module, so it is put aside for as short as
-    # possible, and by one thread at a time.
-    with _LIMIT:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            Image.init()
-            known = [name for name in FORMATS if name in Image.OPEN]
-            image: Any = Image.open(path, formats=known)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-    with image:
-        yield image
+    with ShortReads(path) as file:
+        # The limit is a variable of Pillow's module, so it is put aside for as short
+        # as possible, and by one thread at a time.
+        with _LIMIT:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                Image.init()
+                known = [name for name in FORMATS if name in Image.OPEN]
+                image: Any = Image.open(file, formats=known)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+        with image:
+            yield image
 
 
 def _kind_of(path: str, image: Image, as_labels: bool, notes: list[str]) -> _Kind:
@@ -205,10 +207,16 @@ def _decode(path: str, kind: _Kind) -> np.ndarray:
         parts = [_without_alpha(pixels)]
     else:
         with _opened(path) as image:
-            parts = []
+            parts, size = [], image.size
             for number in range(max(1, kind.frames)):
                 if kind.frames:
                     image.seek(number)
+                if image.size != size:
+                    raise VolumeError(
+                        f"frame {number} of {path!r} has {image.size[0]} x "
+                        f"{image.size[1]} pixels, unlike the first with {size[0]} x "
+                        f"{size[1]}: the file is damaged"
+                    )
                 parts.append(_frame(image, kind))
     parts = [turned(part, kind.orientation, 0, 1) for part in parts]
     return np.stack(parts) if kind.frames else parts[0]

@@ -68,7 +68,11 @@ def shown_levels(
             "convert it to RGB first"
         )
     samples = levels[0].shape[axes.index("S")] if "S" in axes else 1
-    if photometric == _PALETTE and "S" not in axes:
+    if photometric == _PALETTE:
+        if "S" in axes:  # the index, and samples that are no colours
+            at = axes.index("S")
+            levels = [SamplesArray(a, at, (0,)) for a in levels]
+            axes = axes.replace("S", "")
         return _palette(path, levels, axes, page, as_labels)
     if photometric == _MINISWHITE and "S" not in axes:
         if as_labels and np.dtype(levels[0].dtype) == bool:

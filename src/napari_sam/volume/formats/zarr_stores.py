@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from pathlib import Path
@@ -22,6 +23,7 @@ _BOMB_BYTES, _BOMB_RATIO = 64 << 20, 100
 """Size and compression from which on an entry of a zip is taken for a bomb."""
 _CHUNK_BYTES, _MOST_PACKED = 128 << 20, 5000
 """Bytes any chunk may unpack to, and how many a byte of a larger one may."""
+_MOST_IN_SHARD = 1 << 20
 _METADATA = (*ZARR_FILES, ".zmetadata")
 
 
@@ -209,12 +211,19 @@ def _is_above(folder: str, other: str) -> bool:
 
 
 def check_array(array: Any) -> None:
-    """Refuse an array whose chunks could only be decoded by running code in them.
+    """Refuse an array that runs code when it is decoded, or whose shards have no end.
 
     Raises
     ------
     VolumeError
     """
+    shard = array.shards or array.chunks
+    inner = math.prod(shard) // max(1, math.prod(array.chunks))
+    if inner > _MOST_IN_SHARD:
+        raise VolumeError(
+            f"a shard of the array {array.path!r} holds {inner} chunks, more than its "
+            "index can be read for: the metadata are damaged"
+        )
     metadata = array.metadata
     codecs = [*(getattr(metadata, "filters", None) or ()), *_codecs(metadata)]
     names = {str(getattr(c, "codec_id", type(c).__name__)).lower() for c in codecs}

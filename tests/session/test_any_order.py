@@ -259,6 +259,13 @@ class AnyOrder(RuleBasedStateMachine):
         self.take(self.asked[-1], *boxes[0])
         self.take(self.asked[-2], *boxes[1])
 
+    @rule(box=BOXES)
+    def delete_what_lies_beneath(self, box):
+        plane = Plane((1,), 0)
+        self.paint(plane, 0, 1, 1)
+        self.segment(2, plane, "overwrite", box)
+        self.delete(1)
+
     @rule(object_id=IDS)
     def delete(self, object_id):
         new, keys = self.rules.delete(object_id)

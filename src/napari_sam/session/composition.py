@@ -18,7 +18,7 @@ from napari_sam.core.planes import Plane
 from napari_sam.session.claims import Claim, ClaimIndex, HiddenBase, Meeting, Part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from napari_sam.core.objects import Key, Rule
 
@@ -87,7 +87,7 @@ class Composition:
         new = _placed(mask, bbox, whole)
         others = self._others(key, whole)
         bare = was is None or self._lies_on_nothing(was, key[1], whole, others)
-        if bare and rule == "keep":
+        if bare and (rule == "keep" or self._is_free(key, whole, new)):
             took = self._claim_free(to, key, whole, was, new)
         else:
             took = self._claim_among(to, key, whole, was, new, others, order, rule)
@@ -172,6 +172,14 @@ class Composition:
 
     # -- inside ----------------------------------------------------------------------
 
+    def _is_free(self, key: Key, whole: Bbox, new: np.ndarray) -> bool:
+        """Whether nothing but the object itself is where a mask lies."""
+        view = np.asarray(self.read(key[1], whole))
+        return not any(
+            (((view[r] != 0) & new[r]) & (view[r] != key[0])).any()
+            for r in _bands(new.shape)
+        )
+
     def _claim_free(
         self, to: Changes, key: Key, whole: Bbox, was: np.ndarray | None,
         new: np.ndarray,
@@ -182,9 +190,7 @@ class Composition:
         took, gained = np.empty(new.shape, bool), np.empty(new.shape, bool)
         lost = None if was is None else np.empty(new.shape, bool)
         hides = False
-        step = max(1, _BAND // new.shape[1])
-        for y in range(0, new.shape[0], step):
-            r = slice(y, y + step)
+        for r in _bands(new.shape):
             own = view[r] == object_id
             free = view[r] == 0
             free |= own
@@ -215,35 +221,42 @@ class Composition:
     ) -> np.ndarray:  # fmt: skip
         """Take pixels where other claims or a base lie above or beneath."""
         object_id, plane = key
-        before = np.array(self.read(plane, whole))
-        if object_id > np.iinfo(before.dtype).max:
-            before = before.astype(np.uint32)
-        hidden = self.hidden.read(plane, whole)
-        rest = before.copy()
-        covered = np.zeros(new.shape, bool)
-        above = np.zeros(new.shape, bool)
-        if was is not None:
-            rest[was] = 0 if hidden is None else hidden[was]
-        for other in others:
-            covered[other.part] |= other.pixels
-            if was is not None:
-                lies = other.pixels & was[other.part]
-                rest[other.part][lies] = other.object_id
-            if other.order > order:
-                above[other.part] |= other.pixels
-        if rule == "keep":
-            new = new & ((rest == 0) | (rest == object_id))
-        after = rest.copy()
-        after[new & ~above] = object_id
-        changed = before != after
+        view, hidden = (
+            np.asarray(self.read(plane, whole)),
+            self.hidden.read(plane, whole),
+        )
+        fits = object_id <= np.iinfo(view.dtype).max
+        before = np.empty(new.shape, view.dtype if fits else np.uint32)
+        after = np.empty_like(before)
+        changed, took, hides, bares = (np.zeros(new.shape, bool) for _ in range(4))
+        for r in _bands(new.shape):
+            before[r] = after[r] = view[r]
+            rest, old = after[r], None if was is None else was[r]
+            covered, above = np.zeros(rest.shape, bool), np.zeros(rest.shape, bool)
+            if old is not None:
+                beneath = 0 if hidden is None else hidden[r]
+                np.copyto(rest, beneath, where=old, casting="unsafe")
+            for other in (o for o in others if o.reaches(r)):
+                part, pixels = other.within(r)
+                covered[part] |= pixels
+                if old is not None:
+                    np.copyto(rest[part], other.object_id, where=pixels & old[part])
+                if other.order > order:
+                    above[part] |= pixels
+            took[r] = new[r]
+            if rule == "keep":
+                took[r] &= (rest == 0) | (rest == object_id)
+            covers = took[r] if old is None else took[r] > old
+            hides[r] = (covers & (rest > 0)) > covered
+            if old is not None and hidden is not None:
+                bares[r] = ((old > took[r]) & (hidden[r] > 0)) > covered
+            np.copyto(rest, object_id, where=took[r] > above)
+            changed[r] = before[r] != rest
         if changed.any():
             self._write(to, LabelPatch(plane, whole, before, after, changed))
-        covers = new if was is None else new & ~was
-        self._hide(to, plane, whole, covers & ~covered & (rest > 0), rest, hidden)
-        if was is not None and hidden is not None:
-            bare = was & ~new & ~covered & (hidden > 0)
-            self._hide(to, plane, whole, bare, 0, hidden)
-        return new
+        self._hide(to, plane, whole, hides, before, hidden)
+        self._hide(to, plane, whole, bares, 0, hidden)
+        return took
 
     def _others(self, key: Key, bbox: Bbox) -> list[_Other]:
         """Claims of other objects and planes on a box, lowest first."""
@@ -315,6 +328,25 @@ class _Other:
     object_id: int
     part: Part
     pixels: np.ndarray
+
+    def reaches(self, rows: slice) -> bool:
+        """Whether it has any of these rows."""
+        mine = self.part[0]
+        return bool(mine.start < rows.stop and rows.start < mine.stop)
+
+    def within(self, rows: slice) -> tuple[Part, np.ndarray]:
+        """Return where in these rows it lies, and its pixels there."""
+        start = self.part[0].start
+        low, high = max(start, rows.start), min(self.part[0].stop, rows.stop)
+        here = slice(low - rows.start, high - rows.start), self.part[1]
+        return here, self.pixels[low - start : high - start]
+
+
+def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield rows of an array, so many at a time that the cache holds them."""
+    step = max(1, _BAND // max(1, shape[1]))
+    for y in range(0, shape[0], step):
+        yield slice(y, min(y + step, shape[0]))
 
 
 def _placed(mask: np.ndarray, bbox: Bbox, whole: Bbox) -> np.ndarray:

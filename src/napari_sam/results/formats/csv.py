@@ -23,4 +23,4 @@ def write(path: Path, results: Results) -> list[str]:
     writer.writerow(names := columns(rows))
     writer.writerows([finite(row[name]) for name in names] for row in rows)
     write_whole(path, text.getvalue().encode())
-    return ["a table holds no pixels: labels cannot be read back from it"]
+    return []

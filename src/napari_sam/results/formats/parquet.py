@@ -22,4 +22,4 @@ def write(path: Path, results: Results) -> list[str]:
     cells = {name: [finite(row[name]) for row in rows] for name in columns(rows)}
     with whole(path) as part:
         parquet.write_table(pyarrow.table(cells), part)
-    return ["a table holds no pixels: labels cannot be read back from it"]
+    return []

@@ -344,3 +344,16 @@ def test_workers_are_counted_by_machine():
     )
     assert describe_workers(Cluster(node[0])).startswith("1 worker, 2 threads")
     assert "no workers yet" in describe_workers(Cluster())
+
+
+def test_the_panel_says_where_embeddings_are_kept(desk, cells, tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path / "cache"))
+    desk.open(cells.image, name="in memory")
+    assert "in memory" in desk.state.encoding.place
+    path = tmp_path / "cells.npy"
+    np.save(path, cells.image)
+    (layer,) = layer_data(open_volume(path))
+    desk.controller.use_image(desk.viewer.add_image(layer[0], **layer[1]))
+    desk.main.settle()
+    assert str(tmp_path / "cache") in desk.state.encoding.place
+    assert "20 GB" in desk.state.encoding.place

@@ -593,3 +593,19 @@ def test_embed_is_refused_before_the_model_is_loaded(
     monkeypatch.setattr("napari_sam.models.registry.load_model", never)
     code, _, err = run("embed", stack[0], *options)
     assert code == 2 and message in err and err.count("\n") == 1
+
+
+def test_doctor_tells_versions_folders_devices_and_what_is_missing(
+    run, monkeypatch, tmp_path
+):
+    (tmp_path / "sessions").write_text("a file in the way")
+    code, out, _ = run("doctor")
+    assert code == 0
+    for said in ("Python", "torch", str(tmp_path / "cache"), "one tile of nano"):
+        assert said in out
+    assert "-> " + str(tmp_path / "sessions") + " is a file" in out
+
+    code, out, _ = run("doctor", "--no-encode", "--json")
+    findings = json.loads(out)
+    assert {f["part"] for f in findings} >= {"Program", "Packages", "Folders"}
+    assert not any(f["part"] == "Devices" for f in findings)

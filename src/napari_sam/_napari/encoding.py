@@ -37,6 +37,8 @@ class Step:
     total: int
     workers: str | None = None
     """What is known of a cluster's workers; None where this process does the work."""
+    place: str = ""
+    """Where the embeddings are kept, in words."""
 
 
 class Encoding:
@@ -206,6 +208,8 @@ class Encoding:
 
     def _on_step(self, step: Step) -> None:
         self.look()
+        if step.place != self.state.place:
+            self._show(place=step.place)
         if step.workers is not None and step.workers != self.state.workers:
             self._show(workers=step.workers)
         if self.state.phase == "all":
@@ -258,12 +262,13 @@ def _steps(
             "embeddings cannot be kept: the user's cache cannot be written. Set "
             "NAPARI_SAM_CACHE to a folder that can"
         )
+    place = _place(store)
     if queue.everything:
         _check_room(engine, store, queue.axis)
     source = engine.source
     if not address:
         for done, total in encode_queue(source, store, queue, cancel=cancelled):
-            yield Step(done, total)
+            yield Step(done, total, place=place)
         return
     from napari_sam.embeddings.distribute import connect
 
@@ -271,7 +276,22 @@ def _steps(
         for done, total in encode_queue(
             source, store, queue, client=client, cancel=cancelled
         ):
-            yield Step(done, total, describe_workers(client))
+            yield Step(done, total, describe_workers(client), place)
+
+
+def _place(store: EmbeddingStore) -> str:
+    """Where embeddings are kept, in words."""
+    from pathlib import Path
+
+    from napari_sam.embeddings.cache import cache_folder, cache_limit
+
+    if store.max_bytes is not None:
+        return "The embeddings of this image are kept in memory: it is in no file."
+    where, limit = Path(str(store.path)), cache_limit()
+    if cache_folder() not in where.parents:
+        return f"Embeddings are kept in {where}."
+    most = "without a limit" if limit is None else f"at most {_size(limit)} in all"
+    return f"Embeddings are kept in your cache, {cache_folder()} ({most})."
 
 
 def _check_room(engine: Engine, store: EmbeddingStore, axis: int) -> None:

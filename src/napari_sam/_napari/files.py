@@ -59,6 +59,17 @@ class Files:
             priority=PREPARE,
         )
 
+    def report(self, make: Callable[[], str], done: Callable[[str], str]) -> None:
+        """Make a report in the worker; `done` gets it and returns what to say."""
+        self.board.say("Looking at what is installed…", "busy")
+        self.jobs.submit(
+            ("run", "report"),
+            lambda _: make(),
+            lambda text: self.board.say(done(text)),
+            self.board.fail,
+            priority=PREPARE,
+        )
+
     def save(self, path: str) -> None:
         """Save the session to a folder, which keeps every change from then on."""
         self.run(

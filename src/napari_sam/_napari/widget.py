@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QSettings
+from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QFileDialog,
     QInputDialog,
@@ -191,6 +192,7 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.output.export_wanted.connect(self.export)
         panel.output.save_wanted.connect(self.save)
         panel.output.open_wanted.connect(self.open)
+        panel.output.report_wanted.connect(self.copy_report)
         panel.status.cancel_wanted.connect(do.cancel)
 
     def _choose_checkpoint(self) -> None:
@@ -245,6 +247,16 @@ class Contents(QWidget):  # type: ignore[misc]
             self, "Replace labels?", f"{path} is there. Replace the labels in it?"
         )
         return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def copy_report(self) -> None:
+        """Put what a bug report should tell on the clipboard."""
+        from napari_sam._napari.doctor import as_text, examine
+
+        def copied(text: str) -> str:
+            QGuiApplication.clipboard().setText(text)
+            return "The report is on the clipboard: paste it into your question."
+
+        self.controller.files.report(lambda: as_text(list(examine())), copied)
 
     def save(self) -> None:
         """Ask for a folder, and save the session there."""

@@ -98,6 +98,19 @@ def view(
     run(volume, session=session, labels=labels)
 
 
+@app.command(epilog=example("napari-sam doctor", "napari-sam doctor > report.txt"))
+def doctor(
+    encode: Annotated[
+        bool, typer.Option(help="Encode one tile on each device, which takes seconds.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is installed, what is missing, where things are kept, what runs."""
+    from napari_sam.cli.doctor import run
+
+    run(encode=encode, as_json=as_json)
+
+
 @app.command(
     epilog=example("napari-sam inspect study/", "napari-sam inspect a.tif --json")
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMenu, QWidget
 
-from napari_sam._napari.views.section import Section, button
+from napari_sam._napari.views.section import Section, button, note
 from napari_sam.results.registry import FORMATS
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class OutputView(Section):
     """Name of a format."""
     save_wanted = Signal()
     open_wanted = Signal()
+    report_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -39,9 +40,16 @@ class OutputView(Section):
         self.save.clicked.connect(self.save_wanted)
         self.open = button("Open…", "Continue a saved session")
         self.open.clicked.connect(self.open_wanted)
+        self.kept = note()
+        self.report = button("Copy a report", "What to send along with a question")
+        self.report.clicked.connect(self.report_wanted)
         self.add("", self.export, self.save, self.open)
+        self.add("", self.kept)
+        self.add("", self.report)
 
     def show_state(self, state: PanelState) -> None:
         """Offer what there is to write."""
         self.export.setEnabled(state.can_export)
         self.save.setEnabled(state.can_export)
+        self.kept.setText(f"Every change is kept in {state.kept_in}")
+        self.kept.setVisible(bool(state.kept_in))

@@ -74,6 +74,7 @@ class Panel(QWidget):  # type: ignore[misc]
         }
         for title, parts in pages.items():
             self.tabs.addTab(_page(*parts), title)
+        self._names = list(pages)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(6, 2, 6, 2)
         whole.setSpacing(4)
@@ -98,14 +99,15 @@ class Panel(QWidget):  # type: ignore[misc]
         if state is self._shown:
             return
         self._shown = state
+        self.tabs.setTabVisible(self._names.index("Volume"), state.ndim > 2)
         for part in self._parts:
             part.show_state(state)
 
     def _recall(self) -> None:
-        names = [self.tabs.tabText(i) for i in range(self.tabs.count())]
         last = None if self._memory is None else self._memory.value("tab")
-        if last in names:
-            self.tabs.setCurrentIndex(names.index(last))
+        self.tabs.setCurrentIndex(
+            self._names.index(last if last in self._names else "Find")
+        )
 
     def _on_tab(self, index: int) -> None:
         if self._memory is not None:

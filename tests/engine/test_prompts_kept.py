@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, Prompts
-from napari_sam.engine import decode as decoding
+from napari_sam.engine import engine as decoding
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.predict import predict
 from napari_sam.errors import PromptError

@@ -12,7 +12,23 @@ from napari_sam.core.sampling import draw, drawn_bbox
 from napari_sam.core.tiles import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_sam.core.masks import Bbox, MaskCandidate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What a model made of prompts in one window."""
+
+    window: Window
+    raw: Sequence[MaskCandidate]
+    """Best first, in the window's pixels."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the window."""
+        return self.window.h, self.window.w
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_sam.core.frames import Frame
+from napari_sam.core.candidates import Decoded
+from napari_sam.core.frames import Frame, window_prompts
 from napari_sam.core.lru import ByteLRU
 from napari_sam.embeddings.source import EmbeddingSource, checksum
 from napari_sam.engine.stores import AxisStores
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.planes import Plane
+    from napari_sam.core.prompts import Prompts
     from napari_sam.core.tiles import Tile, TileGrid, Window
     from napari_sam.embeddings.store import EmbeddingStore
+    from napari_sam.engine.prediction import Refined
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.volume.volume import Volume
 
@@ -133,6 +136,37 @@ class Engine:
         return Frame(
             window, spec.input_side, spec.mask_side, spec.enlarges, spec.stretches
         )
+
+    def decode(
+        self,
+        plane: Plane,
+        window: Window,
+        prompts: Prompts,
+        refined: Refined | None = None,
+    ) -> Decoded:
+        """Decode prompts in a window.
+
+        Parameters
+        ----------
+        plane : Plane
+        window : Window
+        prompts : Prompts
+            In level-0 pixels of the plane.
+        refined : (logits, Window), optional
+            Low-res logits to go on from, and the window they were seen in.
+        """
+        frame = self.frame(window)
+        previous = None
+        if refined is not None:
+            previous, seen = refined
+            if seen != window:
+                ys, xs = frame.low_res_in_plane()
+                lowest = float(previous.min())
+                previous = self.frame(seen).resample(previous, ys, xs, lowest)
+        shape = plane.shape(self.volume.shape)
+        given = window_prompts(prompts, frame, previous, shape)
+        raw = self.model.decode(self.embedding(plane, window), given)
+        return Decoded(window, raw)
 
     def embedding(self, plane: Plane, window: Window) -> Embedding:
         """Return the embedding of a window: from memory, the store, or encoded now.

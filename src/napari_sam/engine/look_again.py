@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_sam.core.candidates import Decoded
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.sampling import draw
-from napari_sam.engine.decode import Decoded, decode_window, is_cheap
-from napari_sam.engine.windows import is_cut, window_for
+from napari_sam.engine.windows import is_cheap, is_cut, window_for
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class _Climb:
             return False
         if self.cancel is not None and self.cancel():
             raise Cancelled("stopped before other scales were looked at")
-        self._add(level, decode_window(self.engine, self.prompts, self.plane, window))
+        self._add(level, self.engine.decode(self.plane, window, self.prompts))
         return True
 
     def go_on(self) -> bool:

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.core.candidates import Decoded
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import cut_box
-from napari_sam.engine.decode import Decoded, coarsest_level, decode_window
 from napari_sam.engine.look_again import look_again, needs_another_look
 from napari_sam.engine.prediction import Prediction
-from napari_sam.engine.windows import choose_window, grow_window, is_cut
+from napari_sam.engine.windows import (
+    choose_window,
+    coarsest_level,
+    grow_window,
+    is_cut,
+)
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -141,7 +146,7 @@ def _step(
     if before is not None:
         refined = before.chosen.low_res_logits, before.window
     window = choose_window(prompts, grid, before)
-    seen = decode_window(engine, prompts, plane, window, refined)
+    seen = engine.decode(plane, window, prompts, refined)
     taken = before.choices if before else ()
     k = choices[len(taken)] if len(taken) < len(choices) else 0
     found = _in_force(engine, prompts, plane, seen, k, refined)
@@ -223,7 +228,7 @@ def _whole(
         )
         if following == window:
             continue
-        raw = list(decode_window(engine, prompts, plane, following, refined).raw)
+        raw = list(engine.decode(plane, following, prompts, refined).raw)
         if k:
             raw.insert(k, raw.pop(_most_alike(cut, window, raw, following)))
         found = Decoded(following, raw)

@@ -11,12 +11,21 @@ from napari_sam.core.prompts import cut_box
 
 if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox, MaskCandidate
+    from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
     from napari_sam.core.tiles import Box, TileGrid, Window
+    from napari_sam.engine.engine import Engine
     from napari_sam.engine.prediction import Prediction
 
 FILL = 0.75
 """Share of a tile's side that an object and its prompts may span."""
+
+MOST_READ = 1 << 26
+"""Pixels of the data that a window of a lone click may take to read: 8192 x 8192.
+
+A level that the data has takes no more than the window; one that must be averaged on
+the way takes four times as many pixels as the level below it, at last the whole image.
+"""
 
 
 def choose_window(
@@ -107,6 +116,21 @@ def grow_window(
             if holds(found, extent, grid):
                 return found
     return window
+
+
+def coarsest_level(engine: Engine, plane: Plane, window: Window) -> int:
+    """Coarsest level of the grid that may be read for a lone click."""
+    grid = engine.grid(plane.axis)
+    level = window.level
+    while level + 1 < grid.n_levels and is_cheap(engine, plane, level + 1):
+        level += 1
+    return level
+
+
+def is_cheap(engine: Engine, plane: Plane, level: int) -> bool:
+    """Whether a window of a level is read from few enough pixels."""
+    window = engine.grid(plane.axis).around((0.0, 0.0), level)
+    return engine.volume.pixels_read(plane, window) <= MOST_READ
 
 
 def _level_for(extent: Box, grid: TileGrid, start: int) -> int:

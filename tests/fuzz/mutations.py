@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 
@@ -81,7 +82,7 @@ def _json(data, rng):
         if isinstance(holder, dict) and rng.random() < 0.3:
             holder.pop(key, None)
         elif isinstance(holder, dict) or key < len(holder):
-            holder[key] = rng.choice(ODD)
+            holder[key] = copy.deepcopy(rng.choice(ODD))
     return json.dumps(content).encode("utf-8", "surrogatepass")
 
 

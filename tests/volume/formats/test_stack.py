@@ -97,3 +97,17 @@ def test_one_ome_image_in_several_files_stays_one_image(tmp_path):
     volume = open_volume(folder)
     assert (volume.shape, volume.spacing[0]) == ((3, 24, 32), 2.0)
     np.testing.assert_array_equal(volume.plane(2), values[2])
+
+
+@pytest.mark.parametrize("where", ["series", "."])
+def test_a_study_with_a_preview_beside_its_slices_stays_a_study(tmp_path, where):
+    import shutil
+
+    from pydicom.data import get_testdata_file
+
+    study = tmp_path / "study"
+    (study / where).mkdir(parents=True)
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(study / "preview.png")
+    path = get_testdata_file("CT_small.dcm", download=False)
+    shutil.copy(path, study / where / "1")
+    assert open_volume(study).shape[-2:] == (128, 128)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -212,6 +213,21 @@ def _node(group: Any, path: str) -> Any:
         return None
 
 
+def _is_there(group: Any, path: str) -> bool:
+    """Whether a plate's image is there; servers are not asked for each of thousands."""
+    if not is_inside(path):
+        return False
+    root = getattr(group.store, "root", None)
+    if root is not None:
+        return Path(str(root), group.path, path).is_dir()
+    return is_remote(group.store) or _node(group, path) is not None
+
+
+def is_remote(store: Any) -> bool:
+    """Whether each look into a store is a request to a server."""
+    return hasattr(store, "url")
+
+
 def list_images(group: Any) -> tuple[dict[str, str], int]:
     """List the images of a group: fields of a plate, numbered images, plain arrays.
 
@@ -227,7 +243,7 @@ def list_images(group: Any) -> tuple[dict[str, str], int]:
         return _fields(group, _paths(ome["plate"].get("wells")))
     if isinstance(ome.get("well"), Mapping):
         images = _paths(ome["well"].get("images"))
-        there = {p: "field of view" for p in images if _node(group, p) is not None}
+        there = {p: "field of view" for p in images if _is_there(group, p)}
         return there, len(images) - len(there)
     found = {}
     for key, member in _members(group, ome):
@@ -249,10 +265,10 @@ def _fields(plate: Any, wells: list[str]) -> tuple[dict[str, str], int]:
         inner = ome_of(group).get("well")
         images = _paths(inner.get("images") if isinstance(inner, Mapping) else None)
         for image in images:
-            if _node(group, image) is None:
-                missing += 1
-            else:
+            if _is_there(group, image):
                 found[f"{well}/{image}"] = f"well {well.replace('/', '')}"
+            else:
+                missing += 1
     return found, missing
 
 

@@ -296,12 +296,12 @@ def check_holds(chosen: Format, volume: Volume) -> None:
         sizes = " x ".join(str(n) for n in volume.shape[:-2])
         raise ExportError(
             f"{chosen.title} holds one plane, and these labels have {sizes}: choose a "
-            f"plane, or {_holding('volume')}"
+            f"plane, or {_holding(volume, 'volume')}"
         )
     if "spacing" in chosen.holds and "affine" not in chosen.holds and _turned(volume):
         raise ExportError(
             f"{chosen.title} cannot say that the image is turned, flipped or sheared: "
-            f"choose {_holding('volume', 'affine')}"
+            f"choose {_holding(volume, 'volume', 'affine')}"
         )
 
 
@@ -323,8 +323,13 @@ def losses(chosen: Format, results: Results) -> list[str]:
     return told
 
 
-def _holding(*what: Holds) -> str:
-    names = [f.name for f in FORMATS.values() if set(what) <= f.holds]
+def _holding(volume: Volume, *what: Holds) -> str:
+    of_dicom = "frames" in volume.metadata
+    names = [
+        f.name
+        for f in FORMATS.values()
+        if set(what) <= f.holds and f.reads and (of_dicom or ".dcm" not in f.suffixes)
+    ]
     return f"one of {', '.join(names)}"
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.masks import LabelPatch
+from napari_sam.core.masks import LabelPatch, crop_mask
 from napari_sam.core.objects import (
     FOLLOWED,
     ClassList,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox
     from napari_sam.core.objects import Key, Origin, Rule
     from napari_sam.core.planes import Plane
+    from napari_sam.core.prompts import MaskPrompt
     from napari_sam.engine.prediction import Prediction
     from napari_sam.engine.propagate import PlaneMask
     from napari_sam.engine.suggest import Suggestion
@@ -174,6 +175,50 @@ class Document:
 
     def _is_a_person_s(self, key: Key) -> bool:
         return key in self.states or self._is_painted(key)
+
+    def reshape(self, object_id: int, masks: Mapping[Plane, MaskPrompt | None]) -> None:
+        """Give an object other pixels on some planes; who made them stays known.
+
+        Pixels of other objects are never taken.
+
+        Parameters
+        ----------
+        masks : mapping of Plane to MaskPrompt or None
+            All that the object is to be on each of these planes; None: nothing.
+        """
+        with self._changing() as changes:
+            for plane, mask in masks.items():
+                key = object_id, plane
+                old = self.pixels.claims.get(key)
+                if old is not None:
+                    box, inside = _shape(mask)
+                    self.pixels.claim(changes, key, box, inside, old.order, "keep")
+                self._repaint(changes, object_id, plane, mask)
+        if changes.patches:
+            self._commit(self._entry("paint", changes, {}))
+
+    def _repaint(
+        self, changes: Changes, object_id: int, plane: Plane, mask: MaskPrompt | None
+    ) -> None:
+        """Paint what a plane has too little or too much of an object."""
+        whole = (0, 0, *plane.shape(self.labels.shape))
+        here = self._read(plane, whole)
+        wanted = np.zeros(here.shape, bool)
+        if mask is not None:
+            y0, x0, y1, x1 = mask.bbox
+            wanted[y0:y1, x0:x1] = mask.mask
+        for value, pixels in (
+            (0, (here == object_id) & ~wanted),
+            (object_id, wanted & (here == 0)),
+        ):
+            if pixels.any():
+                box, inside = crop_mask(pixels)
+                part = here[box[0] : box[2], box[1] : box[3]]
+                patch = LabelPatch(
+                    plane, box, part.copy(), np.array(here.dtype.type(value)), inside
+                )
+                self.pixels.write(patch)
+                self.pixels.paint(changes, patch)
 
     def withdraw(self, key: Key) -> None:
         """Remove what prompts made of an object on a plane; painted pixels stay."""
@@ -468,6 +513,12 @@ class Document:
     def _with_class(self, name: str) -> Values:
         held = self.classes[""]
         return {"": (held, ClassList((*held.classes, ObjectClass(name))))}
+
+
+def _shape(mask: MaskPrompt | None) -> tuple[Bbox, np.ndarray]:
+    return ((0, 0, 0, 0), np.zeros((0, 0), bool)) if mask is None else (
+        mask.bbox, mask.mask
+    )  # fmt: skip
 
 
 def _less(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from psygnal import Signal
 
+from napari_sam.core.clean import CleanOptions
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.objects import ClassList, Key, Origin, PlaneRecord, Rule
@@ -20,6 +21,7 @@ from napari_sam.engine.engine import Engine
 from napari_sam.engine.propagate import PropagateOptions
 from napari_sam.errors import PromptError, SessionError, VolumeError
 from napari_sam.session import propagation
+from napari_sam.session.cleaning import cleaned
 from napari_sam.session.document import Document
 from napari_sam.session.entries import Entry, ObjectState
 from napari_sam.session.objects import Objects, checked_classes
@@ -523,6 +525,38 @@ class Session:
             )
         self.changed.emit()
         return filled
+
+    def clean(
+        self,
+        object_id: int = 1,
+        options: CleanOptions | None = None,
+        *,
+        plane: int | Sequence[int] | Plane | None = None,
+        axis: int = 0,
+    ) -> int:
+        """Tidy an object: holes, fragments, outline, largest part; one undo step.
+
+        Parameters
+        ----------
+        object_id : int
+        options : CleanOptions, optional
+        plane, axis
+            Only on this plane; the whole object, in 3-D, where left out.
+
+        Returns
+        -------
+        int
+            Planes on which something changed.
+        """
+        where = None
+        if plane is not None:
+            where = Plane.of(self.volume.shape, plane, axis=axis)
+        masks = cleaned(
+            self.labels, self.volume, _whole(object_id),
+            options or CleanOptions(), where,
+        )  # fmt: skip
+        self.change(lambda d: d.reshape(_whole(object_id), masks))
+        return len(masks)
 
     def doubtful(
         self, object_id: int | None = None, least: float = propagation.DOUBTFUL

@@ -166,3 +166,22 @@ def test_ids_far_apart_take_no_memory_of_their_size():
         (7, (slice(1, 2), slice(0, 2))),
         (4_294_967_295, (slice(0, 1), slice(0, 1))),
     ]
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_objects_cut_along_another_axis_go_out_and_come_back(tmp_path, axis):
+    from napari_sam import Session
+    from napari_sam.testing import ToyModel
+
+    pixels = np.zeros((20, 30, 40), np.uint8)
+    pixels[5:15, 8:20, 10:30] = 200
+    session = Session(pixels, ToyModel(), embeddings=False)
+    session.segment(4, plane=12, axis=axis, points=[(10, 15)])
+    session.export(tmp_path / "a.json")
+    session.export(tmp_path / "a.png", plane=Plane((12,), axis))
+
+    for name, plane in (("a.json", None), ("a.png", Plane((12,), axis))):
+        other = Session(pixels, ToyModel(), embeddings=False)
+        other.read(tmp_path / name, plane=plane)
+        np.testing.assert_array_equal(other.labels, session.labels)
+    assert np.asarray(session.labels).any()

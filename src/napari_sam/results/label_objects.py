@@ -146,6 +146,29 @@ def boxes_in_block(block: np.ndarray) -> list[tuple[int, tuple[slice, ...]]]:
     return list(zip(ids[ids > 0].tolist(), kept, strict=True))
 
 
+def moments_in_block(
+    block: np.ndarray,
+) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield each object of an array: id, pixels, lowest, highest and summed index.
+
+    The highest index is half-open; all three have one number for each axis.
+    """
+    boxes = boxes_in_block(block)
+    if not boxes:
+        return
+    ids = np.array([i for i, _ in boxes], np.int64)
+    place = np.nonzero(block)
+    which = np.searchsorted(ids, block[place].astype(np.int64))
+    counts = np.bincount(which, minlength=len(ids))
+    sums = np.stack(
+        [np.bincount(which, weights=p, minlength=len(ids)) for p in place], axis=1
+    )
+    lows = np.array([[s.start for s in box] for _, box in boxes])
+    highs = np.array([[s.stop for s in box] for _, box in boxes])
+    for n, object_id in enumerate(ids.tolist()):
+        yield object_id, int(counts[n]), lows[n], highs[n], sums[n]
+
+
 def _objects(
     labels: Any, plane: Plane, blocks: Iterable[Bbox]
 ) -> Iterator[tuple[int, Bbox, np.ndarray]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.results.label_arrays import iter_blocks_of
-from napari_sam.results.label_objects import boxes_in_block
+from napari_sam.results.label_objects import moments_in_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -101,7 +101,7 @@ def _measured(
             if time is not None and step is not None:
                 part = np.take(block, [step], time)
                 corner = start + step * (np.arange(block.ndim) == time)
-            for object_id, count, low, high, total in _moments(part):
+            for object_id, count, low, high, total in moments_in_block(part):
                 key = (0 if time is None else int(corner[time]), object_id)
                 low, high, total = low + corner, high + corner, total + count * corner
                 old = found.get(key)
@@ -111,26 +111,6 @@ def _measured(
                 found[key] = [count, low, high, total]
     for key, (count, low, high, total) in found.items():
         yield key, (count, low, high, total)
-
-
-def _moments(
-    block: np.ndarray,
-) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Id, pixels, lowest, highest and summed index of each object of a block."""
-    boxes = boxes_in_block(block)
-    if not boxes:
-        return
-    ids = np.array([i for i, _ in boxes], np.int64)
-    place = np.nonzero(block)
-    which = np.searchsorted(ids, block[place].astype(np.int64))
-    counts = np.bincount(which, minlength=len(ids))
-    sums = np.stack(
-        [np.bincount(which, weights=p, minlength=len(ids)) for p in place], axis=1
-    )
-    lows = np.array([[s.start for s in box] for _, box in boxes])
-    highs = np.array([[s.stop for s in box] for _, box in boxes])
-    for n, object_id in enumerate(ids.tolist()):
-        yield object_id, int(counts[n]), lows[n], highs[n], sums[n]
 
 
 def columns(rows: Sequence[dict[str, Any]]) -> list[str]:

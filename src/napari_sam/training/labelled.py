@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_sam.errors import VolumeError
 from napari_sam.results.incoming import IncomingLabels
-from napari_sam.results.label_objects import iter_blocks, iter_planes
+from napari_sam.results.label_objects import iter_blocks, iter_planes, moments_in_block
 from napari_sam.volume.formats.detect import SUFFIXES
 from napari_sam.volume.opening import open_volume
 
@@ -107,21 +107,7 @@ def stem_of(path: Path) -> str:
 
 def _objects_in(part: np.ndarray) -> np.ndarray:
     """(N, 6) id, area and box of the objects of a block."""
-    from scipy import ndimage
-
-    ids = None
-    if int(part.max()) > 2**20:
-        ids, part = np.unique(part, return_inverse=True)
-        part = part + (ids[0] != 0)  # found objects count from 1
-        ids = ids[ids != 0]
-    numbers = part.astype(np.int32)
-    areas = np.bincount(numbers.ravel())
-    rows = []
-    for i, found in enumerate(ndimage.find_objects(numbers), 1):
-        if found is not None:
-            ys, xs = found
-            name = i if ids is None else ids[i - 1]
-            rows.append((name, areas[i], ys.start, xs.start, ys.stop, xs.stop))
+    rows = [(i, n, *low, *high) for i, n, low, high, _ in moments_in_block(part)]
     return np.array(rows, np.int64).reshape(-1, 6)
 
 

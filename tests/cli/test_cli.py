@@ -216,6 +216,25 @@ def test_segment_reads_many_objects_from_a_file(run, stack, tmp_path):
         assert labels[phantom.center(i)] == i
 
 
+def test_intensity_counts_in_a_session_that_goes_on(run, cells, tmp_path):
+    path, phantom = cells
+    y, x = phantom.center(1)
+    work, ask = tmp_path / "work.nsam", ("--point", f"{y},{x}", "--no-store")
+    for window in (None, "5,77"):
+        more = () if window is None else ("--intensity", window)
+        assert run("segment", path, *ask, "--session", work, *more)[0] == 0
+    again = Session.load(work, model=ToyModel(), read_only=True)
+    assert again.engine.intensity.windows == ((5.0, 77.0),)
+
+
+def test_embeddings_that_the_cache_would_remove_again_are_refused(
+    run, stack, monkeypatch
+):
+    monkeypatch.setenv("NAPARI_SAM_CACHE_LIMIT", "1 kB")
+    code, _, err = run("embed", stack[0])
+    assert code == 2 and "--store" in err and "NAPARI_SAM_CACHE_LIMIT" in err
+
+
 def test_segment_continues_a_session(run, cells, tmp_path):
     path, phantom = cells
     for i in (1, 2):
@@ -373,6 +392,8 @@ def test_embed_hands_the_work_to_its_workers(run, stack, tmp_path):
 
 
 def test_embed_refuses_planes_that_are_not_there(run, stack):
+    code, _, err = run("embed", stack[0], "--planes", "4-1")
+    assert code == 2 and "such as 1-4" in err
     code, _, err = run("embed", stack[0], "--planes", "99")
 
     assert code == 2

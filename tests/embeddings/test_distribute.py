@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.planes import Plane
 from napari_sam.embeddings.distribute import connect
 from napari_sam.embeddings.encode import encode_volume
@@ -21,6 +22,7 @@ from napari_sam.embeddings.tile_batches import Region
 from napari_sam.errors import ModelError, NapariSamError, StoreError, VolumeError
 from napari_sam.testing import ToyModel, phantom_volume
 from napari_sam.volume.opening import open_volume
+from napari_sam.volume.volume import Volume
 
 pytest.importorskip("distributed")
 
@@ -160,6 +162,28 @@ def task_of(volume, store, model=None):
     model = model or ToyModel(64)
     source = EmbeddingSource.of(volume, model)
     return EncodingTask.of(source, ModelSource.of(model), store, None)
+
+
+def test_a_worker_encodes_anew_what_was_made_of_other_pixels(tmp_path, monkeypatch):
+    # What identifies the image cannot tell: only the tiles can.
+    monkeypatch.setattr(Volume, "identity", lambda self: {"uri": "same"})
+    image, model = phantom_volume((6, 100, 80)).image[3], ToyModel(64)
+    window = IntensityMapping.grey(0, 255)
+    for number in range(2):
+        np.save(tmp_path / f"{number}.npy", image)
+        volume = open_volume(tmp_path / f"{number}.npy")
+        store = open_store(volume, model, tmp_path / "emb", intensity=window)
+        tiles = tuple(t.number for t in store.grid.tiles())
+        source = EmbeddingSource.of(volume, model, window)
+        task = EncodingTask.of(source, ModelSource.of(model), store, None)
+        region = Region(Plane(()), tiles[: store.grid.n_tiles(0)], store.numbers(0))
+        new = encode_task(pickle.dumps(task), region)
+        assert new == (0 if number else len(region.numbers))
+        found = store.get(0, store.grid.tile(0, 0, 0)).features["colors"]
+        seen = source.pixels(Plane(()), store.grid.tile(0, 0, 0).window)
+        right = model.encode(seen[None])
+        np.testing.assert_array_equal(found, right[0].features["colors"])
+        image = image[::-1].copy()
 
 
 def test_task_can_run_twice_and_in_any_process(volume, expected, tmp_path):

@@ -261,6 +261,7 @@ def test_tile_that_a_click_encoded_meanwhile_is_not_encoded_again(
         pytest.param({"axis": 3}, VolumeError, id="axis"),
         pytest.param({"levels": [9]}, NapariSamError, id="level"),
         pytest.param({"levels": []}, NapariSamError, id="no level"),
+        pytest.param({"planes": []}, NapariSamError, id="no plane"),
         pytest.param({"client": object()}, NapariSamError, id="client"),
     ],
 )

@@ -8,13 +8,19 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from napari_sam.core.intensity import IntensityMapping
 from napari_sam.core.planes import Plane
+from napari_sam.core.prompts import Prompts
+from napari_sam.embeddings.store import EmbeddingStore
+from napari_sam.engine import stores
 from napari_sam.errors import SessionError, SessionLockedError
 from napari_sam.session import Session
 from napari_sam.session.files import SessionFiles, read_journal
@@ -403,3 +409,64 @@ def test_what_can_be_redone_survives_a_reload_and_a_move(tmp_path):
         assert again.redo() and again.redo() and not again.redo()
         assert np.array_equal(again.labels, expected)
         again.close()
+
+
+@pytest.fixture
+def on_file(tmp_path):
+    """A session of an image file, closed."""
+    path = tmp_path / "image.npy"
+    np.save(path, PHANTOM.image)
+    session = Session(path, ToyModel(), embeddings=False, path=tmp_path / "a.nsam")
+    session.segment(1, points=[PHANTOM.center(1)])
+    session.close()
+    return path
+
+
+def test_a_session_does_not_open_on_another_image_of_the_same_size(
+    tmp_path, on_file, caplog
+):
+    changed = PHANTOM.image.copy()
+    changed[-1, -1] += 1
+    np.save(on_file, changed)
+    with pytest.raises(SessionError, match=r"pixels have changed.*volume=.*anyway"):
+        Session.load(tmp_path / "a.nsam", model=ToyModel())
+    np.save(on_file, PHANTOM.image.astype(np.float32))
+    with pytest.raises(SessionError, match="type of pixels was uint8, is float32"):
+        Session.load(tmp_path / "a.nsam", model=ToyModel())
+    again = Session.load(tmp_path / "a.nsam", volume=on_file, model=ToyModel())
+    assert list(again.objects) == [1]
+    again.close()
+    assert "goes on with another image" in caplog.text
+
+
+def test_a_session_opens_on_its_image_that_was_moved(tmp_path, on_file, caplog):
+    moved = on_file.rename(tmp_path / "renamed.npy")
+    again = Session.load(tmp_path / "a.nsam", volume=moved, model=ToyModel())
+    assert list(again.objects) == [1]
+    again.close()
+    assert "another image" not in caplog.text
+
+
+def test_no_store_is_opened_by_the_thread_that_owns_a_session(monkeypatch, tmp_path):
+    opened = []
+    real = stores.open_store
+
+    def spy(*args, **options):
+        opened.append(threading.current_thread())
+        return real(*args, **options)
+
+    monkeypatch.setattr(stores, "open_store", spy)
+    path = tmp_path / "emb"
+    session = Session(PHANTOM.image, ToyModel(), embeddings=path)
+    window = IntensityMapping.grey(0, 99)
+    for _ in range(2):
+        request = session.set_prompts(
+            1, Plane(()), Prompts.of(points=[PHANTOM.center(1)])
+        )
+        with ThreadPoolExecutor(1) as worker:
+            found = worker.submit(session.run, request).result()
+        session.accept(found)
+        session.use(intensity=window)
+        assert session.accept(found) is None
+    assert len(opened) == 2 and threading.main_thread() not in opened
+    assert len(EmbeddingStore.list(path)) == 2

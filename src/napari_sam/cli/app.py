@@ -27,6 +27,7 @@ from napari_sam.cli.options import (
     example,
 )
 from napari_sam.cli.propagate import propagate
+from napari_sam.cli.store import store_app
 
 app = typer.Typer(
     name="napari-sam",
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(rich_markup_mode="rich")
 app.add_typer(models_app, name="models")
+app.add_typer(store_app, name="store")
 
 
 def _version(wanted: bool) -> None:

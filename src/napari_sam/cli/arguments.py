@@ -143,12 +143,12 @@ def ranges(text: str, what: str) -> list[int]:
     return out
 
 
-def share(text: str) -> tuple[int, int]:
+def shard(text: str) -> tuple[int, int]:
     """Read "i/n", the i-th of n parts, counted from 0.
 
     Examples
     --------
-    >>> share("0/8")
+    >>> shard("0/8")
     (0, 8)
     """
     found = re.fullmatch(r"(\d+)/(\d+)", text.strip())

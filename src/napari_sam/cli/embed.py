@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.cli import arguments
@@ -54,7 +55,7 @@ def run(
     report = Report(as_json)
     planes, levels = options.planes, options.levels
     # What is written wrongly is told before anything is read or loaded.
-    shard = None if options.shard is None else arguments.share(options.shard)
+    shard = None if options.shard is None else arguments.shard(options.shard)
     if options.workers is not None and options.workers < 1:
         raise ArgumentError(f"--workers must be 1 or more; got {options.workers}")
     where: dict[str, Any] = {
@@ -66,29 +67,30 @@ def run(
     for plane in where["planes"] or ():
         Plane.of(volume.shape, plane, axis=where["axis"])
     network = load_with_progress(model, device, precision)
-    plan = estimate_encoding(volume, network, **where)
+    estimate = estimate_encoding(volume, network, **where)
     store = options.store or str(default_store_path(volume))
     report.data = {
         "volume": repr(volume),
         "model": network.spec.name,
         "device": network.device,
         "store": store,
-        "planes": plan.n_planes,
-        "tiles": plan.tiles,
-        "disk_bytes": plan.disk_bytes,
+        "planes": estimate.n_planes,
+        "tiles": estimate.tiles,
+        "disk_bytes": estimate.disk_bytes,
         "dry_run": options.dry_run,
     }
     report.say(f"{volume!r} with {network.spec.name} on {network.device}")
     report.say(
-        f"{plan.n_planes} plane(s) x {plan.tiles_per_plane} tile(s) = {plan.tiles} "
-        f"tiles, {megabytes(plan.disk_bytes)} ({megabytes(plan.bytes_per_tile)} each) "
-        f"in {store}"
+        f"{estimate.n_planes} plane(s) x {estimate.tiles_per_plane} tile(s) = "
+        f"{estimate.tiles} tiles, {megabytes(estimate.disk_bytes)} "
+        f"({megabytes(estimate.bytes_per_tile)} each) in {store}"
     )
+    _check_limit(store, estimate.disk_bytes)
     if options.dry_run:
         each = seconds_per_tile(volume, network, axis=where["axis"])
-        report.data |= {"seconds_per_tile": each, "seconds": each * plan.tiles}
+        report.data |= {"seconds_per_tile": each, "seconds": each * estimate.tiles}
         report.say(
-            f"about {duration(each * plan.tiles)}, {each:.2f} s each in one process"
+            f"about {duration(each * estimate.tiles)}, {each:.2f} s each in one process"
         )
     if not options.dry_run:
         with _workers(options) as client, report.timed("encode") as step:
@@ -103,6 +105,20 @@ def run(
             step["detail"] = f"{done} of {total} tiles are there"
         report.data |= {"done": done, "total": total, "seconds": step["seconds"]}
     report.finish()
+
+
+def _check_limit(store: str, wanted: int) -> None:
+    """Refuse what the cache would have to remove again."""
+    from napari_sam.embeddings.cache import cache_folder, cache_limit
+
+    limit = cache_limit()
+    if limit is None or wanted <= limit or Path(store).parent != cache_folder():
+        return
+    raise ArgumentError(
+        f"these embeddings take {megabytes(wanted)}, and the cache may take "
+        f"{megabytes(limit)}: give a place of their own with --store, or set "
+        "NAPARI_SAM_CACHE_LIMIT"
+    )
 
 
 def _workers(options: EmbedOptions) -> AbstractContextManager[Any]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_sam.cli.arguments import VolumeOptions
+    from napari_sam.core.intensity import IntensityMapping
     from napari_sam.session import Session
     from napari_sam.volume.volume import Volume
 
@@ -80,7 +81,8 @@ def run(
     with report.timed("model") as step:
         network = load_with_progress(model, device, precision)
         step["detail"] = f"{network.spec.name} on {network.device}"
-    session = _session(volume, network, options)
+    asked = None if source.intensity is None else volume.intensity
+    session = _session(volume, network, options, asked)
     report.data = {"volume": repr(volume), "model": network.spec.name, "objects": []}
     for task in tasks:
         _segment(session, task, report)
@@ -173,13 +175,21 @@ def _tasks(options: SegmentOptions) -> list[Task]:
     ]
 
 
-def _session(volume: Any, network: Any, options: SegmentOptions) -> Session:
+def _session(
+    volume: Any,
+    network: Any,
+    options: SegmentOptions,
+    intensity: IntensityMapping | None,
+) -> Session:
     from napari_sam.session import Session
 
     if options.session is not None and options.session.exists():
-        return Session.load(
+        session = Session.load(
             options.session, volume=volume, model=network, embeddings=options.store
         )
+        if intensity is not None and intensity != session.engine.intensity:
+            session.use(intensity=intensity)  # as asked for, from here on
+        return session
     return Session(volume, network, embeddings=options.store, path=options.session)
 
 

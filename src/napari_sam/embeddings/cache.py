@@ -105,12 +105,10 @@ def size_bytes(text: str, what: str) -> int:
     >>> size_bytes("1.5 GB", "the limit")
     1500000000
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kKMGT]?B?)", text.strip())
-    unit = found[2].upper() if found else "?"
-    unit = unit + "B" if unit in "KMGT" and unit else unit
-    if found is None or unit not in _UNITS:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?B|)", text.strip().upper())
+    if found is None:
         raise StoreError(f"{what} takes a size such as 20 GB; got {text!r}")
-    return int(float(found[1]) * _UNITS[unit])
+    return int(float(found[1]) * _UNITS[found[2]])
 
 
 def stored(folder: str | os.PathLike[str] | None = None) -> list[StoredEmbeddings]:
@@ -215,7 +213,7 @@ class Use:
         if not isinstance(path, (str, os.PathLike)) or "://" in str(path):
             return
         root = Path(path).absolute()
-        if not root.is_dir():  # a .zip
+        if root.is_file() or root.suffix == ".zip":
             return
         try:
             with _guard(root):
@@ -255,8 +253,19 @@ def _guard(root: Path) -> Iterator[None]:
         raise StoreError(f"{file} is held by another process: try again") from error
 
 
+def _is_held(root: Path, key: str) -> bool:
+    try:
+        with _guard(root):
+            return _is_used(root, key)
+    except (OSError, StoreError):
+        return False  # nobody can remove anything there
+
+
 def _is_used(root: Path, key: str) -> bool:
-    """Whether somebody holds a lock; those of killed processes are removed."""
+    """Whether somebody holds a lock; those of killed processes are removed.
+
+    Looking takes the lock for a moment, so it is done under the guard only.
+    """
     from filelock import FileLock, Timeout
 
     for mark in (root / IN_USE).glob(f"{key}-*.lock"):
@@ -331,7 +340,7 @@ def _of_root(root: Path) -> Iterator[StoredEmbeddings]:
         tiles = _count_tiles(group)
         yield StoredEmbeddings(
             root, signature, tiles, tiles * each,
-            _last_used(root, group), _is_used(root, group.name),
+            _last_used(root, group), _is_held(root, group.name),
         )  # fmt: skip
 
 

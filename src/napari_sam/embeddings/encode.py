@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.embeddings.opening import open_store
@@ -104,29 +104,32 @@ def encode_volume(
     wanted = planes_of(volume, planes, axis)
     _check_client(client)
     opened = _opened(source, store, axis)
-    n_tiles = REGION_TILES if client is None and shard is None else TASK_TILES
-    part = Shard.of(opened.grid, levels_of(opened.grid, levels), shard, n_tiles)
-    # A plane's own tiles, and those that were there at the start.
-    owned = [part.numbers(i, p) for i, p in enumerate(wanted)]
-    started = [
-        len(_there(volume, opened, p) & n) for p, n in zip(wanted, owned, strict=True)
-    ]
-    done, total = sum(started), sum(map(len, owned))
-    yield done, total
-    compare = not volume.is_remote if check is None else check
-
-    def todo() -> Generator[Region]:
-        nonlocal done
-        for i, plane in enumerate(wanted):
-            there = _there(volume, opened, plane)
-            done += len(there & owned[i]) - started[i]  # clicks and others encode too
-            known = opened.checked_numbers(plane.linear(volume.shape))
-            yield from part.regions(i, plane, known if compare else there, there)
-
-    options = {"client": client, "device": device, "batch_size": batch_size}
-    for n in encode_regions(source, opened, todo(), cancel=cancel, **options):
-        done += n
+    with nullcontext() if opened is store else opened:
+        n_tiles = REGION_TILES if client is None and shard is None else TASK_TILES
+        part = Shard.of(opened.grid, levels_of(opened.grid, levels), shard, n_tiles)
+        # A plane's own tiles, and those that were there at the start.
+        owned = [part.numbers(i, p) for i, p in enumerate(wanted)]
+        started = [
+            len(_there(volume, opened, p) & n)
+            for p, n in zip(wanted, owned, strict=True)
+        ]
+        done, total = sum(started), sum(map(len, owned))
         yield done, total
+        compare = not volume.is_remote if check is None else check
+
+        def todo() -> Generator[Region]:
+            nonlocal done
+            for i, plane in enumerate(wanted):
+                there = _there(volume, opened, plane)
+                # Clicks and others encode, too.
+                done += len(there & owned[i]) - started[i]
+                known = opened.checked_numbers(plane.linear(volume.shape))
+                yield from part.regions(i, plane, known if compare else there, there)
+
+        options = {"client": client, "device": device, "batch_size": batch_size}
+        for n in encode_regions(source, opened, todo(), cancel=cancel, **options):
+            done += n
+            yield done, total
 
 
 def encode_queue(

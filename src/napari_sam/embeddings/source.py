@@ -111,6 +111,8 @@ def planes_of(volume: Volume, planes: Iterable[Any] | None, axis: int) -> list[P
         n = count_planes(volume.shape, axis)
         return [plane_at(volume.shape, i, axis) for i in range(n)]
     given = [Plane.of(volume.shape, p, axis=axis) for p in planes]
+    if not given:
+        raise NapariSamError("planes must be one or more; got none")
     return list(dict.fromkeys(given))
 
 

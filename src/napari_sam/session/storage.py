@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from napari_sam.session.files import (
     read_saved,
     resolved,
 )
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from napari_sam.core.intensity import IntensityMapping
@@ -237,8 +240,8 @@ def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
     Raises
     ------
     SessionError
-        If the session names none, or the shape is not the session's; if the image
-        there has other pixels, unless it is `given`.
+        If the session names none, or the image is another one. One that was given is
+        taken as long as its shape is the session's.
     VolumeError
         If it cannot be opened.
     """
@@ -256,16 +259,34 @@ def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
         volume: Volume = open_volume(**{**recipe, "source": source})
     else:
         volume = open_volume(source)
-    want, got = head["volume"]["identity"], volume.identity()
-    if given is None and want.get("sample_sha256") != got["sample_sha256"]:
-        raise SessionError(
-            f"the image {str(source)!r} is not the one this session was made on: its "
-            "pixels have changed. Put that one back, or pass volume=... to go on with "
-            "this one"
-        )
-    if want["shape"] != json.loads(json.dumps(got["shape"])):
+    want = head["volume"]["identity"]
+    got = json.loads(json.dumps(volume.identity()))
+    if want["shape"] != got["shape"]:
         raise SessionError(
             f"this session belongs to an image of shape {want['shape']}; got one of "
             f"{got['shape']}. Give the image it was made with, or another session"
         )
+    differing = [
+        f"{name} was {want[key]}, is {got[key]}" if key != "sample_sha256" else name
+        for key, name in _FACTS.items()
+        if want[key] != got[key]
+    ]
+    if differing and given is None:
+        raise SessionError(
+            f"{source!r} is not the image this session was made on "
+            f"({', '.join(differing)}): give the right one as volume=..., or this one "
+            "to go on with it anyway"
+        )
+    if differing:
+        logger.warning(
+            "the session goes on with another image than it was made on: %s",
+            ", ".join(differing),
+        )
     return volume
+
+
+_FACTS = {
+    "axes": "axes", "dtype": "type of pixels", "channels": "channels",
+    "sample_sha256": "its pixels have changed",
+}  # fmt: skip
+"""What an identity says beside the shape, for people."""

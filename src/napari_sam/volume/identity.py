@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from napari_sam.volume.lazy_arrays import Array
 
+WHOLE_BYTES = 4 << 20
+"""Size of images that are identified by all of their pixels."""
 SAMPLE_SIDE = 256
 """Side of a sampled window in pixels; smaller planes are taken whole."""
 
@@ -70,12 +72,26 @@ def sample_values(
 
 
 def sample_hash(array: Array, channel_axis: int | None) -> str:
-    """SHA-256 over a few small windows at fixed places, whatever the byte order."""
+    """SHA-256 over an image, or a few small windows at fixed places of a large one.
+
+    It does not depend on the byte order. Up to `WHOLE_BYTES` every pixel counts.
+    """
     digest = hashlib.sha256()
-    for block in _blocks(array, channel_axis, 3, 3, 64):
+    size = math.prod(array.shape) * np.dtype(array.dtype).itemsize
+    blocks = _whole(array, channel_axis)
+    if size > WHOLE_BYTES:
+        blocks = _blocks(array, channel_axis, 3, 3, 64)
+    for block in blocks:
         little = block.astype(block.dtype.newbyteorder("<"), copy=False)
         digest.update(np.ascontiguousarray(little).tobytes())
     return digest.hexdigest()
+
+
+def _whole(array: Array, channel_axis: int | None) -> Iterator[np.ndarray]:
+    shape = spatial_shape(array, channel_axis)
+    for i in range(count_planes(shape)):
+        plane = plane_at(shape, i)
+        yield read_block(array, channel_axis, plane, (0, 0, *plane.shape(shape)))
 
 
 def _blocks(

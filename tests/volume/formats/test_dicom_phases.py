@@ -53,6 +53,16 @@ def many(name, values, **more):
             id="numbers-phase-by-phase",
         ),
         pytest.param(
+            [
+                lambda z, t=t: {
+                    "InstanceNumber": 4 * t + z + 1,
+                    "ContentTime": f"12{7 * (t + z) % 5:02d}{3 - t:02d}",
+                }
+                for t in range(3)
+            ],
+            id="numbers-before-times-of-export",
+        ),
+        pytest.param(
             [lambda z, t=t: {"InstanceNumber": 3 * z + t + 1} for t in range(3)],
             id="numbers-slice-by-slice",
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from napari_sam.volume.lazy_arrays import LazyArray
 
 if TYPE_CHECKING:
     from napari_sam.volume.formats.dicom_header import Frame, Header
+
+logger = logging.getLogger(__name__)
 
 CACHE_BYTES = 512 << 20
 """Decoded frames that one volume keeps, so that planes across slices stay quick."""
@@ -135,6 +138,7 @@ def decode(header: Header, frame: Frame, dtype: np.dtype[Any]) -> np.ndarray:
 def _stored(header: Header, frame: Frame) -> np.ndarray:
     import pydicom
     from pydicom.pixels.utils import pixel_array
+    from pydicom.uid import UID
 
     rows, columns = header.size
     size = rows * columns * header.samples * header.bits_allocated // 8
@@ -146,10 +150,19 @@ def _stored(header: Header, frame: Frame) -> np.ndarray:
     decoder_for(header.syntax)
     with warnings.catch_warnings(), read_whole(frame.path) as file:
         warnings.simplefilter("ignore")
-        if header.syntax == DEFLATED:
-            ds = pydicom.dcmread(file, force=True)
-            return np.asarray(pixel_array(ds, index=frame.number))
-        return pixel_array(file, index=frame.number, transfer_syntax_uid=header.syntax)
+        if header.syntax != DEFLATED:
+            try:
+                return pixel_array(
+                    file, index=frame.number, transfer_syntax_uid=header.syntax
+                )
+            except Exception as error:  # noqa: BLE001 - in many ways, too
+                # Elements may be encoded otherwise than the file says, and only
+                # reading it whole finds that out.
+                logger.debug("%s is read whole: %s", frame.label, error)
+                file.seek(0)
+        ds = pydicom.dcmread(file, force=True)
+        ds.file_meta.TransferSyntaxUID = UID(header.syntax)
+        return np.asarray(pixel_array(ds, index=frame.number))
 
 
 def _through_table(

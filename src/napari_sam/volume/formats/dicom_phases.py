@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -109,11 +110,11 @@ def _whole(places: Places) -> Phases | None:
         found = _exact(places, tags)
         if found is not None:
             return found
-    for name in names:
-        found = _ranked(places, name) if name in RANKED else None
-        if found is not None:
-            return found
-    return _numbered(places)
+    ranked = [n for n in names if n in RANKED and n != "ContentTime"]
+    tried = [partial(_ranked, places, name) for name in ranked]
+    # Content may have been made in any order, long after it was acquired.
+    tried += [partial(_numbered, places), partial(_ranked, places, "ContentTime")]
+    return next((found for split in tried if (found := split()) is not None), None)
 
 
 def _most_of(places: Places) -> Phases | None:

@@ -18,6 +18,8 @@ from napari_sam.volume.formats.dicom_header import DEFLATED, PIXEL_TAGS, Header
 from napari_sam.volume.formats.dicom_values import get, number, numbers, spacing, whole
 
 MOST_FRAMES = 200_000
+SUBSAMPLED = {"YBR_FULL_422": 2 / 3, "YBR_PARTIAL_422": 2 / 3, "YBR_PARTIAL_420": 0.5}
+"""Share of the bytes that uncompressed pixels of subsampled colour take."""
 MOST_ELEMENTS = 50_000
 """Elements of a header outside its sequences."""
 LARGEST_DEFLATED = 256 << 20
@@ -132,7 +134,9 @@ def _header(path: str, ds: Any) -> Header:
         notes.append(f"BitsStored {stored} does not fit BitsAllocated {allocated}")
         stored = allocated
     samples = 3 if whole(get(ds, "SamplesPerPixel")) == 3 else 1
-    frame_bytes = max(1, size[0] * size[1] * samples * allocated // 8)
+    share = SUBSAMPLED.get(str(get(ds, "PhotometricInterpretation")), 1.0)
+    bits = size[0] * size[1] * samples * allocated
+    frame_bytes = max(1, int(bits * share) // 8)
     count = _count(ds, syntax, size_of(path), frame_bytes)
     frames, more = read_frames(path, ds, count)
     return Header(

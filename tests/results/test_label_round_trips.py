@@ -156,3 +156,44 @@ def test_coco_that_does_not_fit_is_an_error(tmp_path):
     with pytest.raises(VolumeError, match="no COCO JSON"):
         session.read(tmp_path / "b.json", "coco")
     assert not np.asarray(session.labels).any()
+
+
+@pytest.mark.parametrize("codes", [(4, 1), (1, 1), (0, 1), (2, 0)])
+@pytest.mark.parametrize("unit", ["mm", "micron"])
+def test_nifti_labels_carry_both_affines_of_their_image(tmp_path, codes, unit):
+    """Where the two differ, ITK and nibabel place labels as they place the image."""
+    sitk = pytest.importorskip("SimpleITK")
+    sform, qform = codes
+    rigid = np.diag([-2.0, 2.0, 2.5, 1.0])
+    rigid[:3, 3] = 90, -126, -72
+    c, s = np.cos(0.15), np.sin(0.15)
+    turned = np.array([[1, 0, 0, 3], [0, c, -s, -9], [0, s, c, 6], [0, 0, 0, 1.0]])
+    sheared = (
+        turned
+        @ rigid
+        @ np.array([[1, 0.2, 0, 0], [0, 1, 0.1, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    )
+    image = nibabel.Nifti1Image(np.zeros((9, 8, 7), np.int16), None)
+    image.set_qform(rigid, qform)
+    image.set_sform(sheared if qform else turned @ rigid, sform)
+    image.header.set_xyzt_units(unit, "sec")
+    nibabel.save(image, tmp_path / "image.nii.gz")
+    session = session_of(tmp_path / "image.nii.gz")
+
+    session.export(tmp_path / "labels.nii.gz")
+
+    first, second = (
+        nibabel.load(tmp_path / f"{n}.nii.gz") for n in ("image", "labels")
+    )
+    for name in ("sform_code", "qform_code", "xyzt_units", "pixdim", "srow_x", "srow_z",
+                 "quatern_b", "quatern_d", "qoffset_y"):  # fmt: skip
+        np.testing.assert_array_equal(second.header[name], first.header[name], name)
+    np.testing.assert_array_equal(second.affine, first.affine)
+    np.testing.assert_array_equal(np.asarray(second.dataobj).T, session.labels)
+    assert second.header.get_intent()[0] == "label"
+    one, other = (
+        sitk.ReadImage(str(tmp_path / f"{n}.nii.gz")) for n in ("image", "labels")
+    )
+    assert other.GetOrigin() == one.GetOrigin()
+    assert other.GetDirection() == one.GetDirection()
+    assert other.GetSpacing() == one.GetSpacing()

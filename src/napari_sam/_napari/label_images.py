@@ -21,7 +21,7 @@ def layers_of(volume: Volume) -> list[LayerData]:
     """
     if is_labels(volume):
         return [_labels(volume, volume.name)]
-    return [*layer_data(volume), *_labels_inside(volume)]
+    return [*layer_data(volume), *labels_inside(volume)]
 
 
 def is_labels(volume: Volume) -> bool:
@@ -31,7 +31,8 @@ def is_labels(volume: Volume) -> bool:
     return (said or volume.metadata.get("labels") is True) and not volume.rgb
 
 
-def _labels_inside(volume: Volume) -> list[LayerData]:
+def labels_inside(volume: Volume) -> list[LayerData]:
+    """Labels that lie in the OME-Zarr of an image, as Labels layers."""
     from napari_sam.volume.formats.ome_zarr import label_names
     from napari_sam.volume.opening import open_volume
 

@@ -65,6 +65,7 @@ def view_volume(
     napari.Viewer
     """
     napari = import_napari()
+    from napari_sam._napari.label_images import labels_inside
     from napari_sam._napari.label_writer import adopt
     from napari_sam._napari.layer_data import label_layer
     from napari_sam._napari.widget import controller_of
@@ -72,6 +73,8 @@ def view_volume(
     viewer = napari.Viewer(title=f"napari-sam: {volume.name}")
     controller = controller_of(viewer)
     layer = add_images(viewer, volume)[-1]
+    for data, options, _ in labels_inside(volume):
+        viewer.add_labels(data, **options)
     for number, (name, data) in enumerate(labels):
         data, options, _ = label_layer(data, volume, name)
         shown = viewer.add_labels(data, **options)

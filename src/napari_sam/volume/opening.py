@@ -143,10 +143,10 @@ def _open_files(paths: list[str], options: dict[str, Any]) -> Volume:
 def _open_path(path: str, options: dict[str, Any]) -> Volume:
     if path.startswith("file://"):
         path = path.removeprefix("file://")
-    remote = "://" in path
+    remote, given = "://" in path, path.strip()
     if not remote:
         path = str(Path(path).expanduser().absolute())
-        if "\0" in path or not os.path.exists(path):
+        if not given or "\0" in path or not os.path.exists(path):
             raise VolumeError(f"there is no file or folder {path!r}: check the path")
     from napari_sam.volume.formats.detect import opener_for, opener_for_url
 

@@ -65,8 +65,8 @@ def open_remote(url: str, *, read_only: bool = False) -> RemoteStore:
         )
     except (BaseError, ValueError) as error:
         raise NapariSamError(
-            f"{url!r} cannot be used as the address of a zarr ({error}): give one like "
-            "s3://bucket/name.zarr or https://host/name.zarr"
+            f"{url!r} cannot be used as the address of a zarr ({_brief(error)}): "
+            "give one like s3://bucket/name.zarr or https://host/name.zarr"
         ) from error
     return RemoteStore(store, read_only=read_only, url=url)
 

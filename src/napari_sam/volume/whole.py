@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MASK_SHARE = 0.95
 """Share of an alpha channel's values that are 0 or its highest in one that masks."""
-_UNSUSPICIOUS, _MOST_PACKED = 128 << 20, 5000
+_UNSUSPICIOUS, _MOST_PACKED = 64 << 20, 5000
 """Bytes of pixels that any file may hold, and how many a byte of a larger one may."""
 _TIMES = 2
 """How often what is decoded lies in memory while it is decoded."""

@@ -50,7 +50,9 @@ class ContainedStore(LocalStore):
 
     def __init__(self, root: Path | str, *, read_only: bool = True) -> None:
         super().__init__(root, read_only=read_only)
-        self._home = _outermost(Path(os.path.realpath(root)))
+        home = _outermost(Path(os.path.realpath(root)))
+        self._home, self._parents = str(home), tuple(home.parents)
+        self._folders: dict[str, str] = {}
 
     async def get(self, key: str, *args: Any, **options: Any) -> Any:
         """Read a value, or a part of it; None if there is none."""
@@ -74,20 +76,31 @@ class ContainedStore(LocalStore):
 
     def _check(self, key: str) -> None:
         place = os.path.join(self.root, key)
-        real = Path(os.path.realpath(place))
-        if not real.is_relative_to(self._home) and not self._is_annexed(real):
+        real = self._resolved(place)
+        if not _is_below(real, self._home) and not self._is_annexed(real):
             raise VolumeError(
-                f"{place!r} leads out of its zarr, to {str(real)!r}: it was refused. "
+                f"{place!r} leads out of its zarr, to {real!r}: it was refused. "
                 "Copy the zarr with its links resolved (cp -rL) if you trust it"
             )
-        if key.rsplit("/", 1)[-1] in _METADATA and real.is_file():
-            _check_metadata(place, real.stat().st_size)
+        if key.rsplit("/", 1)[-1] in _METADATA and os.path.isfile(real):
+            _check_metadata(place, os.path.getsize(real))
 
-    def _is_annexed(self, real: Path) -> bool:
-        return any(
-            real.is_relative_to(parent / ".git" / "annex" / "objects")
-            for parent in self._home.parents
-        )
+    def _resolved(self, place: str) -> str:
+        """Follow links; folders, of which many chunks share one, only once."""
+        folder, name = os.path.split(place)
+        if name in ("", ".", "..") or os.path.islink(place):
+            return os.path.realpath(place)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return os.path.join(self._folders[folder], name)
+
+    def _is_annexed(self, real: str) -> bool:
+        annexes = (parent / ".git" / "annex" / "objects" for parent in self._parents)
+        return any(_is_below(real, str(annex)) for annex in annexes)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 class ZippedStore(ZipStore):
@@ -102,7 +115,7 @@ def _checked(key: str, value: Any) -> Any:
     """Refuse a compressed chunk whose header makes its codec allocate without end."""
     if value is None or len(value) < 16:
         return value
-    size, head = len(value), bytes(value[:16].as_numpy_array())
+    size, head = len(value), value[:16].to_bytes()
     claimed = _claimed(head, size)
     if claimed > _CHUNK_BYTES and claimed > _MOST_PACKED * size:
         raise VolumeError(

@@ -336,3 +336,17 @@ def test_nrrd_of_other_spaces_is_read(tmp_path, space):
     back = registry.read(tmp_path / "a.nrrd", open_volume(tmp_path / "image.nii"))
 
     np.testing.assert_array_equal(back.labels[...], values.T)
+
+
+@pytest.mark.parametrize("name", ["dicom_seg", "rtstruct"])
+def test_a_radiograph_has_no_place_in_a_patient(tmp_path, name):
+    image = ct_slice()
+    for tag in ("ImagePositionPatient", "ImageOrientationPatient"):
+        delattr(image, tag)
+    image.save_as(tmp_path / "image.dcm")
+    volume = open_volume(tmp_path / "image.dcm")
+
+    with pytest.raises(ExportError, match="position in their patient"):
+        registry.write(
+            tmp_path / "a.dcm", Results(np.ones(volume.shape, "u1"), volume), name
+        )

@@ -247,10 +247,15 @@ def check_patient(results: Results, format_name: str) -> Any:
         If the image is no DICOM series, or has a time axis.
     """
     volume = results.volume
-    if volume.metadata.get("coordinates") != "LPS" or "frames" not in volume.metadata:
+    frames = volume.metadata.get("frames")
+    placed = volume.metadata.get("coordinates") == "LPS" and bool(frames)
+    if placed and frames and "z" not in volume.axes:
+        path, number, *_ = frames[0]
+        placed = frame_affine(read_source(path), number) is not None
+    if not placed:
         raise ExportError(
-            f"{format_name} refers to the DICOM images it was made on, and "
-            f"{volume.name!r} is none: write NIfTI or seg.nrrd"
+            f"{format_name} refers to DICOM images with a position in their patient, "
+            f"and {volume.name!r} is none: write NIfTI or seg.nrrd"
         )
     if not set(volume.axes) <= set("zyx"):
         raise ExportError(

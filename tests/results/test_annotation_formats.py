@@ -92,6 +92,21 @@ def test_labels_come_back_as_they_were(name, labels, tmp_path):
     assert found.notes == ()
 
 
+@pytest.mark.parametrize("name", RECORDS)
+def test_no_objects_come_back_as_none_or_are_not_written(name, tmp_path):
+    path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
+    results = Results(np.zeros((8, 9), np.uint16), volume_of((8, 9)))
+    if FORMATS[name].packages and name != "imagej":
+        with pytest.raises(ExportError, match="no object to write"):
+            write(path, results, name)
+        return
+    write(path, results, name)
+
+    found = read(path, results.volume, name)
+
+    assert not np.asarray(found.labels[...]).any() and not found.objects
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [

@@ -59,7 +59,7 @@ def paint_features(
     Raises
     ------
     VolumeError
-        If none is a polygon, or one does not say of which plane it is.
+        If there are features and none is a polygon, or one lacks its plane.
     """
     inverse = None if matrix is None else np.linalg.inv(matrix)
     painter, records = Painter(volume), RecordReader()
@@ -67,7 +67,7 @@ def paint_features(
         {i for f in features if (i := id_of(f.properties.get("object_id")))}
     )
     drawn = [f for f in features if f.parts or f.mask is not None]
-    if not drawn:
+    if features and not drawn:
         raise VolumeError(f"{path.name!r} holds no polygon")
     outside = 0
     for feature in drawn:

@@ -317,7 +317,7 @@ def _planes(
         planes = {i: plane_at(volume.shape, n) for n, i in enumerate(images)}
     else:
         planes = {}
-    if not planes or (total == 1 and len(planes) > 1):
+    if (images and not planes) or (total == 1 and len(planes) > 1):
         raise VolumeError(
             f"{path.name!r} holds annotations of {len(images)} images, and which of "
             f"them {volume.name!r} with {total} plane(s) is, it does not say: give "

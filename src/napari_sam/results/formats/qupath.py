@@ -101,9 +101,10 @@ def read(path: Path, volume: Volume) -> Results:
 
     Coordinates are pixels whatever the pixel size. Points and lines are left out.
     """
-    features = _features(json.loads(path.read_text(encoding="utf-8")))
-    if not features:
-        raise VolumeError(f"{path.name!r} holds no feature")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    features = _features(content)
+    if not features and not (isinstance(content, dict) and "features" in content):
+        raise VolumeError(f"{path.name!r} is no GeoJSON: it has no features")
     return paint_features([_read_feature(f, volume) for f in features], volume, path)
 
 

@@ -114,6 +114,25 @@ def test_keys_go_through_what_is_doubtful(opened):
     assert "1 reviewed" in view.legend.text()
 
 
+def test_a_hole_is_tidied_away_and_comes_back(opened):
+    viewer, widget, z, settle = opened
+    labels = viewer.layers["stack · masks"]
+    clicked = labels.data.copy()
+    y, x = (int(v) for v in PHANTOM.center(1)[1:])
+    labels.data_setitem((np.array([z]), np.array([y]), np.array([x])), 0)
+    settle()
+    holed = labels.data.copy()
+    assert holed[z, y, x] == 0
+    view = widget.panel.volume
+    view.tidied.setCurrentIndex(1)
+    view.tidy.click()
+    settle()
+    assert np.array_equal(labels.data, clicked)
+    widget.controller.undo()
+    settle()
+    assert np.array_equal(labels.data, holed)
+
+
 def test_a_single_image_says_that_there_is_nothing_to_fill(make_napari_viewer, qtbot):
     viewer = make_napari_viewer()
     _, widget = viewer.window.add_plugin_dock_widget(

@@ -10,6 +10,7 @@ from napari_sam._napari.state import StripPlane
 from napari_sam._napari.workers import PREPARE
 from napari_sam.core.planes import Plane, count_planes
 from napari_sam.errors import NapariSamError
+from napari_sam.session.cleaning import cleaned
 from napari_sam.session.propagation import DOUBTFUL
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from napari_sam._napari.annotation import Annotation
     from napari_sam._napari.state import Board, VolumeState
     from napari_sam._napari.workers import Cancel, Jobs
+    from napari_sam.core.clean import CleanOptions
     from napari_sam.core.objects import PlaneRecord
+    from napari_sam.core.prompts import MaskPrompt
     from napari_sam.engine.propagate import PlaneMask, PropagateOptions
     from napari_sam.session import Session
     from napari_sam.session.propagation import Propagation
@@ -106,6 +109,35 @@ class Following:
         if self.state.running:
             self._show(running=False)
             self.board.say("Stopped; nothing was filled.")
+
+    def tidy(self, whole: bool, options: CleanOptions) -> None:
+        """Tidy the object at hand: as a whole, or on the plane shown; undoable."""
+        plane, session = self._plane, self._session
+        if session is None or plane is None:
+            self.board.say("There is no object to tidy yet.")
+            return
+        object_id = self.board.state.object_id
+        labels, volume = session.labels, session.volume
+        where = None if whole else plane
+        self.board.say(f"Tidying object {object_id}…", "busy")
+        self.jobs.submit(
+            "tidy",
+            lambda _: cleaned(labels, volume, object_id, options, where),
+            lambda masks: self._on_tidied(session, object_id, masks),
+            self.board.fail,
+            priority=PREPARE,
+        )
+
+    def _on_tidied(
+        self, session: Session, object_id: int, masks: dict[Plane, MaskPrompt | None]
+    ) -> None:
+        if session is not self._session:
+            return
+        session.change(lambda d: d.reshape(object_id, masks))
+        n = len(masks)
+        planes = "1 plane" if n == 1 else f"{n} planes"
+        said = f"Changed on {planes} (Ctrl-Z: undo)." if n else "It was tidy already."
+        self.board.say(f"Object {object_id}: {said}", guide=False)
 
     # -- going through doubtful planes -----------------------------------------------
 

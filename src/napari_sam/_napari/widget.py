@@ -184,6 +184,7 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.volume.doubtful_wanted.connect(follow.next_doubtful)
         panel.volume.reviewed_wanted.connect(follow.set_reviewed)
         panel.volume.plane_chosen.connect(follow.show_plane)
+        panel.volume.tidy_wanted.connect(follow.tidy)
         train = do.training
         panel.training.start_wanted.connect(train.start)
         panel.training.stop_wanted.connect(train.stop)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
@@ -14,12 +14,12 @@ class CleanOptions:
 
     fill_holes: bool = True
     """Fill holes that are closed on all sides."""
-    largest_hole: int = 0
+    largest_hole: int = field(default=0, metadata={"range": (0, 10**9)})
     """Fill only holes of at most this many pixels (voxels); 0: all."""
-    smooth: float = 0.0
+    smooth: float = field(default=0.0, metadata={"range": (0, 50)})
     """Round the outline off by a Gaussian of this standard deviation, in pixels; the
     size stays about the same. 0: leave it as it is."""
-    smallest_part: int = 0
+    smallest_part: int = field(default=0, metadata={"range": (0, 10**9)})
     """Remove parts of fewer pixels (voxels) than this; 0: none."""
     largest_only: bool = False
     """Keep the largest part alone."""

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QProgressBar, QSizePolicy, QWidget
 
 from napari_sam._napari.views.options_form import OptionsForm
 from napari_sam._napari.views.section import Section, button, combo, fold, note
+from napari_sam.core.clean import CleanOptions
 from napari_sam.engine.propagate import PropagateOptions
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class VolumeView(Section):
     doubtful_wanted = Signal()
     reviewed_wanted = Signal()
     plane_chosen = Signal(int)
+    tidy_wanted = Signal(bool, object)
+    """Whether the whole object, and `CleanOptions`."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -59,6 +62,15 @@ class VolumeView(Section):
         self.reviewed.clicked.connect(self.reviewed_wanted)
         self.options = OptionsForm(PropagateOptions)
         self.folded = fold("How to fill", self.options)
+        self.tidy = button(
+            "Tidy", "Holes, fragments, outline: as said below (undoable)"
+        )
+        self.tidy.clicked.connect(self._on_tidy)
+        self.tidied = combo("What to tidy")
+        self.tidied.addItem("whole object", True)
+        self.tidied.addItem("on this plane", False)
+        self.cleaning = OptionsForm(CleanOptions)
+        self.folded_cleaning = fold("How to tidy", self.cleaning)
         self.none = note()
         self.none.setText("This image is one plane. Open a volume to fill it.")
         self.add("", self.fill, self.scope)
@@ -67,6 +79,8 @@ class VolumeView(Section):
         self.add("", self.legend)
         self.add("", self.doubtful, self.reviewed)
         self.add("", self.folded)
+        self.add("", self.tidy, self.tidied)
+        self.add("", self.folded_cleaning)
         self.add("", self.none)
         self._running = False
 
@@ -85,6 +99,8 @@ class VolumeView(Section):
         self.fill.setText("Stop" if volume.running else "Fill between and beyond")
         keys = [p for p in volume.strip if p.is_key]
         self.fill.setEnabled(volume.running or bool(keys) or state.can_export)
+        for made in (self.tidy, self.tidied):
+            made.setEnabled(state.can_export)
         self.bar.setVisible(volume.running)
         if volume.running:
             self.bar.setRange(0, volume.total)
@@ -95,6 +111,9 @@ class VolumeView(Section):
         self.doubtful.setText(f"Next doubtful ({volume.doubtful})")
         self.doubtful.setEnabled(volume.doubtful > 0)
         self.reviewed.setEnabled(any(p.number == volume.current for p in volume.strip))
+
+    def _on_tidy(self) -> None:
+        self.tidy_wanted.emit(self.tidied.currentData(), self.cleaning.value())
 
     def _on_fill(self) -> None:
         if self._running:

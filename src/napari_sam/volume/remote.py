@@ -218,8 +218,8 @@ class RemoteStore(ObjectStore[Any]):
                 PermissionError,
             ) as error:
                 raise AccessDenied(
-                    f"access to {self.url} was denied ({_brief(error)}): credentials "
-                    "are taken from the environment, such as AWS_ACCESS_KEY_ID"
+                    f"access to {self.url} was denied: credentials are taken from the "
+                    f"environment, such as AWS_ACCESS_KEY_ID ({_brief(error)})"
                 ) from error
             except (exceptions.BaseError, OSError) as error:
                 if wait is None:

@@ -61,6 +61,14 @@ def test_fields_that_are_there_are_listed(tmp_path):
     assert open_volume(tmp_path / "p.zarr", series="C/4/1").shape == (40, 50)
 
 
+def test_a_field_without_its_metadata_is_named(tmp_path):
+    write_plate(tmp_path / "p.zarr", ["A/1"], {"A/1": "0"})
+    for name in (".zgroup", ".zattrs"):
+        (tmp_path / "p.zarr" / "A" / "1" / "0" / name).unlink()
+    with pytest.raises(VolumeError, match=r"'A/1/0' that is not there"):
+        open_volume(tmp_path / "p.zarr")
+
+
 def test_a_plate_of_which_nothing_is_there_is_refused(tmp_path):
     write_plate(tmp_path / "p.zarr", ["A/1"], {})
     with pytest.raises(VolumeError, match="holds no image"):

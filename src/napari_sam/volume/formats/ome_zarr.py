@@ -111,7 +111,7 @@ def _open_node(path: str) -> Any:
     except Exception as error:
         denied = getattr(store, "denied", None)
         raise VolumeError(
-            f"{path!r} cannot be opened as zarr ({reason(denied or error)}): "
+            f"{path!r} cannot be opened as zarr ({denied or reason(error)}): "
             "check the address and that the copy is complete"
         ) from error
 
@@ -158,7 +158,13 @@ def read_group(group: Any, series: Any) -> Found:
             notes.append(f"{missing} of its images are named and are not there")
         if len(images) != 1:
             raise _choice(images)
-        group = _node(group, next(iter(images)))
+        only = next(iter(images))
+        group = _node(group, only)
+        if group is None:
+            raise VolumeError(
+                f"the metadata of this zarr name an image {only!r} that is not there: "
+                "the copy is not complete"
+            )
         if hasattr(group, "shape"):
             return _one_array(group)
     raise VolumeError("this zarr holds nothing but groups in one another")

@@ -85,3 +85,21 @@ def test_masks_of_ours_lie_where_their_image_lies(make_napari_viewer, tmp_path):
 
     np.testing.assert_allclose(read(path, volume).volume.affine, affine)
     np.testing.assert_allclose(open_volume(path).affine, affine)
+
+
+@pytest.mark.canvas
+def test_masks_at_work_are_saved_with_all_that_is_known_of_them(bench, tmp_path):
+    import json
+
+    bench.click(30, 20)
+    bench.controller.session.objects[1].class_name = "nucleus"
+    masks = bench.viewer.layers["bar · masks"]
+
+    (path,) = masks.save(str(tmp_path / "a.json"), plugin="napari-sam-anysize")
+
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert path == str(tmp_path / "a.json")
+    assert content["categories"][0]["name"] == "nucleus"
+    (annotation,) = content["annotations"]
+    assert annotation["category_id"] == 1
+    assert annotation["prompts"]["points"] and annotation["origin"] == "clicked"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari_sam._napari.label_writer import ROLE
 from napari_sam._napari.prompt_layers import TAG
 from napari_sam.results.registry import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_sam.results.results import Results
     from napari_sam.volume.volume import Volume
 
 
@@ -43,13 +45,28 @@ def write_labels(
     from napari_sam.results.registry import write
     from napari_sam.results.results import Results
 
-    volume = _volume_of(data, attributes)
-    finest = _finest(data)
+    results = _results_at_work(attributes)
+    if results is None:
+        volume = _volume_of(data, attributes)
+        results = Results(incoming_labels(volume, _finest(data)), volume)
     path = FORMATS[format_name].with_suffix(path)
-    results = Results(incoming_labels(volume, finest), volume)
     for line in write(path, results, format_name):
         show_warning(line)
     return [path]
+
+
+def _results_at_work(attributes: dict[str, Any]) -> Results | None:
+    """What is known of the masks that the panel works on, if this is their layer."""
+    import napari
+
+    from napari_sam._napari.widget import widget_of
+
+    tag = (attributes.get("metadata") or {}).get(TAG, {})
+    widget = widget_of(napari.current_viewer()) if tag.get("role") == ROLE else None
+    annotation = widget and widget.contents.controller.annotation
+    if not annotation or annotation.image.unique_id != tag.get("image"):
+        return None
+    return None if annotation.session is None else annotation.session.results()
 
 
 def _finest(data: Any) -> Any:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from napari_sam.volume.volume import Volume
 
 _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_TABLE = 2**24
+"""Highest value that is looked up in a table."""
 _OWN_ID = re.compile(r"object_(\d{1,10})")
 
 
@@ -76,28 +78,52 @@ def read(path: Path, volume: Volume) -> Results:
     voxels = np.asarray(found["voxels"])
     layers = voxels if voxels.ndim == 4 else voxels[None]
     ids = _ids(segments)
-    values = np.zeros(layers.shape[1:], np.uint16 if len(ids) < 2**16 else np.uint32)
-    if max(ids, default=0) > np.iinfo(values.dtype).max:
-        values = values.astype(np.uint32)
-    hidden, records = 0, RecordReader()
+    tables: dict[int, dict[int, int]] = {}
+    records = RecordReader()
     for object_id, segment in zip(ids, segments, strict=True):
-        layer = layers[int(segment.get("layer") or 0)]
-        mask = layer == int(segment.get("labelValue", 1))
-        hidden += int(np.count_nonzero(mask & (values > 0)))
-        values[mask] = object_id
+        table = tables.setdefault(int(segment.get("layer") or 0), {})
+        table[int(segment.get("labelValue", 1))] = object_id
+        color = segment.get("color")
         read_object(
             records,
             object_id,
             str(segment.get("name") or ""),
             _class(segment.get("terminology")),
-            hex_of([float(v) * 255 for v in segment["color"]])
-            if "color" in segment
-            else None,
+            hex_of([float(v) * 255 for v in color]) if color else None,
         )
+    values, hidden = _joined(layers, tables)
     affine = np.asarray(found["ijkToLPS"], float)
     labels = incoming_labels(volume, label_volume(values, affine, path.name))
     told = (overlap_note(hidden, path.name),) * bool(hidden)
     return Results(labels, volume, records.objects, records.classes, notes=told)
+
+
+def _joined(
+    layers: np.ndarray, tables: dict[int, dict[int, int]]
+) -> tuple[np.ndarray, int]:
+    """Ids of all layers in one array, and how many pixels lie under a later layer."""
+    top = max((i for table in tables.values() for i in table.values()), default=0)
+    kind = np.dtype(np.uint16 if top < 2**16 else np.uint32)
+    values, hidden = np.zeros(layers.shape[1:], kind), 0
+    for number, table in sorted(tables.items()):
+        layer = _in_ids(layers[number], table, kind)
+        hidden += int(np.count_nonzero((layer > 0) & (values > 0)))
+        values = np.where(layer > 0, layer, values)
+    return values, hidden
+
+
+def _in_ids(layer: np.ndarray, table: dict[int, int], kind: Any) -> np.ndarray:
+    """Ids for the values of a layer."""
+    known = {v: i for v, i in table.items() if 0 <= v <= _TABLE}
+    if len(known) == len(table) and 0 <= layer.min() and layer.max() <= _TABLE:
+        lookup = np.zeros(int(layer.max()) + 1, kind)
+        for value, object_id in known.items():
+            if value < len(lookup):
+                lookup[value] = object_id
+        return np.asarray(lookup[layer])
+    found, places = np.unique(layer, return_inverse=True)
+    ids = np.array([table.get(int(v), 0) for v in found], kind)
+    return np.asarray(ids[places].reshape(layer.shape))
 
 
 def _segment(results: Results, object_id: int) -> dict[str, Any]:

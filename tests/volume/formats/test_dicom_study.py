@@ -236,3 +236,18 @@ def test_a_segmentation_beside_its_images_is_left_out(tmp_path):
     assert volume.shape == expected.shape
     assert "segmentation" in dict(volume.metadata["skipped"])["seg.dcm"]
     assert open_volume(tmp_path, series="1.2.3.99").shape == (3, 8, 8)
+
+
+def test_two_stacks_under_one_uid_are_a_choice_whatever_their_places(tmp_path):
+    for k, o in enumerate([(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1)]):
+        write_ct_series(
+            tmp_path / str(k), series_uid="1.2.3.4", count=8, seed=k,
+            ImageOrientationPatient=list(o),
+        )  # fmt: skip
+    with pytest.raises(SeriesError) as error:
+        open_volume(tmp_path)
+    assert list(error.value.series) == ["1.2.3.4:1", "1.2.3.4:2"]
+    axial, coronal = error.value.series.values()
+    assert "axial" in axial and "coronal" in coronal
+    sizes = [open_volume(tmp_path, series=s).shape[0] for s in error.value.series]
+    assert sizes == [8, 8]

@@ -70,7 +70,9 @@ class Part:
         """Modality, description, number and kind."""
         head = self.first
         words = " ".join(filter(None, (head.modality, head.series_description)))
-        kind = f", {self.frames[0].kind}" if self.frames[0].kind else ""
+        split = self.key != head.series_uid
+        kinds = (self.frames[0].kind, _plane_name(self.frames[0]) if split else "")
+        kind = "".join(f", {k}" for k in kinds if k)
         number = head.series_number
         return (
             f"{words or 'image'}{'' if number is None else f' (number {number})'}{kind}"
@@ -265,12 +267,23 @@ def _parts(headers: Sequence[Header]) -> list[Part]:
     parts = [Part({f.path: by_path[f.path] for f in s}, s) for s in stacks]
     good = [p for p in parts if not p.problem]
     main = max(good or parts, key=lambda p: len(p.frames))
-    for part in parts:
-        if part is not main and (_is_odd(part, main) or (part.problem and good)):
-            part.is_odd = True
-            reason = part.problem or _difference(part, main)
-            main.skipped += [(f.label, reason) for f in part.frames]
+    odd = [p for p in parts if p is not main and _is_odd(p, main)]
+    if 2 * sum(len(p.frames) for p in odd) > len(main.frames):
+        odd = []  # as many as the others: a choice
+    odd += [p for p in parts if p.problem and good and p not in odd]
+    for part in odd:
+        part.is_odd = True
+        reason = part.problem or _difference(part, main)
+        main.skipped += [(f.label, reason) for f in part.frames]
     return parts
+
+
+def _plane_name(frame: Frame) -> str:
+    if frame.orientation is None or frame.position is None:
+        return ""
+    o = np.asarray(frame.orientation)
+    across = int(np.abs(np.cross(o[:3], o[3:])).argmax())
+    return ("sagittal", "coronal", "axial")[across]
 
 
 def _stations(frames: list[Frame]) -> list[list[Frame]]:
@@ -295,6 +308,8 @@ def _stations(frames: list[Frame]) -> list[list[Frame]]:
                 break
         else:
             stations.append((here, [frame]))
+    if 2 * len(stations) > len(frames):
+        return [frames]
     return [group for _, group in stations]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam.core.masks import LabelPatch, crop_mask
+from napari_sam.core.masks import LabelPatch
 from napari_sam.core.objects import (
     FOLLOWED,
     ClassList,
@@ -21,10 +21,15 @@ from napari_sam.core.objects import (
     PlaneRecord,
 )
 from napari_sam.errors import PromptError, SessionError
-from napari_sam.session.claims import Meeting
 from napari_sam.session.composition import Changes, Composition
 from napari_sam.session.entries import SECTIONS, Entry, ObjectState, Values
 from napari_sam.session.journal import Journal
+from napari_sam.session.strokes import (
+    less_strokes,
+    painted_ids,
+    repainting,
+    shape_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,9 +41,6 @@ if TYPE_CHECKING:
     from napari_sam.engine.prediction import Prediction
     from napari_sam.engine.propagate import PlaneMask
     from napari_sam.engine.suggest import Suggestion
-
-_HAND = ("paint", "delete", "undo", "redo")
-"""Steps that a late answer must not undo."""
 
 
 class Document:
@@ -93,7 +95,7 @@ class Document:
         steps = self.journal.since(position)
         if steps is None:
             return None
-        mask = _less(chosen.mask, state.plane, chosen.bbox, steps)
+        mask = less_strokes(chosen.mask, state.plane, chosen.bbox, steps)
         with self._changing() as changes:
             self.pixels.claim(changes, key, chosen.bbox, mask, order, rule)
         sharper = self.sharpening == request
@@ -162,7 +164,7 @@ class Document:
                 key = object_id, one.plane
                 if self._is_a_person_s(key):
                     continue
-                mask = _less(one.mask, one.plane, one.bbox, steps)
+                mask = less_strokes(one.mask, one.plane, one.bbox, steps)
                 claim = self.pixels.claim(changes, key, one.bbox, mask, order, rule)
                 if claim.mask.any():
                     records[key] = PlaneRecord(one.origin, None, one.score, one.doubt)
@@ -191,34 +193,14 @@ class Document:
                 key = object_id, plane
                 old = self.pixels.claims.get(key)
                 if old is not None:
-                    box, inside = _shape(mask)
+                    box, inside = shape_of(mask)
                     self.pixels.claim(changes, key, box, inside, old.order, "keep")
-                self._repaint(changes, object_id, plane, mask)
+                here = self._read(plane, (0, 0, *plane.shape(self.labels.shape)))
+                for patch in repainting(here, object_id, plane, mask):
+                    self.pixels.write(patch)
+                    self.pixels.paint(changes, patch)
         if changes.patches:
             self._commit(self._entry("paint", changes, {}))
-
-    def _repaint(
-        self, changes: Changes, object_id: int, plane: Plane, mask: MaskPrompt | None
-    ) -> None:
-        """Paint what a plane has too little or too much of an object."""
-        whole = (0, 0, *plane.shape(self.labels.shape))
-        here = self._read(plane, whole)
-        wanted = np.zeros(here.shape, bool)
-        if mask is not None:
-            y0, x0, y1, x1 = mask.bbox
-            wanted[y0:y1, x0:x1] = mask.mask
-        for value, pixels in (
-            (0, (here == object_id) & ~wanted),
-            (object_id, wanted & (here == 0)),
-        ):
-            if pixels.any():
-                box, inside = crop_mask(pixels)
-                part = here[box[0] : box[2], box[1] : box[3]]
-                patch = LabelPatch(
-                    plane, box, part.copy(), np.array(here.dtype.type(value)), inside
-                )
-                self.pixels.write(patch)
-                self.pixels.paint(changes, patch)
 
     def withdraw(self, key: Key) -> None:
         """Remove what prompts made of an object on a plane; painted pixels stay."""
@@ -263,7 +245,7 @@ class Document:
         self.pixels.paint(changes, own)
         records = {
             (i, patch.plane): PlaneRecord(origin)
-            for i in (*_ids(own, object_id), *self._corrected(own))
+            for i in (*painted_ids(own, object_id), *self._corrected(own))
             if not self._is_painted((i, patch.plane))
         }
         self._commit(self._entry("paint", changes, {"painted": records}))
@@ -300,7 +282,7 @@ class Document:
             for patch in patches:
                 self.pixels.write(patch)
                 self.pixels.paint(changes, patch)
-                for i in _ids(patch, None):
+                for i in painted_ids(patch, None):
                     known = records[i].planes.get(patch.plane) if i in records else None
                     painted[i, patch.plane] = PlaneRecord(
                         "imported", None, *((known.score, known.doubt, known.reviewed)
@@ -328,7 +310,9 @@ class Document:
         entry.values["about"] = {object_id: (self.about.get(object_id), after)}
         name = after.class_name
         if name is not None and self.classes[""].get(name) is None:
-            entry.values["classes"] = self._with_class(name)
+            held = self.classes[""]
+            more = ClassList((*held.classes, ObjectClass(name)))
+            entry.values["classes"] = {"": (held, more)}
         self._put(entry)
         self._commit(entry)
 
@@ -510,49 +494,7 @@ class Document:
             else:
                 self.journal.commit(entry)
 
-    def _with_class(self, name: str) -> Values:
-        held = self.classes[""]
-        return {"": (held, ClassList((*held.classes, ObjectClass(name))))}
-
-
-def _shape(mask: MaskPrompt | None) -> tuple[Bbox, np.ndarray]:
-    return ((0, 0, 0, 0), np.zeros((0, 0), bool)) if mask is None else (
-        mask.bbox, mask.mask
-    )  # fmt: skip
-
-
-def _less(
-    mask: np.ndarray, plane: Plane, bbox: Bbox, steps: list[tuple[str, Entry]]
-) -> np.ndarray:
-    """Leave out of a mask what a hand changed in these steps."""
-    fresh = False
-    for kind, entry in steps:
-        if kind not in _HAND:
-            continue
-        for patch in entry.changes_on(plane, bbox):
-            met = Meeting.of(plane, bbox, patch.plane, patch.bbox)
-            if met is None:
-                continue
-            if not fresh:
-                mask, fresh = mask.copy(), True
-            mask[met.mine] &= ~met.to_mine(patch.changed[met.theirs])
-    return mask
-
 
 def _says_something(record: ObjectRecord) -> bool:
     said = record.name, record.class_name, record.color, record.note, record.parent
     return any(v is not None and v != "" for v in said) or record.review != "open"
-
-
-def _ids(patch: LabelPatch, given: int | None) -> list[int]:
-    """Objects that a patch paints."""
-    if not patch.after.ndim:
-        found = [int(patch.after)]
-    else:
-        values = patch.after[patch.changed]
-        if not values.size:
-            return []
-        first = int(values[0])
-        same = first == (given or first) and bool((values == first).all())
-        found = [first] if same else [int(v) for v in np.unique(values)]
-    return [i for i in found if i]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
-    from napari_sam.session.session import Session
+    from napari_sam.session.annotation import Annotation
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def export(
 
 
 def read(
-    session: Session,
+    session: Annotation,
     path: str | os.PathLike[str],
     name: str | None,
     /,
@@ -115,7 +115,7 @@ def _renumbered(
 
 
 def _patches(
-    session: Session, found: Results, ids: dict[int, int]
+    session: Annotation, found: Results, ids: dict[int, int]
 ) -> Iterator[LabelPatch]:
     """What changes in the session's labels, block by block."""
     renumbered = _Renumbered(found.labels, ids)

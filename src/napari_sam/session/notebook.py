@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.masks import Bbox
     from napari_sam.core.prompts import Prompts
-    from napari_sam.session import Session
+    from napari_sam.session.saved import Saved
     from napari_sam.volume.volume import Volume
 
 _SHOWN = 1024
@@ -47,7 +47,7 @@ def overview(
 
 
 def draw_session(
-    session: Session,
+    session: Saved,
     plane: int | Sequence[int] | Plane | None = None,
     *,
     axis: int = 0,
@@ -85,7 +85,7 @@ def draw_session(
 
 
 def draw_candidates(
-    session: Session,
+    session: Saved,
     candidates: Sequence[PlaneCandidate],
     plane: int | Sequence[int] | Plane | None = None,
     *,
@@ -120,14 +120,14 @@ def draw_candidates(
     return beside(pictures)
 
 
-def session_png(session: Session) -> bytes:
+def session_png(session: Saved) -> bytes:
     """PNG of the plane segmented last: what ``session`` alone in a cell shows."""
     from napari_sam.core.picture import png
 
     return png(draw_session(session))
 
 
-def session_html(session: Session) -> str:
+def session_html(session: Saved) -> str:
     """Text for notebooks: image and model, the picture, a row for each object."""
     rows = "".join(
         f"<tr><td>{object_id}</td><td>{len(planes := one.planes)}</td><td>"
@@ -141,7 +141,7 @@ def session_html(session: Session) -> str:
     return f'<p>{what}</p><img src="data:image/png;base64,{picture}">{table}'
 
 
-def _plane_of(session: Session, plane: object, axis: int) -> Plane:
+def _plane_of(session: Saved, plane: object, axis: int) -> Plane:
     shape = session.volume.shape
     if plane is not None:
         return Plane.of(shape, plane, axis=axis)  # type: ignore[arg-type]
@@ -151,7 +151,7 @@ def _plane_of(session: Session, plane: object, axis: int) -> Plane:
     return Plane.of(shape, shape[-3] // 2 if len(shape) > 2 else 0)
 
 
-def _objects_on(session: Session, plane: Plane) -> list[tuple[int, np.ndarray, Bbox]]:
+def _objects_on(session: Saved, plane: Plane) -> list[tuple[int, np.ndarray, Bbox]]:
     """(id, mask cropped to it, bbox) of each object on a plane."""
     h, w = plane.shape(session.volume.shape)
     if h * w > _WHOLE:
@@ -167,7 +167,7 @@ def _objects_on(session: Session, plane: Plane) -> list[tuple[int, np.ndarray, B
     return out
 
 
-def _title(session: Session, plane: Plane) -> str:
+def _title(session: Saved, plane: Plane) -> str:
     if not plane.index:
         return session.volume.name
     shown = plane.shown_axes()

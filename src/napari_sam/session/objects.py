@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from napari_sam.core.atomic_files import write_whole
 from napari_sam.core.objects import (
@@ -21,12 +21,22 @@ from napari_sam.errors import SessionError
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from napari_sam.core.planes import Plane
     from napari_sam.session.document import Document
-    from napari_sam.session.session import Session
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+class Changing(Protocol):
+    """What holds a document and makes undoable changes of it: a session."""
+
+    document: Document
+
+    def change(self, make: Callable[[Document], None]) -> None:
+        """Make a change as one step, and tell of it."""
+        ...
 
 
 class ObjectHandle:
@@ -48,7 +58,7 @@ class ObjectHandle:
 
     __slots__ = ("_session", "id")
 
-    def __init__(self, session: Session, object_id: int) -> None:
+    def __init__(self, session: Changing, object_id: int) -> None:
         self._session = session
         self.id = object_id
         """Value in the labels."""
@@ -170,7 +180,7 @@ class ObjectHandle:
 class Objects(Mapping[int, ObjectHandle]):
     """Objects of a session by id: those prompted, painted, imported or described."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Changing) -> None:
         self._session = session
 
     @property

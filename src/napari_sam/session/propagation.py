@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari_sam.core.objects import Key, PlaneRecord, Rule
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
+    from napari_sam.session.annotation import Annotation
     from napari_sam.session.document import Document
-    from napari_sam.session.session import Session
 
 DOUBTFUL = 0.3
 """From this doubt on, a plane is shown as doubtful."""
@@ -69,7 +69,7 @@ class Propagation:
 
 
 def prepare(
-    session: Session,
+    session: Annotation,
     object_ids: Sequence[int],
     plane: Plane,
     planes: tuple[int, int] | None,
@@ -113,7 +113,7 @@ def prepare(
 
 
 def key_masks(
-    session: Session, object_id: int, plane: Plane
+    session: Annotation, object_id: int, plane: Plane
 ) -> dict[Plane, MaskPrompt]:
     """Return an object's pixels on the planes of a stack that a person made."""
     out = {}
@@ -169,7 +169,7 @@ def settled(
 
 
 def doubtful(
-    session: Session, object_ids: Iterable[int], least: float = DOUBTFUL
+    session: Annotation, object_ids: Iterable[int], least: float = DOUBTFUL
 ) -> list[tuple[int, Plane, float]]:
     """Planes nobody has reviewed whose doubt is at least `least`, worst first."""
     found = [

@@ -10,15 +10,15 @@ from napari_sam.results.label_arrays import OnlyLabels
 from napari_sam.results.results import Results
 
 if TYPE_CHECKING:
-    from napari_sam.session.session import Session
+    from napari_sam.session.annotation import Annotation
 
 
-def results_of(session: Session, *, reviewed_only: bool = False) -> Results:
+def results_of(session: Annotation, *, reviewed_only: bool = False) -> Results:
     """Return a session's labels, objects and provenance as one value.
 
     Parameters
     ----------
-    session : Session
+    session : Annotation
     reviewed_only : bool
         Leave out objects whose review is not "accepted"; their pixels become 0.
     """
@@ -34,7 +34,7 @@ def results_of(session: Session, *, reviewed_only: bool = False) -> Results:
     )
 
 
-def provenance(session: Session) -> dict[str, Any]:
+def provenance(session: Annotation) -> dict[str, Any]:
     """Model, checkpoint, intensity mapping and version, as plain values."""
     from napari_sam.core.distribution import version
 

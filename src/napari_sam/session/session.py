@@ -3,48 +3,40 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from psygnal import Signal
-
-from napari_sam.core.clean import CleanOptions
 from napari_sam.core.intensity import IntensityMapping
-from napari_sam.core.masks import LabelPatch
-from napari_sam.core.objects import ClassList, Key, Origin, PlaneRecord, Rule
-from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.prompts import Prompts
 from napari_sam.engine.engine import Engine
-from napari_sam.engine.propagate import PropagateOptions
-from napari_sam.errors import PromptError, SessionError, VolumeError
-from napari_sam.session import propagation
-from napari_sam.session.cleaning import cleaned
+from napari_sam.errors import PromptError, SessionError
+from napari_sam.session.annotation import imported, own_labels
 from napari_sam.session.document import Document
-from napari_sam.session.entries import Entry, ObjectState
-from napari_sam.session.objects import Objects, checked_classes
+from napari_sam.session.entries import ObjectState
 from napari_sam.session.requests import Request, Requests, Result, answer
-from napari_sam.session.storage import Storage, head_of, open_saved_volume
+from napari_sam.session.saved import Saved
+from napari_sam.session.storage import Storage, open_saved_volume
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    import numpy as np
+
     from napari_sam.core.candidates import PlaneCandidate
-    from napari_sam.engine.propagate import PlaneMask
+    from napari_sam.core.masks import LabelPatch
+    from napari_sam.core.objects import Key, Origin, Rule
+    from napari_sam.core.planes import Plane
     from napari_sam.engine.suggest import Suggestion
     from napari_sam.models.protocol import PromptableModel
-    from napari_sam.results.results import Results
-    from napari_sam.session.propagation import Propagation
     from napari_sam.session.suggestions import Suggestions
     from napari_sam.volume.volume import Volume
 
     Intensity = IntensityMapping | tuple[float, float]
 
 
-class Session:
+class Session(Saved):
     """Prompts, masks and labels of one volume, with undo and autosave.
 
     Parameters
@@ -80,16 +72,6 @@ class Session:
     True
     """
 
-    patched = Signal(LabelPatch)
-    """Pixels have changed: emitted after the patch was written."""
-    grown = Signal()
-    """`labels` is another array, of a bigger type: an id did not fit any more."""
-    changed = Signal()
-    """Objects, candidates or the undo history have changed."""
-    write_failed = Signal(SessionError)
-    """Changes could not be saved. Emitted in the thread that writes; see
-    `write_error`."""
-
     def __init__(
         self,
         volume: Any,
@@ -115,20 +97,17 @@ class Session:
             embeddings=embeddings,
         )
         """What answers prompts, replaced as a whole by `use`."""
-        self.document = Document(_own(writable_labels(self.volume, labels)), self._put)
+        self.document = Document(
+            own_labels(writable_labels(self.volume, labels)), self._put
+        )
         """Labels, objects and their history."""
         if labels is not None:
-            self.document.begin(_imported(self.labels))
+            self.document.begin(imported(self.labels))
         self._requests = Requests()
         self._storage = Storage(self.document)
         self.document.journal.writer.on_error = _emitting(self)
         if path is not None:
             self.save(path)
-
-    @property
-    def labels(self) -> Any:
-        """Array-like of the volume's shape, unsigned integers; 0 is background."""
-        return self.document.labels
 
     # -- prompts to masks ------------------------------------------------------------
 
@@ -316,91 +295,6 @@ class Session:
         found = self._requests.predicted(key, state, self.engine)
         return list(found.candidates)
 
-    # -- objects ---------------------------------------------------------------------
-
-    @property
-    def objects(self) -> Objects:
-        """Objects by id: names, classes, review, and what is known on each plane."""
-        return Objects(self)
-
-    @property
-    def classes(self) -> ClassList:
-        """Classes that objects can have; setting it is an undoable change."""
-        return self.document.classes[""]
-
-    @classes.setter
-    def classes(self, classes: ClassList) -> None:
-        self.change(lambda d: d.set_classes(checked_classes(classes)))
-
-    def object(self, object_id: int, plane: Plane) -> ObjectState | None:
-        """Return what was said of an object on a plane, or None."""
-        return self.document.states.get((object_id, plane))
-
-    def states(self, object_id: int) -> dict[Plane, ObjectState]:
-        """Return what was said of an object, by plane."""
-        found = self.document.states
-        keys = self.document.keys.get(object_id, ())
-        return {key[1]: found[key] for key in keys if key in found}
-
-    def masks(self, object_id: int) -> dict[Plane, MaskPrompt]:
-        """Return the masks that an object was given, by plane, also where others lie
-        above.
-        """
-        held = self.document.pixels.claims
-        keys = [k for k in self.document.keys.get(object_id, ()) if k in held]
-        return {k[1]: MaskPrompt(held[k].bbox, held[k].mask) for k in keys}
-
-    def new_object(self) -> int:
-        """Return an id that no object has yet."""
-        from napari_sam.results.label_arrays import highest_label
-
-        return int(max(highest_label(self.labels), *self.objects, 0)) + 1
-
-    def delete_object(
-        self, object_id: int, plane: Plane | None = None, *, boxes: Any = None
-    ) -> None:
-        """Remove an object with its pixels and prompts on all planes; undoable.
-
-        With a plane, take back only what its prompts made there. `boxes`: where the
-        object is, as `boxes_of` found it in another thread.
-        """
-        from napari_sam.results.label_objects import boxes_of
-
-        if plane is not None:
-            self._requests.supersede((object_id, plane))
-            self.change(lambda d: d.withdraw((object_id, plane)))
-            return
-        self._requests.supersede_object(object_id)
-        found = boxes_of(self.labels, object_id) if boxes is None else boxes
-        self.change(lambda d: d.delete(object_id, found))
-
-    def results(self, *, reviewed_only: bool = False) -> Results:
-        """Return labels, objects and provenance, as every writer takes them.
-
-        Parameters
-        ----------
-        reviewed_only : bool
-            Leave out objects that nobody has accepted.
-        """
-        from napari_sam.session.provenance import results_of
-
-        return results_of(self, reviewed_only=reviewed_only)
-
-    def record_paint(self, patch: LabelPatch, object_id: int | None = None) -> None:
-        """Take pixels painted by hand, already in the labels, into the history.
-
-        What was painted belongs to no mask any more: refining, moving or deleting an
-        object leaves the painted pixels of others alone.
-        """
-        self.change(lambda d: d.paint(patch, object_id))
-        self.patched.emit(patch)
-
-    def change(self, make: Callable[[Document], None]) -> None:
-        """Make a change of the document as one step, and tell of it."""
-        with self.document.journal.lock:
-            make(self.document)
-        self.changed.emit()
-
     # -- suggestions -----------------------------------------------------------------
 
     @cached_property
@@ -419,311 +313,7 @@ class Session:
             pass
         return self.suggestions.pending
 
-    def accept_suggestions(self, chosen: Sequence[tuple[int, Suggestion]]) -> int:
-        """Make suggestions the objects of those ids, as one change; count them."""
-        document = self.document
-        document.order += 1
-        with document.journal.lock:
-            made = document.accept_suggestions(chosen, document.order)
-        self.changed.emit()
-        return made
-
-    # -- volumes ---------------------------------------------------------------------
-
-    def propagate(
-        self,
-        object_id: int | Sequence[int] = 1,
-        *,
-        planes: tuple[int, int] | None = None,
-        plane: int | Sequence[int] | Plane | None = None,
-        axis: int = 0,
-        method: str = "auto",
-        options: PropagateOptions | None = None,
-        anew: bool = True,
-        cancel: Callable[[], bool] | None = None,
-    ) -> list[PlaneMask]:
-        """Carry objects from the planes they were made on to those between and beyond.
-
-        One undoable change. Planes that a person prompted or painted are never changed.
-
-        Parameters
-        ----------
-        object_id : int or sequence of int
-            Several objects do not take each other's pixels: the surer one has them.
-        planes : (first, last), optional
-            Planes to fill, both included; as far as the object goes when left out.
-        plane, axis
-            A plane of the stack, as `Plane.of` takes it: only needed to name the axis,
-            or the time point.
-        method : {"auto", "memory", "projection", "interpolate"}
-            As `PropagateOptions` says; `options` holds the rest.
-        anew : bool
-            False: only stretches next to a plane that has changed since.
-
-        Returns
-        -------
-        list of PlaneMask
-            What was found, with its doubt.
-
-        Raises
-        ------
-        PromptError
-            If an object was made on no plane of this stack.
-        ModelError, VolumeError, Cancelled
-        """
-        chosen = replace(options or PropagateOptions(), method=method)  # type: ignore[arg-type]
-        task = self.set_propagation(
-            object_id, plane, axis=axis, planes=planes, options=chosen, anew=anew
-        )
-        found = list(task.run(cancel))
-        self.accept_propagation(task, found)
-        return [one for _, one in found]
-
-    def interpolate(
-        self, object_id: int | Sequence[int] = 1, **options: Any
-    ) -> list[PlaneMask]:
-        """Fill the planes between key planes from their shapes alone: `propagate`."""
-        return self.propagate(object_id, method="interpolate", **options)
-
-    def set_propagation(
-        self,
-        object_id: int | Sequence[int],
-        plane: int | Sequence[int] | Plane | None = None,
-        *,
-        axis: int = 0,
-        planes: tuple[int, int] | None = None,
-        options: PropagateOptions | None = None,
-        anew: bool = True,
-    ) -> Propagation:
-        """Ask for what `propagate` does, to be run in any thread."""
-        ids = np.atleast_1d(np.asarray(object_id, object)).tolist()
-        n_leading = max(len(self.volume.shape) - 3, 0)
-        stack = (0,) * (n_leading + 1) if plane is None else plane
-        if len(self.volume.shape) < 3:
-            raise VolumeError("a 2-D image is one plane: there is none to propagate to")
-        return propagation.prepare(
-            self, [self._check_id(i) for i in ids],
-            Plane.of(self.volume.shape, stack, axis=axis),
-            planes, options or PropagateOptions(), anew=anew,
-        )  # fmt: skip
-
-    def accept_propagation(
-        self, task: Propagation, found: Iterable[tuple[int, PlaneMask]]
-    ) -> int | None:
-        """Apply what a propagation found, as one undoable change; count the planes.
-
-        Returns
-        -------
-        int or None
-            None when too much has changed since it was asked for.
-        """
-        document = self.document
-        masks = propagation.settled(found)
-        with document.journal.lock:
-            filled = document.fill(
-                masks, task.replaced, task.order, task.position, task.rule
-            )
-        self.changed.emit()
-        return filled
-
-    def clean(
-        self,
-        object_id: int = 1,
-        options: CleanOptions | None = None,
-        *,
-        plane: int | Sequence[int] | Plane | None = None,
-        axis: int = 0,
-    ) -> int:
-        """Tidy an object: holes, fragments, outline, largest part; one undo step.
-
-        Parameters
-        ----------
-        object_id : int
-        options : CleanOptions, optional
-        plane, axis
-            Only on this plane; the whole object, in 3-D, where left out.
-
-        Returns
-        -------
-        int
-            Planes on which something changed.
-        """
-        where = None
-        if plane is not None:
-            where = Plane.of(self.volume.shape, plane, axis=axis)
-        masks = cleaned(
-            self.labels, self.volume, _whole(object_id),
-            options or CleanOptions(), where,
-        )  # fmt: skip
-        self.change(lambda d: d.reshape(_whole(object_id), masks))
-        return len(masks)
-
-    def doubtful(
-        self, object_id: int | None = None, least: float = propagation.DOUBTFUL
-    ) -> list[tuple[int, Plane, float]]:
-        """Doubtful planes not reviewed: (object, plane, doubt), worst first.
-
-        Parameters
-        ----------
-        object_id : int, optional
-            Of one object; of all when left out.
-        least : float
-            Doubt from which on a plane counts, 0..1.
-        """
-        ids = self.objects if object_id is None else [_whole(object_id)]
-        return propagation.doubtful(self, ids, least)
-
-    # -- history ---------------------------------------------------------------------
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a change to take back."""
-        return bool(self.document.journal.done)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether a change taken back can be done again."""
-        return bool(self.document.journal.undone)
-
-    def undo(self) -> bool:
-        """Take the last change back: pixels, prompts and choices together."""
-        return self._step(back=True)
-
-    def redo(self) -> bool:
-        """Do the change that was taken back last again."""
-        return self._step(back=False)
-
     # -- files -----------------------------------------------------------------------
-
-    @property
-    def path(self) -> str | None:
-        """Folder of this session, or None while it has none."""
-        files = self._storage.files
-        return None if files is None else str(files.path)
-
-    @property
-    def write_error(self) -> SessionError | None:
-        """Why changes could not be saved; None once they are."""
-        return self.document.journal.writer.error
-
-    def flush(self) -> None:
-        """Wait until every change is on the disk, as it is within a second anyway.
-
-        Raises
-        ------
-        SessionError
-            If it cannot be written; the next change tries again.
-        """
-        self.document.journal.writer.flush()
-
-    def save(self, path: str | os.PathLike[str] | None = None) -> None:
-        """Write a checkpoint of the labels; with a path, keep the session there.
-
-        Raises
-        ------
-        SessionError
-            If it cannot be written, the folder holds another session, or no path was
-            ever given. The session in memory stays as it is.
-        """
-        self._storage.save(path, self._head())
-        if "suggestions" in vars(self):
-            self.suggestions.save()
-
-    def export(
-        self,
-        path: str | os.PathLike[str],
-        format: str | None = None,  # noqa: A002
-        *,
-        plane: int | Sequence[int] | Plane | None = None,
-        reviewed_only: bool = False,
-        overwrite: bool = False,
-        **options: Any,
-    ) -> list[str]:
-        """Write the objects to a file; it is there whole or not at all.
-
-        Parameters
-        ----------
-        path : path-like
-            Its suffix names the format: see docs/formats.md.
-        format : str, optional
-            Name of a format, such as "coco", where the suffix does not say.
-        plane : int, sequence of int or Plane, optional
-            Only this plane, as a 2-D image.
-        reviewed_only : bool
-            Leave out objects that nobody has accepted.
-        overwrite : bool
-            Replace labels that are there as a folder. Files are replaced in any case.
-        **options
-            Of the format.
-
-        Returns
-        -------
-        list of str
-            What the file cannot hold, one sentence each. It is logged, too.
-
-        Raises
-        ------
-        ExportError
-            If there is no such format, it needs a package that is missing or cannot
-            hold these labels, or the path cannot be written.
-
-        Examples
-        --------
-        >>> session.export("cells.json")  # doctest: +SKIP
-        >>> session.export("cells.geojson", format="qupath")  # doctest: +SKIP
-        """
-        from napari_sam.session.exchange import export
-
-        return export(
-            self.results(), path, format, plane=plane,
-            reviewed_only=reviewed_only, overwrite=overwrite, **options,
-        )  # fmt: skip
-
-    def read(
-        self,
-        path: str | os.PathLike[str],
-        format: str | None = None,  # noqa: A002
-        *,
-        plane: int | Sequence[int] | Plane | None = None,
-        taken: Literal["new", "refuse"] = "new",
-        **options: Any,
-    ) -> Results:
-        """Take in the objects of a file, as one change that can be undone.
-
-        Pixels of other objects are kept or overwritten as `rule` says.
-
-        Parameters
-        ----------
-        path : path-like
-            Labels or annotations of this image.
-        format : str, optional
-            Name of a format, where neither the suffix nor the content says.
-        plane : int, sequence of int or Plane, optional
-            Where a file of a 2-D image belongs.
-        taken : {"new", "refuse"}
-            Objects whose id the session has already get new ids, or the file is
-            refused.
-        **options
-            Of the format.
-
-        Returns
-        -------
-        Results
-            What was read, with the ids it has here; `Results.notes` says what was
-            left out. It is logged, too.
-
-        Raises
-        ------
-        VolumeError
-            If the file is damaged, or belongs to another image.
-        SessionError
-            If ids are taken and may not be changed.
-        ExportError
-            If there is no such format, or it needs a package that is missing.
-        """
-        from napari_sam.session.exchange import read
-
-        return read(self, path, format, plane=plane, taken=taken, **options)
 
     @classmethod
     def load(
@@ -772,22 +362,7 @@ class Session:
         session.rule = head["rule"]
         return session
 
-    def close(self) -> None:
-        """Finish writing and let go of the session's folder.
-
-        Raises
-        ------
-        SessionError
-            If the last changes could not be written; the folder is let go of.
-        """
-        self._storage.close()
-
     # -- model and embeddings --------------------------------------------------------
-
-    @property
-    def model(self) -> PromptableModel:
-        """The model in use."""
-        return self.engine.model
 
     def use(
         self,
@@ -842,6 +417,10 @@ class Session:
 
     # -- inside ----------------------------------------------------------------------
 
+    def _save_more(self) -> None:
+        if "suggestions" in vars(self):
+            self.suggestions.save()
+
     def _request(
         self, key: Key, prompts: Prompts, known: ObjectState | None,
         choice: int | None = None,
@@ -856,68 +435,11 @@ class Session:
             self.rule, choice, document.order, document.journal.position,
         )  # fmt: skip
 
-    def _step(self, *, back: bool) -> bool:
-        entry = self.document.step(back=back)
-        if entry is None:
-            return False
-        for key in {**entry.values.get("states", {}), **entry.values.get("claims", {})}:
-            self._requests.supersede(key)
-            self._requests.predictions.pop(key, None)
-        self.changed.emit()
-        return True
-
-    def _put(self, patch: LabelPatch) -> None:
-        if patch.after.dtype.itemsize > self.labels.dtype.itemsize:
-            self.make_room(int(patch.after.max(initial=0)))
-        self.writer(patch)
-        self.patched.emit(patch)
-
-    def _write(self, patch: LabelPatch) -> None:
-        patch.write(self.labels)
-
-    def _key(self, object_id: int | None, plane: Any, axis: int) -> Key:
-        """Return an object and a plane: those segmented last, if neither is given."""
-        if object_id is None and plane is None:
-            if self.document.last is None:
-                raise PromptError("nothing is segmented yet: call segment() first")
-            return self.document.last
-        shape = self.volume.shape
-        if plane is None and len(shape) > 2:
-            raise PromptError(
-                f"plane is needed for a volume of shape {shape}: give its index on "
-                "axis 0 (or on another axis=...), or (t, z) and so on"
-            )
-        where = Plane.of(shape, 0 if plane is None else plane, axis=axis)
-        return (1 if object_id is None else _whole(object_id), where)
-
-    def _check_id(self, object_id: int) -> int:
-        from napari_sam.results.label_arrays import highest_possible
-
-        object_id, top = _whole(object_id), highest_possible(self.labels)
-        if not 1 <= object_id <= top:
-            raise PromptError(
-                f"object_id must be 1 to {top} for labels of type {self.labels.dtype} "
-                f"(0 is background); got {object_id}"
-            )
-        self.make_room(object_id)
-        return object_id
-
-    def make_room(self, top: int) -> None:
-        """Let the labels hold a value; the undo history goes on as it is."""
-        from napari_sam.results.label_arrays import grown
-
-        if top > np.iinfo(self.labels.dtype).max:
-            self.document.labels = grown(self.labels, top)
-            self.grown.emit()
-
     def _mapping(self, given: Intensity | None) -> IntensityMapping | None:
         if given is None or isinstance(given, IntensityMapping):
             return given
         low, high = given
         return self.volume.intensity.with_window(float(low), float(high))
-
-    def _head(self) -> dict[str, Any]:
-        return head_of(self.volume, self.model, self.engine.intensity, self.rule)
 
 
 def _as_model(model: PromptableModel | str) -> PromptableModel:
@@ -926,50 +448,6 @@ def _as_model(model: PromptableModel | str) -> PromptableModel:
 
         return load_model(model)
     return model
-
-
-def _whole(object_id: Any) -> int:
-    """Take an id of any type of whole number."""
-    try:
-        if isinstance(object_id, (bool, np.bool_)):
-            raise TypeError
-        if isinstance(object_id, (float, np.floating)) and object_id == int(object_id):
-            return int(object_id)
-        return operator.index(object_id)
-    except (TypeError, ValueError, OverflowError):
-        raise PromptError(
-            f"object_id is a whole number, the object's value in the labels; got "
-            f"{object_id!r}"
-        ) from None
-
-
-def _own(labels: Any) -> Any:
-    """Copy labels that may not be changed in place."""
-    frozen = isinstance(labels, np.ndarray) and not labels.flags.writeable
-    return labels.copy() if frozen else labels
-
-
-_LISTED = 2**26
-"""Voxels up to which given labels are looked through for their objects."""
-
-
-def _imported(labels: Any) -> Entry:
-    """Records of the objects in labels that were given."""
-    entry = Entry("start")
-    found = entry.values.setdefault("painted", {})
-    if isinstance(labels, np.ndarray) and labels.size <= _LISTED and labels.any():
-        for index in np.ndindex(labels.shape[:-2]):
-            plane = Plane(tuple(int(i) for i in index))
-            pixels = labels[index]
-            small = pixels.max(initial=0) < 2**20
-            ids = (
-                np.flatnonzero(np.bincount(pixels.ravel()))
-                if small
-                else np.unique(pixels)
-            )
-            for i in ids[ids > 0]:
-                found[int(i), plane] = None, PlaneRecord("imported")
-    return entry
 
 
 def _emitting(session: Session) -> Callable[[SessionError], None]:

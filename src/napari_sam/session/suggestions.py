@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import Bbox, LabelPatch
     from napari_sam.core.objects import Key
-    from napari_sam.session.session import Session
+    from napari_sam.session.saved import Saved
 
 _COVERED = 0.5
 """Share of a suggestion that labels must leave free for it to wait any longer."""
@@ -56,7 +56,7 @@ class Suggestions:
     changed = Signal()
     """Other suggestions wait, or none."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Saved) -> None:
         self._session = session
         self._known: dict[int, Suggestion] = {}
         self._rejected: list[int] = []

@@ -1,0 +1,174 @@
+"""Objects carried through a stack: what `Session` does on volumes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.core.clean import CleanOptions
+from napari_sam.core.planes import Plane
+from napari_sam.engine.propagate import PropagateOptions
+from napari_sam.errors import VolumeError
+from napari_sam.session import propagation
+from napari_sam.session.annotation import Annotation, whole
+from napari_sam.session.cleaning import cleaned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from napari_sam.core.intensity import IntensityMapping
+    from napari_sam.engine.propagate import PlaneMask
+    from napari_sam.session.propagation import Propagation
+
+    Intensity = IntensityMapping | tuple[float, float]
+
+
+class Stacked(Annotation):
+    """Propagation and interpolation; the part of `Session` for volumes."""
+
+    # -- volumes ---------------------------------------------------------------------
+
+    def propagate(
+        self,
+        object_id: int | Sequence[int] = 1,
+        *,
+        planes: tuple[int, int] | None = None,
+        plane: int | Sequence[int] | Plane | None = None,
+        axis: int = 0,
+        method: str = "auto",
+        options: PropagateOptions | None = None,
+        anew: bool = True,
+        cancel: Callable[[], bool] | None = None,
+    ) -> list[PlaneMask]:
+        """Carry objects from the planes they were made on to those between and beyond.
+
+        One undoable change. Planes that a person prompted or painted are never changed.
+
+        Parameters
+        ----------
+        object_id : int or sequence of int
+            Several objects do not take each other's pixels: the surer one has them.
+        planes : (first, last), optional
+            Planes to fill, both included; as far as the object goes when left out.
+        plane, axis
+            A plane of the stack, as `Plane.of` takes it: only needed to name the axis,
+            or the time point.
+        method : {"auto", "memory", "projection", "interpolate"}
+            As `PropagateOptions` says; `options` holds the rest.
+        anew : bool
+            False: only stretches next to a plane that has changed since.
+
+        Returns
+        -------
+        list of PlaneMask
+            What was found, with its doubt.
+
+        Raises
+        ------
+        PromptError
+            If an object was made on no plane of this stack.
+        ModelError, VolumeError, Cancelled
+        """
+        chosen = replace(options or PropagateOptions(), method=method)  # type: ignore[arg-type]
+        task = self.set_propagation(
+            object_id, plane, axis=axis, planes=planes, options=chosen, anew=anew
+        )
+        found = list(task.run(cancel))
+        self.accept_propagation(task, found)
+        return [one for _, one in found]
+
+    def interpolate(
+        self, object_id: int | Sequence[int] = 1, **options: Any
+    ) -> list[PlaneMask]:
+        """Fill the planes between key planes from their shapes alone: `propagate`."""
+        return self.propagate(object_id, method="interpolate", **options)
+
+    def set_propagation(
+        self,
+        object_id: int | Sequence[int],
+        plane: int | Sequence[int] | Plane | None = None,
+        *,
+        axis: int = 0,
+        planes: tuple[int, int] | None = None,
+        options: PropagateOptions | None = None,
+        anew: bool = True,
+    ) -> Propagation:
+        """Ask for what `propagate` does, to be run in any thread."""
+        ids = np.atleast_1d(np.asarray(object_id, object)).tolist()
+        n_leading = max(len(self.volume.shape) - 3, 0)
+        stack = (0,) * (n_leading + 1) if plane is None else plane
+        if len(self.volume.shape) < 3:
+            raise VolumeError("a 2-D image is one plane: there is none to propagate to")
+        return propagation.prepare(
+            self, [self._check_id(i) for i in ids],
+            Plane.of(self.volume.shape, stack, axis=axis),
+            planes, options or PropagateOptions(), anew=anew,
+        )  # fmt: skip
+
+    def accept_propagation(
+        self, task: Propagation, found: Iterable[tuple[int, PlaneMask]]
+    ) -> int | None:
+        """Apply what a propagation found, as one undoable change; count the planes.
+
+        Returns
+        -------
+        int or None
+            None when too much has changed since it was asked for.
+        """
+        document = self.document
+        masks = propagation.settled(found)
+        with document.journal.lock:
+            filled = document.fill(
+                masks, task.replaced, task.order, task.position, task.rule
+            )
+        self.changed.emit()
+        return filled
+
+    def clean(
+        self,
+        object_id: int = 1,
+        options: CleanOptions | None = None,
+        *,
+        plane: int | Sequence[int] | Plane | None = None,
+        axis: int = 0,
+    ) -> int:
+        """Tidy an object: holes, fragments, outline, largest part; one undo step.
+
+        Parameters
+        ----------
+        object_id : int
+        options : CleanOptions, optional
+        plane, axis
+            Only on this plane; the whole object, in 3-D, where left out.
+
+        Returns
+        -------
+        int
+            Planes on which something changed.
+        """
+        where = None
+        if plane is not None:
+            where = Plane.of(self.volume.shape, plane, axis=axis)
+        masks = cleaned(
+            self.labels, self.volume, whole(object_id),
+            options or CleanOptions(), where,
+        )  # fmt: skip
+        self.change(lambda d: d.reshape(whole(object_id), masks))
+        return len(masks)
+
+    def doubtful(
+        self, object_id: int | None = None, least: float = propagation.DOUBTFUL
+    ) -> list[tuple[int, Plane, float]]:
+        """Doubtful planes not reviewed: (object, plane, doubt), worst first.
+
+        Parameters
+        ----------
+        object_id : int, optional
+            Of one object; of all when left out.
+        least : float
+            Doubt from which on a plane counts, 0..1.
+        """
+        ids = self.objects if object_id is None else [whole(object_id)]
+        return propagation.doubtful(self, ids, least)

@@ -12,6 +12,7 @@ from napari_sam.core.masks import MaskCandidate, mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.scales import ScaleRule
+from napari_sam.core.tiles import Window
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.look_again import look_again
 from napari_sam.engine.predict import iter_predict, predict
@@ -114,6 +115,34 @@ def test_clicks_one_at_a_time_and_at_once_give_the_same_mask_after_another_look(
     other = predict(engine, Prompts.of(points=points), PLANE)
     assert one.window == other.window
     assert np.array_equal(one.chosen.mask, other.chosen.mask)
+
+
+def test_a_click_that_only_the_other_scale_contradicts_goes_back_to_the_first():
+    size = 700
+    halo = disc(size, 300)
+    image = np.where(halo, 178, 40).astype(np.uint8)
+    image[disc(size, 12)] = 230  # found first, too small to be sure of
+    engine = Engine.of(open_volume(image), ShortSighted(128))
+    points = [(350, 350), (350, 420)]
+    first, *_, better = iter_predict(engine, Prompts.of(points=points[:1]), PLANE)
+    assert better.window.level != first.window.level and better.first is not None
+    wrong, right = np.zeros((2, size, size), bool)
+    wrong[300:400, 300:500] = right[340:360, 340:360] = True
+    told = replace(
+        better.with_chosen(_drawn(better, wrong)),
+        first=first.with_chosen(_drawn(first, right)),
+    )
+    minus = Prompts.of(points=points, point_labels=[1, 0])
+    plus = Prompts.of(points=points)
+    assert told.fitting(minus) is told.first
+    assert told.fitting(plus) is told
+    assert better.choose(1).first is None
+
+
+def _drawn(prediction, mask):
+    y0, x0, y1, x1 = 0, 0, *mask.shape
+    seen = replace(prediction.chosen.seen, bbox=(y0, x0, y1, x1), mask=mask)
+    return replace(prediction.chosen, seen=seen, window=Window(0, 0, 0, *mask.shape))
 
 
 def test_other_scales_are_not_asked_for_boxes_or_several_clicks():

@@ -100,6 +100,8 @@ def iter_predict(
             raise Cancelled("stopped before the mask was predicted")
         if current is not None and not current.settled:
             current = _settle(engine, current, plane, choices, cancel)
+        if current is not None:
+            current = current.fitting(step)
         current = _step(engine, step, plane, current, choices)
     if current is None or current.prompts.n_clicks != prompts.n_clicks:
         current = _step(engine, prompts, plane, None, choices)
@@ -169,7 +171,10 @@ def _settle(
     best = look_again(engine, first, plane, cancel)
     k = choices[0] if choices else 0
     found = _in_force(engine, prompts, plane, best, k, None)
-    return _prediction(prompts, found, first.chosen.plane_shape, (), k, None)
+    out = _prediction(prompts, found, first.chosen.plane_shape, (), k, None)
+    if k or found.window == first.window:
+        return out
+    return replace(out, first=replace(first, settled=True))
 
 
 def _prediction(

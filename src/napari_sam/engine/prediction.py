@@ -36,6 +36,8 @@ class Prediction:
     settled: bool = True
     """False for the first answer to a lone click that other scales may answer better.
     """
+    first: Prediction | None = None
+    """The first answer to a lone click, where another scale's is better."""
 
     @classmethod
     def of(
@@ -63,10 +65,32 @@ class Prediction:
                 f"there are {len(self.candidates)} candidates, 0 to "
                 f"{len(self.candidates) - 1}; got {k}"
             )
-        return replace(self, choices=(*self.choices[:-1], k), settled=True)
+        return replace(self, choices=(*self.choices[:-1], k), settled=True, first=None)
+
+    def fitting(self, prompts: Prompts) -> Prediction:
+        """Return the answer to go on from, when further clicks have been made.
+
+        A click that contradicts the better scale's answer to the first one, and not the
+        first scale's, tells that the first scale was right.
+        """
+        if self.first is None:
+            return self
+        wrong, before = (_contradictions(p.chosen, prompts) for p in (self, self.first))
+        return self.first if before < wrong else self
 
     def with_chosen(self, candidate: PlaneCandidate) -> Prediction:
         """Return the same answer with another mask in place of the one in force."""
         candidates = list(self.candidates)
         candidates[self.choices[-1]] = candidate
         return replace(self, candidates=tuple(candidates))
+
+
+def _contradictions(mask: PlaneCandidate, prompts: Prompts) -> int:
+    """Count the points that a mask leaves on the wrong side."""
+    count = 0
+    for (y, x), label in zip(prompts.points, prompts.point_labels, strict=True):
+        row = min(max(round(y), 0), mask.plane_shape[0] - 1)
+        col = min(max(round(x), 0), mask.plane_shape[1] - 1)
+        inside = bool(mask.read((row, col, row + 1, col + 1))[0, 0])
+        count += inside != bool(label)
+    return count

@@ -33,19 +33,23 @@ def choose_window(
 ) -> Window:
     """Choose where a model looks first for these prompts.
 
-    The window of the click before, while the prompts still lie well inside it. Else
-    the finest level at which everything said (and the mask so far) lies inside one
+    The finest level at which everything said (and the mask so far) lies inside one
     tile with a margin of an eighth of a tile on each side; a lone point starts at the
-    level the user's view shows. A grid tile is taken where it holds all that with the
+    level the user's view shows. There, the window of the click before, while the
+    prompts still lie well inside it; else a grid tile where it holds all that with the
     margin, so that stored embeddings serve; otherwise a window centred on it.
+
+    A lone click may have been answered best at another scale. Further clicks say
+    enough to go on where the object's details are seen, with its mask as prompt.
     """
-    extent = cut_box(prompts.extent(), grid.shape)
-    if before is not None and holds(before.window, extent, grid, grid.side / 16):
-        return before.window
+    extent = said = cut_box(prompts.extent(), grid.shape)
     if before is not None and not before.chosen.is_empty:
         extent = _around(extent, before.chosen.bbox)
     drawn = prompts.outer_box() is not None
     level = _level_for(extent, grid, 0 if drawn else prompts.level)
+    if before is not None and before.window.level == level:
+        if holds(before.window, said, grid, grid.side / 16):
+            return before.window
     return window_for(extent, level, grid)
 
 

@@ -231,3 +231,34 @@ def test_a_header_that_says_nothing_of_the_place_is_not_compared(tmp_path):
     found = incoming_labels(image_of(tmp_path), tmp_path / "labels.nii")
 
     np.testing.assert_array_equal(np.asarray(found), blob().T)
+
+
+def test_nested_lists_are_labels():
+    session = Session(
+        np.zeros((2, 3), "u1"),
+        ToyModel(),
+        embeddings=False,
+        labels=[[0, 1, 1], [0] * 3],
+    )
+    assert session.labels.tolist() == [[0, 1, 1], [0, 0, 0]]
+
+
+def test_an_image_with_labels_inside_gives_its_labels(tmp_path):
+    from napari_sam.results import registry
+    from napari_sam.results.results import Results
+
+    group = zarr.open_group(tmp_path / "image.zarr", mode="w")
+    group.create_array("0", data=blob(3)[0] + np.uint8(9))
+    steps = [{"type": "scale", "scale": [0.5, 0.5]}]
+    axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "yx"]
+    datasets = [{"path": "0", "coordinateTransformations": steps}]
+    group.attrs["ome"] = {
+        "version": "0.5",
+        "multiscales": [{"axes": axes, "datasets": datasets}],
+    }
+    volume = open_volume(tmp_path / "image.zarr")
+    registry.write(tmp_path / "image.zarr", Results(blob(4)[0], volume))
+
+    np.testing.assert_array_equal(
+        writable_labels(volume, tmp_path / "image.zarr"), blob(4)[0]
+    )

@@ -15,6 +15,7 @@ from napari_sam.results.label_arrays import (
     highest_label,
     new_labels,
 )
+from napari_sam.volume.formats.ome_zarr import label_names
 
 if TYPE_CHECKING:
     from napari_sam.volume.volume import Volume
@@ -31,9 +32,11 @@ def existing_labels(volume: Volume, source: Any) -> Any:
     VolumeError, ExportError
     """
     if isinstance(source, (str, os.PathLike)) and "://" not in os.fspath(source):
-        found = registry.formats_of(source)
-        if found and found[0].name in _BY_FORMAT:
+        found = {f.name for f in registry.formats_of(source)}
+        if found & _BY_FORMAT or ("ome_zarr" in found and label_names(str(source))):
             return registry.read(source, volume).labels
+    if isinstance(source, (list, tuple)):
+        source = np.asarray(source)
     return incoming_labels(volume, source)
 
 

@@ -24,18 +24,21 @@ SIZE = (1400, 900)
 class Desk:
     """A viewer with a sample open and the widget at work on it."""
 
-    def __init__(self, sample: str, model: str, theme: str = "dark") -> None:
+    def __init__(self, sample: Any, model: str, theme: str = "dark") -> None:
         import napari
         from qtpy.QtWidgets import QApplication
+
+        from napari_sam._napari.widget import contents_of
 
         self.viewer = napari.Viewer(show=True)
         self.viewer.theme = theme
         self.viewer.window._qt_window.resize(*SIZE)
         self.app = QApplication.instance()
-        self.viewer.open_sample("napari-sam-anysize", sample)
-        _, self.widget = self.viewer.window.add_plugin_dock_widget(
-            "napari-sam-anysize", "Segment Anything"
-        )
+        if isinstance(sample, str):
+            self.viewer.open_sample("napari-sam-anysize", sample)
+        else:
+            self.viewer.add_image(sample, name="coins")
+        self.widget = contents_of(self.viewer)
         self.controller = self.widget.controller
         if model != "nano":
             self.controller.use_model(model)
@@ -57,11 +60,12 @@ class Desk:
         end = time.monotonic() + 0.8
         self.wait(lambda: time.monotonic() > end)
 
-    def click(self, y: float, x: float) -> None:
+    def click(self, y: float, x: float, *, settle: bool = True) -> None:
         """Click at a pixel of the image."""
-        self.click_world(self.controller.annotation.image.data_to_world((y, x)))
+        image = self.controller.annotation.image
+        self.click_world(image.data_to_world((y, x)), settle=settle)
 
-    def click_world(self, point: Sequence[float]) -> None:
+    def click_world(self, point: Sequence[float], *, settle: bool = True) -> None:
         """Click at a place of the world; its last two axes are those in view."""
         from qtpy.QtCore import QPoint, Qt
         from qtpy.QtTest import QTest
@@ -72,11 +76,20 @@ class Desk:
         left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
         QTest.mouseMove(canvas.native, where)
         QTest.mouseClick(canvas.native, left, none, where)
+        if settle:
+            self.settle()
+
+    def show_tab(self, name: str) -> None:
+        """Show a tab of the panel."""
+        tabs = self.widget.panel.tabs
+        names = [tabs.tabText(i) for i in range(tabs.count())]
+        tabs.setCurrentIndex(names.index(name))
         self.settle()
 
-    def shoot(self, name: str) -> None:
+    def shoot(self, name: str, *, settle: bool = True) -> None:
         """Write the whole window."""
-        self.settle()
+        if settle:
+            self.settle()
         self.viewer.screenshot(str(HERE / name), canvas_only=False, flash=False)
 
     def close(self) -> None:
@@ -87,15 +100,11 @@ class Desk:
 
 
 def first_click(model: str) -> None:
-    """An MR image: liver with one click, kidneys with one each."""
+    """An MR image: liver with one click."""
     desk = Desk("mr", model)
     desk.shoot("widget.png")
     desk.click(115, 80)
     desk.shoot("first_click.png")
-    for y, x in ((200, 140), (200, 295)):
-        desk.controller.new_object()
-        desk.click(y, x)
-    desk.shoot("three_objects.png")
     desk.close()
 
 
@@ -110,7 +119,7 @@ def fill_volume(model: str) -> None:
         shot = desk.viewer.screenshot(canvas_only=False, flash=False)
         frames.extend([Image.fromarray(shot[..., :3])] * times)
 
-    desk.widget.panel.tabs.setCurrentIndex(0)
+    desk.show_tab("Volume")
     desk.viewer.dims.set_point(0, desk.viewer.dims.point[0])
     desk.settle()
     keep(2)
@@ -148,6 +157,42 @@ def refine(model: str) -> None:
     desk.close()
 
 
+def suggestions(model: str) -> None:
+    """Coins: three annotated, the rest proposed, to be gone through."""
+    from skimage.data import coins
+
+    desk = Desk(coins(), model)
+    for y, x in ((55, 45), (60, 108), (55, 162)):
+        desk.click(y, x)
+        desk.controller.new_object()
+    desk.show_tab("Find")
+    desk.widget.panel.review.suggest.click()
+    desk.settle()
+    desk.controller.review.next()
+    desk.shoot("suggestions.png")
+    desk.close()
+
+
+def embedding(model: str) -> None:
+    """A mosaic of coins, segmented while all of it is embedded."""
+    import numpy as np
+    from skimage.data import coins
+
+    desk = Desk(np.tile(coins(), (12, 10)), model)
+    desk.show_tab("Image")
+    desk.viewer.scene.camera.center, desk.viewer.scene.camera.zoom = (0, 1800, 1900), 1
+    desk.settle()
+    desk.controller.embed()
+    desk.wait(lambda: desk.controller.board.state.encoding.done > 4)
+    desk.click(1818 + 52, 1920 + 45, settle=False)
+    desk.wait(lambda: desk.controller.session.objects)
+    end = time.monotonic() + 3
+    desk.wait(lambda: time.monotonic() > end)
+    desk.shoot("embedding.png", settle=False)
+    desk.controller.cancel()
+    desk.close()
+
+
 def main() -> None:
     """Take all of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -156,9 +201,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_SAM_CACHE"] = folder
         os.environ["NAPARI_SAM_SESSIONS"] = folder
+        os.environ["NAPARI_SAM_CONFIG"] = folder
         first_click(model)
         refine(model)
         fill_volume(model)
+        suggestions(model)
+        embedding(model)
 
 
 if __name__ == "__main__":

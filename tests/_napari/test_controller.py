@@ -319,7 +319,8 @@ def test_keys_on_our_layers_and_on_no_other(desk, cells):
     image = desk.open(cells.image)
     layers, writer = desk.annotation.layers, desk.annotation.writer
     tools = {"T", "P", "B"}
-    ours = tools | {"N", "C", "Ctrl+Z", "Ctrl+Shift+Z", ".", ",", "Y", "R"}
+    undo, review = {"Ctrl+Z", "Ctrl+Shift+Z"}, {".", ",", "Y", "R", "D", "O"}
+    ours = tools | undo | review | {"N", "C"}
     assert {str(k) for k in layers.points.keymap} == ours
     assert {str(k) for k in writer.layer.keymap} == ours
     assert {str(k) for k in image.keymap} == tools
@@ -597,7 +598,7 @@ def test_the_tool_shown_is_the_one_the_canvas_has(desk, cells):
     image = desk.open(cells.image, name="cells")
     desk.click(*cells.center(1))
     active = desk.viewer.layers.selection
-    assert not desk.state.elsewhere and "Click on what is missing" in desk.state.status
+    assert not desk.state.elsewhere and "Click to add a part" in desk.state.status
     active.active = image
     assert "cells" in desk.state.elsewhere and "(P)" in desk.state.status
     active.active = desk.annotation.writer.layer

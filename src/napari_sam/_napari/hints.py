@@ -36,7 +36,7 @@ def hint(state: PanelState) -> str:
     if state.thumbnails:
         another = "C: another mask, " if len(state.thumbnails) > 1 else ""
         return (
-            "Click on what is missing; T, then a click, takes away. "
+            "Click to add a part, T and click to take one away. "
             f"{another}N: next object."
         )
     return "Click on an object. B: box, T: − points, N: next object."

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QInputDialog,
     QMessageBox,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -53,6 +54,8 @@ class SegmentWidget(QWidget):  # type: ignore[misc]
         super().__init__(parent)
         # Layers are told apart by identity, which napari's proxy for plugins hides.
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        # Else napari puts a stretch below, and half of the height stays empty.
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         former = widget_of(viewer)

@@ -105,6 +105,7 @@ class ReviewView(Section):
         self.add("", self.bar)
         self.add("", self.order)
         self.add("", self.rows)
+        self._grid.setRowStretch(self._row - 1, 1)  # the rest stays at the top
         self.add("", self.previous, self.next, self.accept, self.reject)
         self.add("", self.correct, self.restore)
         self.up_to = self.add("Doubt to", self.doubt, self.below)

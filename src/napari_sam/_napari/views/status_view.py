@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_sam._napari.state import PanelState
 
 _COLORS = {"info": "#3b9cff", "busy": "#e0a526", "error": "#ff5a52"}
-HEIGHT = 58
+HEIGHT = 68
 """Pixels for the text; a longer one scrolls."""
 
 

@@ -208,10 +208,21 @@ def test_planes_of_an_array_beyond_what_memory_takes_are_refused(
     desk.open(wide.image)
     desk.controller.embed()
     desk.main.settle()
-    assert "up to 300 kB" in desk.state.status and "save the image" in desk.state.status
+    assert "more than the 300 kB" in desk.state.status
+    assert "save it to a file" in desk.state.status
     assert desk.state.encoding.phase == "paused"
     desk.click(2, *wide.center(1)[-2:])
     assert desk.labels.any()
+
+
+def test_planes_beyond_what_the_cache_takes_are_refused(
+    desk, wide, cache, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("NAPARI_SAM_CACHE_LIMIT", "300 kB")
+    open_file(desk, wide.image, tmp_path)
+    desk.controller.embed()
+    desk.main.settle()
+    assert "set NAPARI_SAM_CACHE_LIMIT" in desk.state.status
 
 
 def test_another_intensity_window_embeds_anew_and_goes_on(desk, wide, cache):

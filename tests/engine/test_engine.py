@@ -170,3 +170,38 @@ def test_stores_of_arrays_are_bounded(monkeypatch):
     assert held < 60_000
     engine.embedding(Plane((29,)), window)
     assert model.n_encoded == 30
+
+
+def _read_often(folder, value, stop, right):
+    """Ask again and again for a tile, and count answers for other pixels."""
+    image = np.full((64, 64), value, np.uint8)
+    expected = colors(Engine.of(_flat(image), ToyModel(64)), Window(0, 0, 0, 64, 64))
+    wrong = asked = 0
+    while not stop.is_set() or asked < 5:
+        engine = Engine.of(_flat(image), ToyModel(64), embeddings=folder)
+        found = colors(engine, Window(0, 0, 0, 64, 64))
+        wrong += not np.array_equal(found, expected)
+        asked += 1
+    right.append((asked, wrong))
+
+
+def _flat(image):
+    return open_volume(image).with_intensity((0, 255))
+
+
+def test_readers_beside_each_other_get_their_own_pixels(tmp_path, same_identity):
+    """Two see different pixels under one name, and replace each other's tile."""
+    stop, answers = threading.Event(), []
+    folder = tmp_path / "emb"
+    threads = [
+        threading.Thread(target=_read_often, args=(folder, value, stop, answers))
+        for value in (40, 90, 90)
+    ]
+    for thread in threads:
+        thread.start()
+    threads[0].join(2)
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert len(answers) == 3
+    assert all(asked >= 5 and wrong == 0 for asked, wrong in answers)

@@ -370,3 +370,11 @@ def test_the_volume_module_imports_no_format_library():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "set()"
+
+
+def test_a_file_url_may_hold_quoted_characters(tmp_path):
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    np.save(folder / "x.npy", np.zeros((8, 9), np.uint8))
+    assert open_volume((folder / "x.npy").as_uri()).shape == (8, 9)
+    assert open_volume(f"file://{folder}/x.npy").shape == (8, 9)

@@ -295,16 +295,20 @@ def _place(store: EmbeddingStore) -> str:
 
 
 def _check_room(engine: Engine, store: EmbeddingStore, axis: int) -> None:
+    """Refuse to embed what would push itself out again."""
+    from napari_sam.embeddings.cache import cache_limit, in_cache
     from napari_sam.embeddings.estimate import estimate_encoding
 
-    if store.max_bytes is None:
-        return
+    limit = store.max_bytes
+    place = "an image in memory keeps in memory: save it to a file and open that"
+    if limit is None and in_cache(store.path):
+        limit = cache_limit()
+        place = "the cache may take: set NAPARI_SAM_CACHE_LIMIT to more"
     wanted = estimate_encoding(engine.volume, engine.model, axis=axis).disk_bytes
-    if wanted > store.max_bytes:
+    if limit is not None and wanted > limit:
         raise StoreError(
-            f"embeddings of all planes take {_size(wanted)}, and those of an image in "
-            f"memory are kept in memory, up to {_size(store.max_bytes)}: save the "
-            "image to a file and open that. What you look at is embedded as before"
+            f"embeddings of all planes take {_size(wanted)}, more than the "
+            f"{_size(limit)} that {place}. What you look at is embedded as before"
         )
 
 

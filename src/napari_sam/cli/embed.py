@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.cli import arguments
@@ -109,10 +108,10 @@ def run(
 
 def _check_limit(store: str, wanted: int) -> None:
     """Refuse what the cache would have to remove again."""
-    from napari_sam.embeddings.cache import cache_folder, cache_limit
+    from napari_sam.embeddings.cache import cache_limit, in_cache
 
-    limit = cache_limit()
-    if limit is None or wanted <= limit or Path(store).parent != cache_folder():
+    limit = cache_limit() if in_cache(store) else None
+    if limit is None or wanted <= limit:
         return
     raise ArgumentError(
         f"these embeddings take {megabytes(wanted)}, and the cache may take "

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_sam.cli.options import AsJson, example
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,21 +17,19 @@ if TYPE_CHECKING:
 
 store_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
 
-_EXAMPLE = "[bold]Example[/bold]\n\n"
 _Folder = Annotated[
     Path | None,
     typer.Argument(help="A store, or a folder of them; the user's cache if left out."),
 ]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a machine.")]
 
 
-@store_app.callback(epilog=_EXAMPLE + "napari-sam store list")
+@store_app.callback(epilog=example("napari-sam store list"))
 def store() -> None:
     """List the embeddings on this machine, and remove those no longer wanted."""
 
 
-@store_app.command("list", epilog=_EXAMPLE + "napari-sam store list --json")
-def store_list(folder: _Folder = None, as_json: _AsJson = False) -> None:
+@store_app.command("list", epilog=example("napari-sam store list --json"))
+def store_list(folder: _Folder = None, as_json: AsJson = False) -> None:
     """List embeddings: image, model, size, when they were last used; oldest first."""
     from napari_sam.cli.report import Report, megabytes
     from napari_sam.embeddings.cache import cache_folder, cache_limit, stored
@@ -48,13 +48,10 @@ def store_list(folder: _Folder = None, as_json: _AsJson = False) -> None:
 
 @store_app.command(
     "prune",
-    epilog=_EXAMPLE
-    + "\n\n".join(
-        (
-            "napari-sam store prune --older-than 30",
-            "napari-sam store prune --max-size '5 GB'",
-            "napari-sam store prune slide.nsam-emb --signature 0123456789abcdef",
-        )
+    epilog=example(
+        "napari-sam store prune --older-than 30",
+        "napari-sam store prune --max-size '5 GB'",
+        "napari-sam store prune slide.nsam-emb --signature 0123456789abcdef",
     ),
 )
 def store_prune(
@@ -73,7 +70,7 @@ def store_prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")
     ] = False,
-    as_json: _AsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Remove embeddings by age, size or signature; those in use stay."""
     from napari_sam.cli.report import Report, megabytes

@@ -92,6 +92,12 @@ def cache_limit() -> int | None:
     return None if text.lower() == "none" else size_bytes(text, LIMIT_VARIABLE)
 
 
+def in_cache(path: Any) -> bool:
+    """Whether a store lies in the cache, so that it may be removed at any time."""
+    local = isinstance(path, (str, os.PathLike))
+    return local and Path(path).absolute().parent == cache_folder()
+
+
 def size_bytes(text: str, what: str) -> int:
     """Read a size such as "500 MB".
 
@@ -184,13 +190,10 @@ def enforce_limit(path: Any) -> None:
 
     Does nothing for stores that lie elsewhere: those are their owner's.
     """
-    if not isinstance(path, (str, os.PathLike)):
+    limit = cache_limit() if in_cache(path) else None
+    if limit is None:
         return
-    folder = cache_folder()
-    limit = cache_limit()
-    if limit is None or Path(path).parent != folder:
-        return
-    gone = prune(oldest_beyond(stored(folder), limit), wait=False)
+    gone = prune(oldest_beyond(stored(), limit), wait=False)
     for one in gone:
         logger.info(
             "removed embeddings of %s by %s from the cache, which is full",
@@ -243,8 +246,8 @@ def _guard(root: Path) -> Iterator[None]:
     """Let one at a time enter a store or remove from it."""
     from filelock import FileLock, Timeout
 
-    own = root.parent == cache_folder()
-    file = root.parent / ".guard.lock" if own else root / IN_USE / "guard.lock"
+    where = root.parent if in_cache(root) else root / IN_USE
+    file = where / ".guard.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(file, timeout=_GUARD_S, thread_local=False):
@@ -284,7 +287,7 @@ def _set_aside(one: StoredEmbeddings) -> Path | None:
         if _is_used(root, key):
             return None
         others = [p.name for p in _groups(root) if p.name != key]
-        if not others and root.parent == cache_folder():
+        if not others and in_cache(root):
             whole = not any(_is_used(root, p.stem) for p in _used_files(root))
             if whole:
                 aside = root.with_name(f".deleted-{uuid.uuid4().hex}")

@@ -244,7 +244,7 @@ class EmbeddingStore:
         tile : Tile
         source : int, optional
             `checksum` of the window's pixels now: a tile that was made from others
-            counts as not there. Left out: not compared.
+            counts as not there. Left out: those that `is_checked` knows.
 
         Raises
         ------
@@ -273,8 +273,11 @@ class EmbeddingStore:
                 "damaged: its data does not match its checksum. discard(plane, tile) "
                 "drops it, so that it is encoded again; other tiles are not affected"
             )
-        if source is not None and flag >> 32 != source:
-            return None  # replaced meanwhile, by a process that sees other pixels
+        known = self._sources[plane_linear]
+        if flag >> 32 != known.get(tile.number, flag >> 32):
+            # Replaced meanwhile, by a process that sees other pixels.
+            known.pop(tile.number, None)
+            return None
         embedding = Embedding(features, (tile.window.h, tile.window.w))
         self._memory.put(key, embedding)
         return embedding

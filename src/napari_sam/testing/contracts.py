@@ -347,6 +347,11 @@ class StoreContract:
             assert one.get(0, tile, SOURCE) is not None
             assert one.is_checked(0, tile)
         again.put(0, tile, self.embedding(2), SOURCE + 1)
+        third = self.open_store(tmp_path, self.signature(), "a")
+        assert third.check(0, tile, SOURCE + 1)
+        store.put(0, tile, self.embedding(3), SOURCE)
+        assert third.get(0, tile) is None  # it had been compared, and was replaced
+        again.put(0, tile, self.embedding(2), SOURCE + 1)
         found = self.open_store(tmp_path, self.signature(), "r")
         assert found.get(0, tile, SOURCE) is None
         new = found.get(0, tile, SOURCE + 1)

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -142,7 +143,7 @@ def _open_files(paths: list[str], options: dict[str, Any]) -> Volume:
 
 def _open_path(path: str, options: dict[str, Any]) -> Volume:
     if path.startswith("file://"):
-        path = path.removeprefix("file://")
+        path = unquote(path.removeprefix("file://"))
     remote, given = "://" in path, path.strip()
     if not remote:
         path = str(Path(path).expanduser().absolute())

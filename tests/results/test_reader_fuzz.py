@@ -148,3 +148,24 @@ def test_json_nested_beyond_reason_is_refused(volume, tmp_path):
     for name in ("coco", "sa1b", "labelme", "qupath", None):
         with pytest.raises(NapariSamError):
             read(path, volume, name)
+
+
+def test_coco_labels_to_train_on_are_read_or_refused(files, volume, tmp_path):
+    from PIL import Image
+
+    from napari_sam.training.label_sources import read_coco_images
+
+    Image.fromarray(np.zeros(volume.shape, np.uint8)).save(tmp_path / "array.png")
+    content = json.loads(files["coco"].read_text())
+    content["images"][0]["file_name"] = "array.png"
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (whole,) = read_coco_images(tmp_path / "a.json")
+    assert np.asarray(whole.labels[...]).max() == 2
+    for seed in range(SEEDS):
+        damaged = mutated(content, random.Random(seed))
+        (tmp_path / "a.json").write_text(json.dumps(damaged))
+        try:
+            for found in read_coco_images(tmp_path / "a.json"):
+                assert np.asarray(found.labels[...]).dtype.kind == "u"
+        except NapariSamError as error:
+            assert str(error)

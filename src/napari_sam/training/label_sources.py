@@ -143,7 +143,7 @@ def read_coco_images(
 
 
 def _find_image(image: dict[str, Any], path: Path, folder: Path | None) -> Path | str:
-    name, source = str(image.get("file_name", "")), image.get("source")
+    name, source = str(image.get("file_name", "")), str(image.get("source") or "")
     folders = [path.parent, path.parent / "images"] if folder is None else [folder]
     if folder is not None and not folder.is_dir():
         return folder

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_sam.core.atomic_files import write_whole
 from napari_sam.core.planes import Plane, count_planes, plane_at
-from napari_sam.errors import VolumeError
+from napari_sam.errors import VolumeError, refused_as
 from napari_sam.results import rle
 from napari_sam.results.label_objects import FoundObject, find_objects
 from napari_sam.results.outlines import outline
@@ -293,7 +293,9 @@ def load_coco(
     VolumeError
         If it is no COCO JSON, or an annotation's image is not listed.
     """
-    return _load(Path(path))[:2]
+    what = f"{str(path)!r} cannot be read as COCO JSON"
+    with refused_as(VolumeError, what, "check that it is whole"):
+        return _load(Path(path))[:2]
 
 
 def _planes(

@@ -49,6 +49,10 @@ def many(name, values, **more):
             id="time-of-each-slice",
         ),
         pytest.param(
+            [lambda z, t=t: {"EchoTime": 4.6 * (t + 1) + 1e-3 * z} for t in range(3)],
+            id="echo-rounded-otherwise-in-each-slice",
+        ),
+        pytest.param(
             [lambda z, t=t: {"InstanceNumber": 4 * t + z + 1} for t in range(3)],
             id="numbers-phase-by-phase",
         ),
@@ -133,6 +137,12 @@ def test_an_unfinished_phase_is_left_out_and_told(tmp_path):
     np.testing.assert_array_equal(phase_values(volume), expected(2))
     assert len(volume.metadata["skipped"]) == 2
     assert "lacks 2 of 4 slices" in volume.metadata["skipped"][0][1]
+
+
+def test_values_that_overlap_tell_nothing(tmp_path):
+    write_phases(tmp_path, [lambda z, t=t: {"FlipAngle": t + 0.6 * z} for t in (1, 2)])
+    with pytest.raises(VolumeError, match="no tag tells"):
+        open_volume(tmp_path)
 
 
 def test_images_that_no_tag_tells_apart_are_refused_in_one_sentence(tmp_path):

@@ -112,6 +112,8 @@ def _whole(places: Places) -> Phases | None:
             return found
     ranked = [n for n in names if n in RANKED and n != "ContentTime"]
     tried = [partial(_ranked, places, name) for name in ranked]
+    numeric = [n for n in names if n in NUMBER_TAGS and n not in RANKED]
+    tried += [partial(_ranked, places, name, apart=True) for name in numeric]
     # Content may have been made in any order, long after it was acquired.
     tried += [partial(_numbered, places), partial(_ranked, places, "ContentTime")]
     return next((found for split in tried if (found := split()) is not None), None)
@@ -191,8 +193,11 @@ def _tuple(value: Any) -> tuple[float, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-def _ranked(places: Places, name: str) -> Phases | None:
-    """Split by the order of times that differ from slice to slice."""
+def _ranked(places: Places, name: str, *, apart: bool = False) -> Phases | None:
+    """Split by the order of values that differ a little from slice to slice.
+
+    With `apart`, only where all values of a phase lie below all of the next one.
+    """
     columns = []
     for place in places:
         values = [f.tags.get(name) for f in place]
@@ -202,7 +207,10 @@ def _ranked(places: Places, name: str) -> Phases | None:
         pairs = sorted(zip(times, range(len(place)), strict=True))
         columns.append([place[i] for _, i in pairs])
     stacks = [list(stack) for stack in zip(*columns, strict=True)]
-    means = [(float(np.mean([f.tags[name] for f in s])),) for s in stacks]
+    spans = [[float(f.tags[name]) for f in s] for s in stacks]
+    if apart and any(max(a) >= min(b) for a, b in pairwise(spans)):
+        return None
+    means = [(float(np.mean(values)),) for values in spans]
     return Phases(stacks, (name,), list(means))
 
 

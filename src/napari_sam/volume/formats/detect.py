@@ -123,7 +123,7 @@ def _folder_opener(path: Path) -> Callable[..., Any]:
 def is_stack(path: Path) -> bool:
     """Whether a folder holds pictures, and no DICOM beside or below them."""
     from napari_sam.volume.formats.dicom_files import folder_holds_dicom
-    from napari_sam.volume.formats.stack import slices_in
+    from napari_sam.volume.formats.slices import slices_in
 
     return bool(slices_in(path)) and not folder_holds_dicom(path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 
 from napari_sam.errors import NapariSamError, SeriesError, VolumeError, refused_as
 from napari_sam.volume.arrays import assemble
+from napari_sam.volume.formats.detect import describe_folder, opener_for
+from napari_sam.volume.formats.slices import slices_in
 from napari_sam.volume.layout import Layout
 from napari_sam.volume.lazy_arrays import LazyArray
 
@@ -20,27 +21,9 @@ if TYPE_CHECKING:
 
     from napari_sam.volume.volume import Volume
 
-SUFFIXES = (
-    ".tif", ".tiff", ".btf", ".png", ".jpg", ".jpeg", ".bmp", ".webp", ".pgm", ".ppm",
-)  # fmt: skip
-"""Suffixes of files that are taken for slices."""
 _KEPT = 8
 """Slices that are kept open."""
 _LISTED = 5
-
-
-def slices_in(folder: Path) -> list[Path]:
-    """List the pictures right in a folder, "s2" before "s10"."""
-    files = [
-        p for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-    ]  # fmt: skip
-    return sorted(files, key=lambda p: _natural(p.name))
-
-
-def _natural(name: str) -> list[tuple[int, Any]]:
-    parts = re.split(r"(\d+)", name.lower())
-    return [(1, int(p)) if p.isdecimal() else (0, p) for p in parts if p]
 
 
 def open_stack(
@@ -84,8 +67,6 @@ def open_stack(
         return _open(str(files[0]), axes=axes, channels=channels, as_labels=as_labels)
     kinds, skipped = _kinds(files)
     if not kinds:
-        from napari_sam.volume.formats.detect import describe_folder
-
         raise VolumeError(
             f"{path!r} holds no DICOM images and no picture that can be read: "
             f"{describe_folder(folder)}"
@@ -140,8 +121,6 @@ def _stacked(
 
 
 def _open(path: str, **options: Any) -> Volume:
-    from napari_sam.volume.formats.detect import opener_for
-
     opener: Callable[..., Any] = opener_for(Path(path))
     if opener.__name__ not in ("open_tiff", "open_picture"):
         options.pop("as_labels", None)

@@ -13,8 +13,8 @@ import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
-from napari_sam._napari import annotation
-from napari_sam.embeddings import scheduler, tile_batches
+from napari_sam._napari import candidates
+from napari_sam.embeddings import encode
 from napari_sam.embeddings.store import EmbeddingStore
 from napari_sam.engine.engine import Engine
 from napari_sam.session import requests
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.canvas
 
 SLOW = (
     (requests, "predict"),
+    (requests, "iter_predict"),
     (Engine, "embedding"),
     (EmbeddingStore, "get"),
     (EmbeddingStore, "put"),
     (EmbeddingStore, "numbers"),
     (Volume, "read"),
-    (tile_batches, "encode_region"),
-    (scheduler, "encode_region"),
-    (annotation, "draw_thumbnails"),
+    (encode, "encode_region"),
+    (candidates, "draw_thumbnails"),
 )
 """Calls that read, write, encode, decode or draw much."""
 
@@ -108,7 +108,12 @@ def test_it_is_segmented_while_it_is_embedded_with_nothing_slow_on_the_main_thre
     assert controller.board.state.encoding.phase == "all"
     assert np.mean(found) > 0.5
     assert {name for name, here in calls if here} == set()
-    assert {name for name, _ in calls} >= {"predict", "encode_region", "put", "read"}
+    assert {name for name, _ in calls} >= {
+        "iter_predict",
+        "encode_region",
+        "put",
+        "read",
+    }
     assert drawn_whole == []
     controller.close()
     widget.jobs.close(timeout_s=20)

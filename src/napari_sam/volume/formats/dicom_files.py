@@ -124,7 +124,7 @@ def open_file(path: str) -> Iterator[BinaryIO]:
 def read_whole(path: str) -> BinaryIO:
     """Return a file that can be sought in: itself, or a copy in memory of a member."""
     if MEMBER not in path or Path(path).exists():
-        return Path(path).open("rb")
+        return ShortReads(path)
     with open_file(path) as file:
         return io.BytesIO(file.read())
 
@@ -214,7 +214,7 @@ def _dicomdir(where: Path) -> FileList:
     import pydicom
 
     try:
-        with where.open("rb") as file:
+        with ShortReads(where) as file:
             ds = pydicom.dcmread(file, force=False)
             records = list(ds.get("DirectoryRecordSequence") or [])
     except Exception as error:

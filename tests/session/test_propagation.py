@@ -197,7 +197,7 @@ def test_what_cannot_be_propagated_is_said(session):
 
 def test_numpy_ids_and_options_are_taken(session):
     click(session, 1, middle(1))
-    options = PropagateOptions(min_overlap=0.99)
+    options = PropagateOptions(max_area_ratio=1.05)
     strict = session.propagate(np.int64(1), options=options)
     session.undo()
     assert len(strict) < len(session.propagate(np.array([1])))

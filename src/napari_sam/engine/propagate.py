@@ -25,6 +25,7 @@ from napari_sam.errors import Cancelled, PromptError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
 
@@ -40,8 +41,9 @@ class PropagateOptions:
     """"memory": the model remembers the planes it has seen (SAM 2). "projection": each
     mask is the prompt of the next plane. "interpolate": shapes alone, nothing beyond
     the keys. "auto": memory where the model has one."""
-    min_overlap: float = field(default=0.6, metadata={"range": (0, 1)})
-    """Least IoU with the mask of the plane before, 0..1."""
+    min_overlap: float = field(default=0.75, metadata={"range": (0, 1)})
+    """Least share of the smaller of a mask and that of the plane before that both have,
+    0..1: an object may shrink within itself, but not be elsewhere."""
     max_area_ratio: float = field(default=2.0, metadata={"range": (1, 100)})
     """Most that the area may grow or shrink from plane to plane, as a factor."""
     max_growth: float = field(default=4.0, metadata={"range": (1, 1000)})
@@ -68,9 +70,17 @@ class PropagateOptions:
             area == 0
             or area > self.max_growth * largest
             or max(area, last) > self.max_area_ratio * min(area, last)
-            or overlap(found, before) < self.min_overlap
+            or _shared(found, before, area, last) < self.min_overlap
             or unlike > self.max_contrast
         )
+
+
+def _shared(
+    a: MaskCandidate | MaskPrompt, b: MaskCandidate | MaskPrompt, n: int, m: int
+) -> float:
+    """Share of the smaller of two masks, of n and m pixels, that both have."""
+    iou = overlap(a, b)
+    return iou * (n + m) / (1 + iou) / min(n, m)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

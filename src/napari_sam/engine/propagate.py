@@ -25,7 +25,6 @@ from napari_sam.errors import Cancelled, PromptError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
 
@@ -75,9 +74,7 @@ class PropagateOptions:
         )
 
 
-def _shared(
-    a: MaskCandidate | MaskPrompt, b: MaskCandidate | MaskPrompt, n: int, m: int
-) -> float:
+def _shared(a: PlaneCandidate | MaskPrompt, b: MaskPrompt, n: int, m: int) -> float:
     """Share of the smaller of two masks, of n and m pixels, that both have."""
     iou = overlap(a, b)
     return iou * (n + m) / (1 + iou) / min(n, m)

@@ -25,6 +25,7 @@ from napari_sam.errors import Cancelled, PromptError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
 

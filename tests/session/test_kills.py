@@ -90,7 +90,7 @@ def dies(act: Callable[[], object], after: int, *, torn: bool) -> bool:
 def let_go() -> None:
     """Free what the system frees when a process is gone: its locks."""
     for held in gc.get_objects():
-        if isinstance(held, SessionFiles) and hasattr(held, "_lock"):
+        if type(held) is SessionFiles and hasattr(held, "_lock"):
             held._lock.release(force=True)
 
 

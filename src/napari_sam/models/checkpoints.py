@@ -186,12 +186,11 @@ def _read_pickled(path: Path) -> Any:
         zipped = zipfile.is_zipfile(path)
         with warnings.catch_warnings():  # of pickle protocols: read well or refused
             warnings.simplefilter("ignore", UserWarning)
+            tensors_only: Any = {"map_location": "cpu", "weights_only": True}
             if zipped:
-                return torch.load(
-                    path, map_location="cpu", weights_only=True, mmap=True
-                )
+                return torch.load(path, mmap=True, **tensors_only)
             with ShortReads(path) as file:
-                return torch.load(file, map_location="cpu", weights_only=True)
+                return torch.load(file, **tensors_only)
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
             raise _damaged(path, error) from error

@@ -53,6 +53,15 @@ def answer(
     request: Request, cancel: Callable[[], bool] | None = None
 ) -> Iterator[Result]:
     """Answer as `Session.iter_run` says."""
+    for found in _answers(request, cancel):
+        # Drawn here, in the worker: whoever accepts the answer only writes it.
+        _ = found.chosen.mask
+        yield Result(request, found)
+
+
+def _answers(
+    request: Request, cancel: Callable[[], bool] | None
+) -> Iterator[Prediction]:
     engine, plane, found = request.engine, request.plane, request.previous
     if request.choice is None or found is None:
         answers = iter_predict(
@@ -66,13 +75,12 @@ def answer(
         for each in answers:
             found = each
             if request.choice is None:
-                yield Result(request, found)
+                yield found
     assert found is not None
     if request.choice is not None:
         found = choose(engine, found, plane, request.choice)
-        yield Result(request, found)
-    for sharper in refine(engine, found, plane, cancel):
-        yield Result(request, sharper)
+        yield found
+    yield from refine(engine, found, plane, cancel)
 
 
 class Requests:

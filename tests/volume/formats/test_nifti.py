@@ -164,3 +164,25 @@ def test_a_compressed_file_that_no_memory_holds_is_refused(tmp_path, monkeypatch
     monkeypatch.setattr(whole, "available_bytes", lambda: 1000)
     with pytest.raises(VolumeError, match=r"840\.0 kB of memory"):
         volume.plane(0)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("claimed", [2**31 - 16, 4, -8])
+def test_an_extension_that_claims_more_than_the_file_holds_is_refused(
+    tmp_path, suffix, claimed
+):
+    import gzip
+    import struct
+
+    image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.uint8), np.eye(4))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension(4, b"a note" * 9))
+    good = tmp_path / "good.nii"
+    nibabel.save(image, good)
+    content = bytearray(good.read_bytes())
+    content[352:356] = struct.pack("<i", claimed)
+    path = tmp_path / f"bad{suffix}"
+    packed = gzip.compress(content) if suffix.endswith("gz") else bytes(content)
+    path.write_bytes(packed)
+    assert open_volume(good).shape == (6, 5, 4)
+    with pytest.raises(VolumeError, match="header extension"):
+        open_volume(path)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
 import threading
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +55,7 @@ def open_nifti(
         raise VolumeError(f"{path!r} needs nibabel: pip install nibabel") from error
     if series is not None:
         raise SeriesError(f"{path!r} holds one image: leave series= out")
+    _check_extensions(path)
     try:
         image = nibabel.load(path)
     except (ImageFileError, OSError, ValueError) as error:
@@ -66,6 +70,45 @@ def open_nifti(
             "labels": _intent(image) == _LABEL, **_stated(image),
         },
     )  # fmt: skip
+
+
+def _check_extensions(path: str) -> None:
+    """Refuse header extensions that claim more than lies before the pixels.
+
+    nibabel asks for as much memory as an extension claims, up to 2 GB.
+    """
+    opener: Any = gzip.open if path.lower().endswith(".gz") else open
+    try:
+        with opener(path, "rb") as file:
+            start = file.read(544)
+            order, size = "<", int(_number(start[:4], "<i"))
+            if size not in (348, 540):
+                order, size = ">", int(_number(start[:4], ">i"))
+            if size not in (348, 540):
+                return
+            magic = start[344:348] if size == 348 else start[4:8]
+            if magic[:3] not in (b"n+1", b"n+2") or not any(start[size : size + 1]):
+                return
+            place, kind = (108, "f") if size == 348 else (168, "q")
+            pixels = _number(start[place : place + struct.calcsize(kind)], order + kind)
+            at = size + 4
+            while at + 16 <= pixels:
+                file.seek(at)
+                length = int(_number(file.read(4), order + "i"))
+                if length < 8 or at + length > pixels:
+                    raise VolumeError(
+                        f"{path!r} has a header extension of {length} bytes where "
+                        f"{int(pixels) - at} lie before the pixels: the file is "
+                        "damaged, copy it again"
+                    )
+                at += length
+    except (OSError, EOFError, zlib.error) as error:
+        raise VolumeError(f"{path!r} is not a whole NIfTI file: {error}") from error
+
+
+def _number(part: bytes, kind: str) -> float:
+    size = struct.calcsize(kind)
+    return struct.unpack(kind, part)[0] if len(part) == size else 0
 
 
 def _stated(image: Any) -> dict[str, Any]:

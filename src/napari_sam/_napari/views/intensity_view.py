@@ -38,6 +38,9 @@ class IntensityView(Section):
         )
         self.limits.setEdgeLabelMode(QLabeledDoubleRangeSlider.EdgeLabelMode.NoLabel)
         self.limits.setMinimumHeight(44)
+        # The numbers stand above the handles, also where these are at the ends.
+        around = self.limits.layout().contentsMargins()
+        self.limits.layout().setContentsMargins(14, max(around.top(), 16), 14, 0)
         # While it is dragged each value would make the embeddings of the one before
         # useless.
         self.limits.setTracking(False)

@@ -144,3 +144,18 @@ def test_candidate_alone_is_a_png():
     _, candidates = segmented(phantom_image())
 
     assert Image.open(io.BytesIO(candidates[0]._repr_png_())).format == "PNG"
+
+
+def test_sessions_and_candidates_say_what_they_are_in_a_line(tmp_path):
+    from napari_sam.session import Session
+    from napari_sam.testing import ToyModel, phantom_image
+
+    cells = phantom_image((64, 96), n_objects=2)
+    session = Session(cells.image, ToyModel(), embeddings=False)
+    best, *_ = session.segment(points=[cells.center(1)])
+    assert repr(best).startswith(f"<mask of {best.area:,} px in ")
+    assert "predicted IoU" in repr(best) and len(repr(best)) < 120
+    assert repr(session).endswith("(y=64, x=96) uint8> with toy: 1 object>")
+    session.save(tmp_path / "work.nsam")
+    assert "work.nsam" in repr(session)
+    session.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.core.masks import described
 from napari_sam.core.sampling import draw, drawn_bbox
 from napari_sam.core.tiles import Window
 
@@ -31,7 +32,7 @@ class Decoded:
         return self.window.h, self.window.w
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PlaneCandidate:
     """One mask a model proposes, in level-0 pixels of its plane.
 
@@ -50,6 +51,9 @@ class PlaneCandidate:
     seen: MaskCandidate
     window: Window
     plane_shape: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return described(self.area, self.bbox, self.predicted_iou, self.stability_score)
 
     @property
     def predicted_iou(self) -> float:

@@ -16,7 +16,7 @@ _BAND = 2**20
 """Pixels that are written at a time: what the processor's cache holds."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MaskCandidate:
     """One mask a model proposes, cropped to its bounding box."""
 
@@ -30,6 +30,9 @@ class MaskCandidate:
     """IoU between the mask cut at logit +1 and at logit -1, 0..1 (SAM, appendix B)."""
     low_res_logits: np.ndarray
     """(m, m) float32 over the model's padded frame: what `mask_input` takes back."""
+
+    def __repr__(self) -> str:
+        return described(self.area, self.bbox, self.predicted_iou, self.stability_score)
 
     @property
     def area(self) -> int:
@@ -102,6 +105,20 @@ class LabelPatch:
                 np.copyto(
                     view[rows], after[rows], where=changed[rows], casting="unsafe"
                 )
+
+
+def described(area: int, bbox: Bbox, predicted_iou: float, stability: float) -> str:
+    """Say in a line what a candidate is.
+
+    Examples
+    --------
+    >>> described(3210, (0, 30, 90, 99), 0.913, 0.765)
+    '<mask of 3,210 px in (0, 30, 90, 99), predicted IoU 0.91, stability 0.77>'
+    """
+    return (
+        f"<mask of {area:,} px in {tuple(map(int, bbox))}, predicted IoU "
+        f"{predicted_iou:.2f}, stability {stability:.2f}>"
+    )
 
 
 def crop_mask(mask: np.ndarray) -> tuple[Bbox, np.ndarray]:

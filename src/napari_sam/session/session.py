@@ -405,6 +405,14 @@ class Session(Saved):
         viewing = import_module("napari_sam._napari.viewing")
         return viewing.view_session(self, viewer)
 
+    def __repr__(self) -> str:
+        n = len(self.objects)
+        objects = "1 object" if n == 1 else f"{n} objects"
+        kept = f", kept in {self.path!r}" if self.path else ""
+        return (
+            f"<Session of {self.volume!r} with {self.model.spec.name}: {objects}{kept}>"
+        )
+
     def _repr_html_(self) -> str:
         from napari_sam.session.notebook import session_html
 

@@ -226,8 +226,8 @@ def test_a_walk_that_floods_ends() -> None:
     options = PropagateOptions(max_area_ratio=2)
     before, larger = candidate(slice(0, 30)), candidate(slice(0, 41))
     grown = MaskPrompt(before.bbox, before.mask)
-    assert not options.ended(larger, grown, 103, 0.0)
-    assert options.ended(larger, grown, 102, 0.0)
+    assert not options.ended(larger, grown, 137, 0.0)
+    assert options.ended(larger, grown, 136, 0.0)
 
 
 def test_an_empty_mask_ends_the_object() -> None:

@@ -250,7 +250,10 @@ def test_an_object_is_propagated_through_a_volume_along_any_axis(
     mask[20:60, 20:50] = True
     keys = {Plane.of(volume.shape, 2, axis=axis): MaskPrompt.of(mask)}
     anything = PropagateOptions(
-        max_area_ratio=np.inf, min_overlap=0, max_contrast=np.inf
+        max_area_ratio=np.inf,
+        max_growth=np.inf,
+        min_overlap=0,
+        max_contrast=np.inf,
     )
     found = {c.plane: c for c in propagate(engine, keys, options=anything)}
     plane_3 = Plane.of(volume.shape, 3, axis=axis)

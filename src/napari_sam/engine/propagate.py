@@ -46,9 +46,9 @@ class PropagateOptions:
     0..1: an object may shrink within itself, but not be elsewhere."""
     max_area_ratio: float = field(default=2.0, metadata={"range": (1, 100)})
     """Most that the area may grow or shrink from plane to plane, as a factor."""
-    max_growth: float = field(default=4.0, metadata={"range": (1, 1000)})
-    """Most that the area may exceed the largest key's, as a factor: a walk that has
-    left the object floods its surroundings plane by plane."""
+    max_growth: float = field(default=3.0, metadata={"range": (1, 1000)})
+    """Most that the area may exceed that of the key the walk began at, as a factor: a
+    walk that has left the object floods its surroundings plane by plane."""
     max_contrast: float = field(default=2.5, metadata={"range": (0, 100)})
     """Most that the mean intensity may differ from the key's, in standard deviations
     of the key's pixels."""
@@ -57,18 +57,18 @@ class PropagateOptions:
         self,
         found: Mask,
         before: MaskPrompt,
-        largest: int,
+        size: int,
         unlike: float,
     ) -> bool:
         """Whether the object does not go on from `before` to `found`.
 
-        `largest`: pixels of the largest key; `unlike`: difference of intensity, as
-        `max_contrast` takes it.
+        `size`: pixels of the key the walk began at; `unlike`: difference of intensity,
+        as `max_contrast` takes it.
         """
         area, last = (int(np.count_nonzero(m.mask)) for m in (found, before))
         return bool(
             area == 0
-            or area > self.max_growth * largest
+            or area > self.max_growth * size
             or max(area, last) > self.max_area_ratio * min(area, last)
             or _shared(found, before, area, last) < self.min_overlap
             or unlike > self.max_contrast
@@ -278,7 +278,7 @@ class _Walks:
         if self.follower is None or not numbers:
             return
         before = self.stack.keys[key]
-        largest = max(int(np.count_nonzero(k.mask)) for k in self.stack.keys.values())
+        size = int(np.count_nonzero(before.mask))
         look = Look.of(self.engine, self.stack.plane(key), before)
         self.follower.begin(key, before, reverse=numbers.step < 0)
         for number in numbers:
@@ -289,7 +289,7 @@ class _Walks:
                 return
             mask = MaskPrompt(found.bbox, found.mask)
             unlike = look.unlike(self.engine, self.stack.plane(number), mask)
-            if self.options.ended(found, before, largest, unlike):
+            if self.options.ended(found, before, size, unlike):
                 return
             scores = found.predicted_iou, found.stability_score
             yield number, _Step(mask, *scores, overlap(found, before))

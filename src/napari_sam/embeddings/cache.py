@@ -227,7 +227,8 @@ class Use:
                 mark = folder / f"{key}-{uuid.uuid4().hex}.lock"
                 lock = FileLock(mark, thread_local=False)
                 lock.acquire(timeout=0)
-        except (OSError, StoreError, NotImplementedError) as error:
+        except (OSError, NotImplementedError) as error:
+            # Who cannot write here cannot remove anything either.
             logger.debug("nobody will know that %s is in use: %s", root, error)
             return
         self.close = weakref.finalize(self, _leave, lock, mark, used)
@@ -250,7 +251,8 @@ def _guard(root: Path) -> Iterator[None]:
     file = where / ".guard.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(file, timeout=_GUARD_S, thread_local=False):
+        # Looked at often, so that who comes in a hurry does not keep others out.
+        with FileLock(file, timeout=_GUARD_S, poll_interval=0.005, thread_local=False):
             yield
     except Timeout as error:
         raise StoreError(f"{file} is held by another process: try again") from error

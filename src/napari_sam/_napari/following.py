@@ -129,7 +129,7 @@ class Following:
         )
 
     def _on_tidied(
-        self, session: Session, object_id: int, masks: dict[Plane, MaskPrompt | None]
+        self, session: Session, object_id: int, masks: dict[Plane, MaskPrompt]
     ) -> None:
         if session is not self._session:
             return
@@ -191,8 +191,10 @@ class Following:
         shape = annotation.volume.shape
         box = (0, 0, *plane.shape(shape))
         if session is not None:
-            mask = session.masks(self.board.state.object_id).get(plane)
-            box = mask.bbox if mask is not None and mask.mask.size else box
+            # The box alone: no mask is unpacked for it.
+            key = self.board.state.object_id, plane
+            claim = session.document.pixels.claims.get(key)
+            box = claim.bbox if claim is not None and any(claim.bbox) else box
         go_to(annotation.viewer, annotation.image, shape, plane, box)
 
     # -- inside ----------------------------------------------------------------------

@@ -30,8 +30,10 @@ def cleaned(
     object_id: int,
     options: CleanOptions,
     plane: Plane | None,
-) -> dict[Plane, MaskPrompt | None]:
-    """Return an object's mask on each plane where tidying changes it; None: nothing.
+) -> dict[Plane, MaskPrompt]:
+    """Return an object's mask on each plane where tidying changes it.
+
+    Each comes in a box that holds what the object was there and what it is to be.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def cleaned(
         boxes = boxes_of(labels, object_id)
     if not boxes:
         raise PromptError(f"there is no pixel of object {object_id} to tidy")
-    out: dict[Plane, MaskPrompt | None] = {}
+    out: dict[Plane, MaskPrompt] = {}
     for stack in _stacks(boxes).values():
         out |= _changes(labels, volume, object_id, options, stack)
     return out
@@ -79,7 +81,7 @@ def _changes(
     object_id: int,
     options: CleanOptions,
     boxes: Mapping[Plane, Bbox],
-) -> dict[Plane, MaskPrompt | None]:
+) -> dict[Plane, MaskPrompt]:
     whole: Bbox = (0, 0, 0, 0)
     for box in boxes.values():
         whole = union_bbox(whole, box)
@@ -108,7 +110,7 @@ def _changes(
         after = clean(before, options, spacing=(depth, *spacing))
     after &= before | free  # what other objects hold is theirs
     return {
-        p: _prompt(new, whole)
+        p: MaskPrompt(whole, new)
         for p, old, new in zip(planes, before, after, strict=True)
         if not np.array_equal(old, new)
     }
@@ -119,12 +121,3 @@ def _with_margin(box: Bbox, options: CleanOptions, shape: tuple[int, int]) -> Bb
     m = int(np.ceil(options.smooth)) + 1 if options.smooth else 0
     y0, x0, y1, x1 = box
     return max(y0 - m, 0), max(x0 - m, 0), min(y1 + m, shape[0]), min(x1 + m, shape[1])
-
-
-def _prompt(mask: np.ndarray, whole: Bbox) -> MaskPrompt | None:
-    (y0, x0, y1, x1), inside = crop_mask(mask)
-    if not inside.size:
-        return None
-    return MaskPrompt(
-        (y0 + whole[0], x0 + whole[1], y1 + whole[0], x1 + whole[1]), inside
-    )

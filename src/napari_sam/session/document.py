@@ -28,7 +28,6 @@ from napari_sam.session.strokes import (
     less_strokes,
     painted_ids,
     repainting,
-    shape_of,
 )
 
 if TYPE_CHECKING:
@@ -178,24 +177,24 @@ class Document:
     def _is_a_person_s(self, key: Key) -> bool:
         return key in self.states or self._is_painted(key)
 
-    def reshape(self, object_id: int, masks: Mapping[Plane, MaskPrompt | None]) -> None:
+    def reshape(self, object_id: int, masks: Mapping[Plane, MaskPrompt]) -> None:
         """Give an object other pixels on some planes; who made them stays known.
 
         Pixels of other objects are never taken.
 
         Parameters
         ----------
-        masks : mapping of Plane to MaskPrompt or None
-            All that the object is to be on each of these planes; None: nothing.
+        masks : mapping of Plane to MaskPrompt
+            All that it is to be there, in boxes that hold what it is now; may be empty.
         """
         with self._changing() as changes:
             for plane, mask in masks.items():
                 key = object_id, plane
                 old = self.pixels.claims.get(key)
                 if old is not None:
-                    box, inside = shape_of(mask)
+                    box, inside = mask.bbox, mask.mask
                     self.pixels.claim(changes, key, box, inside, old.order, "keep")
-                here = self._read(plane, (0, 0, *plane.shape(self.labels.shape)))
+                here = self._read(plane, mask.bbox)
                 for patch in repainting(here, object_id, plane, mask):
                     self.pixels.write(patch)
                     self.pixels.paint(changes, patch)

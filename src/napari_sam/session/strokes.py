@@ -52,36 +52,27 @@ def painted_ids(patch: LabelPatch, given: int | None) -> list[int]:
 
 
 def repainting(
-    here: np.ndarray, object_id: int, plane: Plane, mask: MaskPrompt | None
+    here: np.ndarray, object_id: int, plane: Plane, mask: MaskPrompt
 ) -> list[LabelPatch]:
-    """Return patches for what a plane has too much or too little of an object.
+    """Return patches for what a box of a plane has too much or too little of an object.
 
     Parameters
     ----------
-    here : ndarray, (H, W)
-        Labels of the whole plane.
-    mask : MaskPrompt, optional
-        All that the object is to be there; None: nothing.
+    here : ndarray, (h, w)
+        Labels within the mask's box.
+    mask : MaskPrompt
+        All that the object is to be there.
     """
-    wanted = np.zeros(here.shape, bool)
-    if mask is not None:
-        y0, x0, y1, x1 = mask.bbox
-        wanted[y0:y1, x0:x1] = mask.mask
     out = []
     for value, pixels in (
-        (0, (here == object_id) & ~wanted),
-        (object_id, wanted & (here == 0)),
+        (0, (here == object_id) & ~mask.mask),
+        (object_id, mask.mask & (here == 0)),
     ):
         if pixels.any():
-            box, inside = crop_mask(pixels)
-            before = here[box[0] : box[2], box[1] : box[3]].copy()
+            (y0, x0, y1, x1), inside = crop_mask(pixels)
+            top, left = mask.bbox[:2]
+            box = (top + y0, left + x0, top + y1, left + x1)
+            before = here[y0:y1, x0:x1].copy()
             after = np.array(here.dtype.type(value))
             out.append(LabelPatch(plane, box, before, after, inside))
     return out
-
-
-def shape_of(mask: MaskPrompt | None) -> tuple[Bbox, np.ndarray]:
-    """Return the box and pixels of a mask; empty ones for None."""
-    if mask is None:
-        return (0, 0, 0, 0), np.zeros((0, 0), bool)
-    return mask.bbox, mask.mask

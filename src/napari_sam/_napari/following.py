@@ -10,6 +10,7 @@ from napari_sam._napari.state import StripPlane
 from napari_sam._napari.workers import PREPARE
 from napari_sam.core.planes import Plane, count_planes
 from napari_sam.errors import NapariSamError
+from napari_sam.session import edits
 from napari_sam.session.cleaning import cleaned
 from napari_sam.session.propagation import DOUBTFUL
 
@@ -133,7 +134,7 @@ class Following:
     ) -> None:
         if session is not self._session:
             return
-        session.change(lambda d: d.reshape(object_id, masks))
+        session.change(lambda d: edits.reshape(d, object_id, masks))
         n = len(masks)
         planes = "1 plane" if n == 1 else f"{n} planes"
         said = f"Changed on {planes} (Ctrl-Z: undo)." if n else "It was tidy already."

@@ -13,6 +13,7 @@ from napari_sam.core.objects import ClassList, Key, PlaneRecord, Rule
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt
 from napari_sam.errors import PromptError, SessionError
+from napari_sam.session import edits
 from napari_sam.session.entries import Entry, ObjectState
 from napari_sam.session.objects import Objects, checked_classes
 
@@ -78,7 +79,7 @@ class Annotation:
 
     @classes.setter
     def classes(self, classes: ClassList) -> None:
-        self.change(lambda d: d.set_classes(checked_classes(classes)))
+        self.change(lambda d: edits.set_classes(d, checked_classes(classes)))
 
     def object(self, object_id: int, plane: Plane) -> ObjectState | None:
         """Return what was said of an object on a plane, or None."""
@@ -116,11 +117,11 @@ class Annotation:
 
         if plane is not None:
             self._requests.supersede((object_id, plane))
-            self.change(lambda d: d.withdraw((object_id, plane)))
+            self.change(lambda d: edits.withdraw(d, (object_id, plane)))
             return
         self._requests.supersede_object(object_id)
         found = boxes_of(self.labels, object_id) if boxes is None else boxes
-        self.change(lambda d: d.delete(object_id, found))
+        self.change(lambda d: edits.delete(d, object_id, found))
 
     def record_paint(self, patch: LabelPatch, object_id: int | None = None) -> None:
         """Take pixels painted by hand, already in the labels, into the history.
@@ -128,7 +129,7 @@ class Annotation:
         What was painted belongs to no mask any more: refining, moving or deleting an
         object leaves the painted pixels of others alone.
         """
-        self.change(lambda d: d.paint(patch, object_id))
+        self.change(lambda d: edits.paint(d, patch, object_id))
         self.patched.emit(patch)
 
     def change(self, make: Callable[[Document], None]) -> None:
@@ -142,7 +143,7 @@ class Annotation:
         document = self.document
         document.order += 1
         with document.journal.lock:
-            made = document.accept_suggestions(chosen, document.order)
+            made = edits.accept_suggestions(document, chosen, document.order)
         self.changed.emit()
         return made
 

@@ -14,6 +14,7 @@ from napari_sam.errors import SessionError
 from napari_sam.results import registry
 from napari_sam.results.label_arrays import iter_blocks_of
 from napari_sam.results.results import Results, plane_volume
+from napari_sam.session import edits
 
 if TYPE_CHECKING:
     import os
@@ -81,7 +82,7 @@ def read(
         for i, r in records.items()
     }
     patches = _patches(session, found, new_ids)
-    session.change(lambda d: d.read_in(patches, objects, found.classes))
+    session.change(lambda d: edits.read_in(d, patches, objects, found.classes))
     for line in found.notes:
         logger.warning("%s: %s", path, line)
     labelled = _Renumbered(found.labels, new_ids) if new_ids else found.labels

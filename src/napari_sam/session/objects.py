@@ -18,6 +18,7 @@ from napari_sam.core.objects import (
     Review,
 )
 from napari_sam.errors import SessionError
+from napari_sam.session import edits
 
 if TYPE_CHECKING:
     import os
@@ -159,7 +160,7 @@ class ObjectHandle:
                 f"object {self.id} is not on plane {plane.index or 0}: it is on "
                 f"{[p.index or 0 for p in self.planes]}"
             )
-        self._session.change(lambda d: d.review((self.id, plane), reviewed))
+        self._session.change(lambda d: edits.review(d, (self.id, plane), reviewed))
 
     def __repr__(self) -> str:
         about = self._about
@@ -174,7 +175,7 @@ class ObjectHandle:
     def _set(self, **values: Any) -> None:
         (name,) = values
         if getattr(self._about, name) != values[name]:
-            self._session.change(lambda d: d.describe(self.id, **values))
+            self._session.change(lambda d: edits.describe(d, self.id, **values))
 
 
 class Objects(Mapping[int, ObjectHandle]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_sam.session.stacked import Stacked
+from napari_sam.session.annotation import Annotation
 from napari_sam.session.storage import head_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Intensity = IntensityMapping | tuple[float, float]
 
 
-class Saved(Stacked):
+class Saved(Annotation):
     """The part of `Session` that writes files."""
 
     _storage: Storage

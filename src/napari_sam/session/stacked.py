@@ -11,7 +11,7 @@ from napari_sam.core.clean import CleanOptions
 from napari_sam.core.planes import Plane
 from napari_sam.engine.propagate import PropagateOptions
 from napari_sam.errors import VolumeError
-from napari_sam.session import propagation
+from napari_sam.session import edits, propagation
 from napari_sam.session.annotation import Annotation, whole
 from napari_sam.session.cleaning import cleaned
 
@@ -120,8 +120,8 @@ class Stacked(Annotation):
         document = self.document
         masks = propagation.settled(found)
         with document.journal.lock:
-            filled = document.fill(
-                masks, task.replaced, task.order, task.position, task.rule
+            filled = edits.fill(
+                document, masks, task.replaced, task.order, task.position, task.rule
             )
         self.changed.emit()
         return filled
@@ -155,7 +155,7 @@ class Stacked(Annotation):
             self.labels, self.volume, whole(object_id),
             options or CleanOptions(), where,
         )  # fmt: skip
-        self.change(lambda d: d.reshape(whole(object_id), masks))
+        self.change(lambda d: edits.reshape(d, whole(object_id), masks))
         return len(masks)
 
     def doubtful(

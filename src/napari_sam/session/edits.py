@@ -1,0 +1,305 @@
+"""Every kind of change that people and models make to a document.
+
+Each is one entry of the journal, which undo takes back as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_sam.core.masks import LabelPatch
+from napari_sam.core.objects import ClassList, ObjectClass, ObjectRecord, PlaneRecord
+from napari_sam.session.composition import Changes
+from napari_sam.session.entries import Entry, ObjectState
+from napari_sam.session.strokes import less_strokes, painted_ids, repainting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from napari_sam.core.masks import Bbox
+    from napari_sam.core.objects import Key, Origin, Rule
+    from napari_sam.core.planes import Plane
+    from napari_sam.core.prompts import MaskPrompt
+    from napari_sam.engine.prediction import Prediction
+    from napari_sam.engine.propagate import PlaneMask
+    from napari_sam.engine.suggest import Suggestion
+    from napari_sam.session.document import Document
+
+
+def accept(
+    document: Document, state: ObjectState, prediction: Prediction, order: int,
+    position: int, rule: Rule, request: tuple[Key, int], kind: str,
+) -> list[LabelPatch] | None:  # fmt: skip
+    """Take a model's answer as an object's mask on a plane.
+
+    Pixels that were painted, deleted or undone after `position` stay as they are.
+
+    Returns
+    -------
+    list of LabelPatch or None
+        None when the request is too old to be compared with what came after.
+    """
+    key = state.object_id, state.plane
+    chosen = prediction.chosen
+    steps = document.journal.since(position)
+    if steps is None:
+        return None
+    mask = less_strokes(chosen.mask, state.plane, chosen.bbox, steps)
+    with document.changing() as changes:
+        document.pixels.claim(changes, key, chosen.bbox, mask, order, rule)
+    sharper = document.sharpening == request
+    after: dict[str, dict[Any, Any]] = {"states": {key: state}}
+    if key in document.painted and not document.is_painted(key):
+        after["painted"] = {key: None}  # it was followed here: now it is a key
+    entry = document.entry(kind, changes, after)
+    document.commit(entry, sharper=sharper)
+    document.sharpening = request
+    return changes.patches
+
+
+def accept_suggestions(
+    document: Document, chosen: Sequence[tuple[int, Suggestion]], order: int
+) -> int:
+    """Make suggestions objects, each on what is free; count those that are."""
+    states: dict[Key, ObjectState] = {}
+    with document.changing() as changes:
+        for object_id, s in chosen:
+            key = object_id, s.plane
+            claim = document.pixels.claim(changes, key, s.bbox, s.mask, order, "keep")
+            if not claim.mask.any():
+                document.pixels.release(changes, key)
+                del changes.claims[key]
+                continue
+            states[key] = ObjectState(
+                *key, s.prompts, (s.choice,), s.scores, "suggested", s.doubt
+            )
+    if states:
+        document.commit(document.entry("suggest", changes, {"states": states}))
+    return len(states)
+
+
+def fill(
+    document: Document,
+    found: Sequence[tuple[int, PlaneMask]],
+    replaced: Iterable[Key],
+    order: int,
+    position: int,
+    rule: Rule,
+) -> int | None:
+    """Take masks that were found by following objects, as one change.
+
+    Parameters
+    ----------
+    found : sequence of (int, PlaneMask)
+        Object and mask; planes that a person has worked on since stay theirs.
+    replaced : iterable of Key
+        What was filled before, and is given up.
+    order, position, rule
+        As `accept` takes them.
+
+    Returns
+    -------
+    int or None
+        Planes filled; None when too much has happened since `position`.
+    """
+    steps = document.journal.since(position)
+    if steps is None:
+        return None
+    records: dict[Key, PlaneRecord | None] = {}
+    with document.changing() as changes:
+        for key in replaced:
+            if key not in document.states:
+                document.pixels.release(changes, key)
+                records[key] = None
+        for object_id, one in found:
+            key = object_id, one.plane
+            if _is_a_person_s(document, key):
+                continue
+            mask = less_strokes(one.mask, one.plane, one.bbox, steps)
+            claim = document.pixels.claim(changes, key, one.bbox, mask, order, rule)
+            if claim.mask.any():
+                records[key] = PlaneRecord(one.origin, None, one.score, one.doubt)
+            else:
+                document.pixels.release(changes, key)
+    filled = sum(record is not None for record in records.values())
+    if records:
+        document.commit(document.entry("propagate", changes, {"painted": records}))
+    return filled
+
+
+def _is_a_person_s(document: Document, key: Key) -> bool:
+    return key in document.states or document.is_painted(key)
+
+
+def reshape(
+    document: Document, object_id: int, masks: Mapping[Plane, MaskPrompt]
+) -> None:
+    """Give an object other pixels on some planes; who made them stays known.
+
+    Pixels of other objects are never taken.
+
+    Parameters
+    ----------
+    masks : mapping of Plane to MaskPrompt
+        All that it is to be there, in boxes that hold what it is now; may be empty.
+    """
+    with document.changing() as changes:
+        for plane, mask in masks.items():
+            key = object_id, plane
+            old = document.pixels.claims.get(key)
+            if old is not None:
+                box, inside = mask.bbox, mask.mask
+                document.pixels.claim(changes, key, box, inside, old.order, "keep")
+            here = document.read(plane, mask.bbox)
+            for patch in repainting(here, object_id, plane, mask):
+                document.pixels.write(patch)
+                document.pixels.paint(changes, patch)
+    if changes.patches:
+        document.commit(document.entry("paint", changes, {}))
+
+
+def withdraw(document: Document, key: Key) -> None:
+    """Remove what prompts made of an object on a plane; painted pixels stay."""
+    if key not in document.states:
+        return
+    with document.changing() as changes:
+        document.pixels.release(changes, key)
+    document.commit(document.entry("delete", changes, {"states": {key: None}}))
+
+
+def delete(document: Document, object_id: int, boxes: Mapping[Plane, Bbox]) -> None:
+    """Remove an object everywhere: prompts, masks, painted pixels, record.
+
+    Parameters
+    ----------
+    boxes : mapping of Plane to bbox
+        Where the labels show it.
+    """
+    values: dict[str, dict[Any, Any]] = {
+        "states": {k: None for k in document.states if k[0] == object_id},
+        "painted": {k: None for k in document.painted if k[0] == object_id},
+        "about": {k: None for k in document.about if k == object_id},
+    }
+    for child, record in document.about.items():
+        if record.parent == object_id and child != object_id:
+            values["about"][child] = replace(record, parent=None)
+    with document.changing() as changes:
+        for key in [k for k in document.pixels.claims if k[0] == object_id]:
+            document.pixels.release(changes, key)
+        document.pixels.erase_base(changes, object_id, boxes)
+    if changes.patches or changes.hidden or any(values.values()):
+        document.commit(document.entry("delete", changes, values))
+
+
+def paint(
+    document: Document,
+    patch: LabelPatch,
+    object_id: int | None,
+    origin: Origin = "painted",
+) -> None:
+    """Take pixels painted by hand, already in the labels, into the history."""
+    own = LabelPatch(
+        patch.plane, patch.bbox, np.array(patch.before), np.array(patch.after),
+        np.array(patch.changed),
+    )  # fmt: skip
+    changes = Changes()
+    document.pixels.paint(changes, own)
+    records = {
+        (i, patch.plane): PlaneRecord(origin)
+        for i in (*painted_ids(own, object_id), *_corrected(document, own))
+        if not document.is_painted((i, patch.plane))
+    }
+    document.commit(document.entry("paint", changes, {"painted": records}))
+
+
+def _corrected(document: Document, patch: LabelPatch) -> list[int]:
+    """Objects followed to a plane that lose pixels to a hand there."""
+    held = [i for i in document.keys if (i, patch.plane) in document.painted]
+    lost = (i for i in held if not document.is_painted((i, patch.plane)))
+    return [i for i in lost if bool(((patch.before == i) & patch.changed).any())]
+
+
+def read_in(
+    document: Document,
+    patches: Iterable[LabelPatch],
+    records: Mapping[int, ObjectRecord],
+    given: ClassList,
+) -> None:
+    """Take in objects from a file, as one change.
+
+    Parameters
+    ----------
+    patches : iterable of LabelPatch
+        Not in the labels yet.
+    records : mapping of int to ObjectRecord
+        What the file says of each object.
+    given : ClassList
+        Classes of the file; those of a name that is known already stay as they are.
+    """
+    painted: dict[Key, PlaneRecord] = {}
+    with document.changing() as changes:
+        for patch in patches:
+            document.pixels.write(patch)
+            document.pixels.paint(changes, patch)
+            for i in painted_ids(patch, None):
+                known = records[i].planes.get(patch.plane) if i in records else None
+                painted[i, patch.plane] = PlaneRecord(
+                    "imported", None, *((known.score, known.doubt, known.reviewed)
+                                        if known else ())
+                )  # fmt: skip
+    blank = {i: replace(r, planes={}) for i, r in records.items()}
+    about = {i: r for i, r in blank.items() if _says_something(r)}
+    names = {r.class_name for r in about.values() if r.class_name is not None}
+    classes = document.classes[""]
+    for name in (*(c.name for c in given.classes), *sorted(names)):
+        if classes.get(name) is None:
+            new = given.get(name) or ObjectClass(name)
+            classes = ClassList((*classes.classes, new))
+    after: dict[str, Any] = {"painted": painted, "about": about}
+    if classes is not document.classes[""]:
+        after["classes"] = {"": classes}
+    if changes.patches or about or "classes" in after:
+        document.commit(document.entry("paint", changes, after))
+
+
+def describe(document: Document, object_id: int, **values: Any) -> None:
+    """Change an object's record: name, class, colour, review, note, parent."""
+    before = document.about.get(object_id) or ObjectRecord(object_id)
+    after = replace(before, **values)
+    entry = Entry("record")
+    entry.values["about"] = {object_id: (document.about.get(object_id), after)}
+    name = after.class_name
+    if name is not None and document.classes[""].get(name) is None:
+        held = document.classes[""]
+        more = ClassList((*held.classes, ObjectClass(name)))
+        entry.values["classes"] = {"": (held, more)}
+    document.put(entry)
+    document.commit(entry)
+
+
+def set_classes(document: Document, classes: ClassList) -> None:
+    """Change the list of classes."""
+    entry = Entry("record")
+    entry.values["classes"] = {"": (document.classes[""], classes)}
+    document.put(entry)
+    document.commit(entry)
+
+
+def review(document: Document, key: Key, reviewed: bool) -> None:
+    """Note whether a person has looked at an object on a plane."""
+    entry = Entry("record")
+    for section in ("states", "painted"):
+        held = getattr(document, section).get(key)
+        if held is not None:
+            after = replace(held, reviewed=reviewed)
+            entry.values[section] = {key: (held, after)}
+    document.put(entry)
+    document.commit(entry)
+
+
+def _says_something(record: ObjectRecord) -> bool:
+    said = record.name, record.class_name, record.color, record.note, record.parent
+    return any(v is not None and v != "" for v in said) or record.review != "open"

@@ -298,7 +298,9 @@ def measure(model: str, planes: int, side: int, clicks: int) -> dict[str, Any]:
     wait(app, lambda: board.state.encoding.phase == "idle")
     report["embedding"] = ticker.take()
 
-    controller.use_window(0, 3000)  # another window: everything is encoded again
+    controller.intensity.set_window(
+        0, 3000
+    )  # another window: everything is encoded again
     controller.embed()
     for i in range(clicks):
         wait(app, lambda n=i: board.state.encoding.done > n)
@@ -306,7 +308,7 @@ def measure(model: str, planes: int, side: int, clicks: int) -> dict[str, Any]:
     report["embedding_and_clicks"] = ticker.take()
     wait(app, lambda: board.state.encoding.phase == "idle")
 
-    controller.use_window(0, 2000)
+    controller.intensity.set_window(0, 2000)
     controller.embed()
     wait(app, lambda: board.state.encoding.done > 0)
     ticker.take()

@@ -149,7 +149,7 @@ def fill_volume(model: str) -> None:
 def refine(model: str) -> None:
     """A CT image with its presets: a point too much, taken back by a negative one."""
     desk = Desk("ct", model, theme="light")
-    desk.controller.use_window(-160, 240)
+    desk.controller.intensity.set_window(-160, 240)
     desk.click(275, 160)
     desk.controller.toggle_polarity()
     desk.click(275, 250)

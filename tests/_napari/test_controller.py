@@ -476,13 +476,13 @@ def test_the_window_follows_contrast_limits_only_when_asked(desk, cells):
     layer = desk.open(cells.image)
     layer.contrast_limits = (10, 90)
     assert desk.state.window != (10, 90)
-    desk.controller.follow_contrast(True)
+    desk.controller.intensity.follow_contrast(True)
     assert desk.state.window == (10, 90)
     layer.contrast_limits = (20, 80)
     assert desk.session.engine.intensity.windows == ((20.0, 80.0),)
-    desk.controller.use_window(0, 255)
+    desk.controller.intensity.set_window(0, 255)
     assert not desk.state.follow and desk.state.window == (0, 255)
-    desk.controller.use_window(5, 5)
+    desk.controller.intensity.set_window(5, 5)
     assert desk.state.window == (0, 255) and desk.state.status_kind == "error"
 
 

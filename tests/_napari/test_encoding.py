@@ -228,7 +228,7 @@ def test_planes_beyond_what_the_cache_takes_are_refused(
 def test_another_intensity_window_embeds_anew_and_goes_on(desk, wide, cache):
     desk.open(wide.image)
     begin(desk)
-    desk.controller.use_window(10, 200)
+    desk.controller.intensity.set_window(10, 200)
     assert desk.state.encoding.phase == "all"
     desk.model.delay_s = 0
     desk.main.settle()

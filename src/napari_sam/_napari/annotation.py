@@ -12,6 +12,7 @@ from psygnal import Signal
 from napari_sam._napari import autosave, hints, shortcuts
 from napari_sam._napari.camera import go_to
 from napari_sam._napari.candidates import Candidates
+from napari_sam._napari.clicks import Clicks
 from napari_sam._napari.keeping import Keeping
 from napari_sam._napari.label_pyramid import is_huge
 from napari_sam._napari.label_writer import LabelWriter
@@ -33,13 +34,13 @@ if TYPE_CHECKING:
 
     from napari_sam._napari.opening import Opened
     from napari_sam._napari.state import Board
-    from napari_sam._napari.workers import Job, Jobs
+    from napari_sam._napari.workers import Jobs
     from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.masks import LabelPatch
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
     from napari_sam.embeddings.scheduler import Viewport
-    from napari_sam.session import ObjectState, Request, Result, Session
+    from napari_sam.session import ObjectState, Result, Session
     from napari_sam.volume.volume import Volume
 
 SMALL = 2**28
@@ -80,10 +81,8 @@ class Annotation:
         self.writer = LabelWriter(viewer, image)
         self._actions = actions
         self._asked: dict[tuple[int, Plane], Prompts] = {}
-        self._clicks: dict[tuple[str, int, Plane], Job] = {}
+        self._clicks = Clicks(board, jobs)
         self._candidates = Candidates(board, jobs)
-        self._then: int | None = None
-        """Candidate to take once the prompts under way are answered."""
         self._highest = 0
         self.objects = ObjectList(board, jobs, self.writer.color)
         self._painting = Painting(board, self.writer)
@@ -170,7 +169,7 @@ class Annotation:
 
     def close(self) -> None:
         """Drop what is under way and stop listening; layers and files stay."""
-        self._drop_clicks()
+        self._clicks.drop_all()
         self.layers.close()
         self.writer.close()
         shortcuts.unbind(self.image, ours=False)
@@ -217,12 +216,12 @@ class Annotation:
         session, object_id = self.session, self.object_id
         if session is None:
             return
-        self._drop_clicks()
+        self._clicks.drop_all()
 
         def found(boxes: Any) -> None:
             if session is not self.session:
                 return
-            self._drop_clicks()
+            self._clicks.drop_all()
             self._try(lambda: session.delete_object(object_id, boxes=boxes))
             self.show_object()
             self.board.say(f"Object {object_id} was removed (Ctrl-Z: undo).")
@@ -248,25 +247,25 @@ class Annotation:
         if session is None or state is None:
             self.board.update()
             return
-        if ("click", self.object_id, state.plane) in self._clicks:
+        if self._clicks.is_asked(self.object_id, state.plane):
             # Prompts that are being answered are not given up for it.
-            self._then = k
+            self._clicks.then = k
             self.board.update()
             return
         k %= len(state.scores)
         # After an undo or a reload the candidates have to be predicted again, and one
         # that its window cut is looked for in another.
         request = session.set_choice(k, state.object_id, state.plane)
-        self._answer(session, request, f"Candidate {k + 1} taken.")
+        self._clicks.answer(session, request, self._accept, f"Candidate {k + 1} taken.")
 
     def undo(self) -> None:
         """Take the last change back; a click still being answered goes first."""
         if self._clicks:
-            self._drop_clicks()
+            self._clicks.drop_all()
             self.show_object()
             self.board.say("The last prompt was taken back.")
         elif self.session is not None and self.session.can_undo:
-            self._stop_sharpening()
+            self._clicks.stop_sharpening()
             self._try(self.session.undo)
             self.show_object()
             self.board.say("Undone (Ctrl-Shift-Z: redo).")
@@ -276,7 +275,7 @@ class Annotation:
     def redo(self) -> None:
         """Do the change that was taken back last again."""
         if self.session is not None and self.session.can_redo:
-            self._drop_clicks()
+            self._clicks.drop_all()
             self._try(self.session.redo)
             self.show_object()
             self.board.say("Done again.")
@@ -347,30 +346,7 @@ class Annotation:
             self._refuse(error, plane, prompts)
             return
         self._asked[object_id, plane] = prompts
-        self._answer(session, request)
-
-    def _answer(self, session: Session, request: Request, done: str = "") -> None:
-        """Answer a request in the worker; `done` is what to say then."""
-        self.board.say(f"Looking for object {request.object_id}…", "busy")
-        key = ("click", request.object_id, request.plane)
-
-        def failed(error: Exception) -> None:
-            self._clicks.pop(key, None)
-            self.board.fail(error)
-
-        def answered(result: Result) -> None:
-            self._clicks.pop(key, None)
-            self._accept(result, done)
-
-        # The first answer is drawn at once; sharper ones replace it.
-        self._clicks[key] = self.jobs.submit(
-            key,
-            lambda cancelled: session.iter_run(request, cancelled),
-            lambda _: None,
-            failed,
-            progress=answered,
-            every=True,
-        )
+        self._clicks.answer(session, request, self._accept)
 
     def _refuse(self, error: Exception, plane: Plane, prompts: Prompts) -> None:
         """Show why prompts cannot be answered; only what may still grow stays drawn."""
@@ -391,9 +367,7 @@ class Annotation:
         session = self.session
         assert session is not None
         self._asked.pop((self.object_id, plane), None)
-        job = self._clicks.pop(("click", self.object_id, plane), None)
-        if job is not None:
-            job.cancel()
+        self._clicks.drop(self.object_id, plane)
         if session.object(self.object_id, plane) is not None:
             self._try(session.delete_object, self.object_id, plane)
         self._show_candidates()
@@ -412,7 +386,7 @@ class Annotation:
         self.layers.deselect()
         self._color()
         self._show_candidates(result.prediction.candidates)
-        then, self._then = self._then, None
+        then = self._clicks.take_then()
         if then is not None and request.choice is None:
             self.choose(then)
         elif not chosen.area:
@@ -421,22 +395,11 @@ class Annotation:
             score = hints.score(request.object_id, chosen.predicted_iou)
             self.board.say(f"{done} {score}".strip())
 
-    def _stop_sharpening(self) -> None:
-        """Sharper answers are of no use to what is taken back."""
-        keys = (key for key in self.jobs.keys if isinstance(key, tuple))
-        self.jobs.cancel(*(key for key in keys if key[0] == "click"), "thumbnails")
-
     def take_back_clicks(self) -> None:
         """Drop clicks that are still being answered, and their points."""
         if self._clicks:
-            self._drop_clicks()
+            self._clicks.drop_all()
             self.show_object()
-
-    def _drop_clicks(self) -> None:
-        for job in self._clicks.values():
-            job.cancel()
-        self._clicks.clear()
-        self._then = None
 
     def _on_axis(self, plane: Plane) -> bool:
         return not plane.index or plane.axis == self.board.state.axis

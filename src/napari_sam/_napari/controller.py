@@ -16,6 +16,7 @@ from napari_sam._napari.image_facts import (
     values_of,
     volume_of,
 )
+from napari_sam._napari.intensity import Intensity
 from napari_sam._napari.loading import Loading
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam._napari.review import Review
@@ -64,7 +65,17 @@ class Controller:
         self.review = Review(self.board, jobs)
         self.following = Following(self.board, jobs)
         self.training = Training(self.board, jobs)
+        self.intensity = Intensity(self.board)
         self.files = Files(self.board, jobs, lambda: self.session)
+        self.parts = (
+            self.intensity,
+            self.encoding,
+            self.review,
+            self.following,
+            self.training,
+        )
+        """What works on the image in use beside clicks, one a tab."""
+        self.intensity.changed.connect(self.encoding.renew)
         self.training.model_wanted.connect(self.use_model)
         self._load_model = load_model
         self.loading = Loading(self.board, jobs)
@@ -129,7 +140,6 @@ class Controller:
         self.tools.use(self.annotation)
         self.annotation.layers.made.connect(self.tools.watch)
         self.annotation.writer.made.connect(self.tools.watch)
-        layer.events.contrast_limits.connect(self._on_contrast)
         left = autosave.left(layer)
         returning = left is not None and self.annotation.writer.found() is not None
         self.board.update(
@@ -143,10 +153,7 @@ class Controller:
         )
         self.annotation.show_labels()
         self.arm(self.board.state.tool, self.board.state.polarity)
-        self.encoding.use(self.annotation)
-        self.review.use(self.annotation)
-        self.following.use(self.annotation)
-        self.training.use(self.annotation)
+        self._use(self.annotation)
         self._on_view()
         if saved is not None:
             self.open_saved(saved)
@@ -183,16 +190,6 @@ class Controller:
         if self.annotation is not None:
             dims = self.viewer.dims
             dims.order = order_for_axis(dims, self.annotation.volume.ndim, axis)
-
-    def use_window(self, low: float, high: float) -> None:
-        """Show the model other raw values as black and white."""
-        self.board.update(follow=False)
-        self._set_window(low, high)
-
-    def follow_contrast(self, follow: bool) -> None:
-        """Take the intensity window from the layer's contrast limits, or no longer."""
-        self.board.update(follow=follow)
-        self._on_contrast()
 
     # -- objects and prompts ---------------------------------------------------------
 
@@ -280,11 +277,8 @@ class Controller:
     def cancel(self) -> None:
         """Stop all work; what is finished is kept."""
         self.jobs.cancel()
-        self.encoding.stop()
-        self.review.stop()
-        self.following.stop()
-        self.training.stop()
-        self.loading.stop()
+        for part in (*self.parts, self.loading):
+            part.stop()
         if self.annotation is not None:
             self.annotation.take_back_clicks()
         self.board.say("Stopped; what was finished is kept.")
@@ -394,27 +388,6 @@ class Controller:
         over = covering(self.viewer, self.annotation.image)
         self.board.say(f"{name} is ready. {over}".strip())
 
-    def _on_contrast(self) -> None:
-        if self.board.state.follow and self.annotation is not None:
-            low, high = self.annotation.image.contrast_limits
-            self._set_window(float(low), float(high))
-
-    def _set_window(self, low: float, high: float) -> None:
-        session = self.session
-        if session is None:
-            return
-        try:
-            session.use(intensity=session.engine.intensity.with_window(low, high))
-        except NapariSamError as error:
-            self.board.fail(error)
-            return
-        self.board.update(window=(low, high))
-        self.encoding.renew()
-        self.board.say(
-            f"The model now sees {low:g} as black and {high:g} as white, from the next "
-            "prompt on. Masks made so far stay."
-        )
-
     def _on_layers(self) -> None:
         images = self.images
         self.board.update(images=tuple(layer.name for layer in images))
@@ -456,17 +429,17 @@ class Controller:
         if not self.closed:
             self.encoding.look()
 
+    def _use(self, annotation: Annotation | None) -> None:
+        for part in self.parts:
+            part.use(annotation)
+
     def _let_go(self) -> None:
         if self.annotation is None:
             return
         self.loading.stop()
         self.tools.use(None)
-        self.encoding.use(None)
-        self.following.use(None)
-        self.review.use(None)
-        self.training.use(None)
+        self._use(None)
         annotation, self.annotation = self.annotation, None
-        annotation.image.events.contrast_limits.disconnect(self._on_contrast)
         annotation.session_wanted.disconnect()
         annotation.close()
         self.board.update(

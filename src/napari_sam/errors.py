@@ -24,11 +24,12 @@ Messages say what was expected, what came, and what to do about it.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -146,3 +147,37 @@ def reason(error: BaseException) -> str:
     return (
         f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
     )
+
+
+def did_you_mean(wrong: str, names: Iterable[str]) -> str:
+    """Return the known name that a wrong one is closest to, as the end of a sentence.
+
+    Parameters
+    ----------
+    wrong : str
+        What was given.
+    names : iterable of str
+        What there is.
+
+    Returns
+    -------
+    str
+        " (did you mean 'nano'?)", or "" where nothing is close.
+
+    Examples
+    --------
+    >>> did_you_mean("nanoo", ["nano", "sam_vit_b"])
+    " (did you mean 'nano'?)"
+    >>> did_you_mean("SAM-VIT-B", ["nano", "sam_vit_b"])
+    " (did you mean 'sam_vit_b'?)"
+    >>> did_you_mean("liver", ["nano", "sam_vit_b"])
+    ''
+    """
+    plain = {_plain(name): name for name in names}
+    found = difflib.get_close_matches(_plain(wrong), plain, n=1)
+    return f" (did you mean {plain[found[0]]!r}?)" if found else ""
+
+
+def _plain(name: str) -> str:
+    """Case and the kind of dash are what people get wrong most."""
+    return name.lower().replace("-", "_").replace(" ", "_")

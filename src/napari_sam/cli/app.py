@@ -28,10 +28,12 @@ from napari_sam.cli.options import (
     example,
 )
 from napari_sam.cli.propagate import propagate
+from napari_sam.cli.stopping import StoppableGroup
 from napari_sam.cli.store import store_app
 
 app = typer.Typer(
     name="napari-sam",
+    cls=StoppableGroup,
     help="Segment Anything for scientific images of any size.",
     no_args_is_help=True,
     add_completion=False,
@@ -205,7 +207,9 @@ def segment(
         list[str] | None, typer.Option(help="y,x of a point not in it; repeatable.")
     ] = None,
     box: Annotated[str | None, typer.Option(help="y0,x0,y1,x1, half-open.")] = None,
-    plane: Annotated[str, typer.Option(help="Plane: z, or t,z; 0 for an image.")] = "0",
+    plane: Annotated[
+        str | None, typer.Option(help="Which plane of a volume: z, or t,z.")
+    ] = None,
     axis: Axis = "z",
     object_id: Annotated[
         int, typer.Option("--object", help="Value in the labels.")

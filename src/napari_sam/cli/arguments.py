@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_sam.errors import NapariSamError
+from napari_sam.errors import NapariSamError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_sam.core.planes import Plane
     from napari_sam.volume.volume import Volume
 
 _AXES = {"0": 0, "1": 1, "2": 2, "z": 0, "y": 1, "x": 2}
@@ -101,7 +103,7 @@ def window(text: str) -> tuple[float, float]:
 
     if text.lower() in CT_PRESETS:
         return CT_PRESETS[text.lower()]
-    form = f"low,high or one of {', '.join(CT_PRESETS)}"
+    form = f"low,high or one of {', '.join(CT_PRESETS)}{did_you_mean(text, CT_PRESETS)}"
     low, high = numbers(text, 2, what="--intensity", form=form)
     return low, high
 
@@ -117,6 +119,42 @@ def plane(text: str) -> int | tuple[int, ...]:
     """Read "30" or "2,30"."""
     values = whole_numbers(text, "--plane", "z or t,z")
     return values[0] if len(values) == 1 else values
+
+
+def plane_of(
+    volume: Volume, given: int | Sequence[int] | None, axis: int, what: str = "--plane"
+) -> Plane:
+    """Return the plane that is meant; of a volume it has to be said.
+
+    Raises
+    ------
+    ArgumentError
+        If the image has several planes and none is named.
+    """
+    from napari_sam.core.planes import Plane
+
+    shape = volume.shape
+    sliced = [*range(len(shape) - 3), len(shape) - 3 + axis] if len(shape) > 2 else []
+    if given is None and math.prod(shape[a] for a in sliced) > 1:
+        names = ",".join(volume.axes[a] for a in sliced)
+        most = " and ".join(
+            f"{volume.axes[a]} from 0 to {shape[a] - 1}" for a in sliced
+        )
+        raise ArgumentError(
+            f"{volume.name} has many planes: say which with {what} {names} ({most}; "
+            "napari-sam view shows them)"
+        )
+    return Plane.of(shape, 0 if given is None else given, axis=axis)
+
+
+def plane_text(volume: Volume, plane: Plane) -> str:
+    """Say which plane, as "plane z=30"; "" for a single image."""
+    if not plane.index:
+        return ""
+    ndim = len(volume.shape)
+    sliced = [*range(ndim - 3), ndim - 3 + plane.axis]
+    named = (f"{volume.axes[a]}={i}" for a, i in zip(sliced, plane.index, strict=True))
+    return f"plane {', '.join(named)}"
 
 
 def ranges(text: str, what: str) -> list[int]:
@@ -162,5 +200,8 @@ def shard(text: str) -> tuple[int, int]:
 def one_of(value: str, allowed: Sequence[str], what: str) -> str:
     """Check a value against the few that there are."""
     if value not in allowed:
-        raise ArgumentError(f"{what} takes {', '.join(allowed)}; got {value!r}")
+        raise ArgumentError(
+            f"{what} takes {', '.join(allowed)}; got {value!r}"
+            f"{did_you_mean(value, allowed)}"
+        )
     return value

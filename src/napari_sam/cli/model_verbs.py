@@ -17,8 +17,9 @@ from napari_sam.cli.options import (
     Precision,
     example,
 )
+from napari_sam.cli.stopping import StoppableGroup
 
-models_app = typer.Typer(rich_markup_mode="rich")
+models_app = typer.Typer(cls=StoppableGroup, rich_markup_mode="rich")
 
 
 @models_app.callback(

@@ -50,7 +50,6 @@ def propagate(
     from napari_sam.cli import arguments
     from napari_sam.cli.report import Report, load_with_progress, progress
     from napari_sam.cli.results import check_results, write
-    from napari_sam.core.planes import Plane
     from napari_sam.engine.propagate import PropagateOptions
     from napari_sam.session import Session
 
@@ -81,7 +80,7 @@ def propagate(
         report.say(f"  doubtful: object {object_id}, plane {where.index}, {doubt:.2f}")
     for path in out or ():
         with report.timed("write") as step:
-            write(path, opened, Plane.of(opened.volume.shape, 0))
+            write(path, opened)
             step["detail"] = str(path)
     opened.save()
     opened.close()

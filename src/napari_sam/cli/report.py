@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -76,9 +77,11 @@ def bar(what: str, **options: Any) -> Any:
 
 def progress(steps: Iterable[tuple[int, int]], what: str, unit: str) -> tuple[int, int]:
     """Show ``(done, total)`` as a bar on stderr; return the last."""
-    last = (0, 0)
-    with bar(what, unit=unit, unit_scale=unit == "B") as shown:
-        for done, total in steps:
+    steps = iter(steps)
+    # The first step tells the total: a bar without one says nothing.
+    last = next(steps, (0, 0))
+    with bar(what, total=last[1] or None, unit=unit, unit_scale=unit == "B") as shown:
+        for done, total in itertools.chain([last], steps):
             shown.total = total or None
             shown.update(done - shown.n)
             last = (done, total)

@@ -10,7 +10,6 @@ from napari_sam.cli import arguments
 from napari_sam.cli.arguments import ArgumentError
 from napari_sam.cli.report import Report, load_with_progress
 from napari_sam.cli.results import check_results, check_target, write
-from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from napari_sam.cli.arguments import VolumeOptions
     from napari_sam.core.intensity import IntensityMapping
+    from napari_sam.core.planes import Plane
     from napari_sam.session import Session
     from napari_sam.volume.volume import Volume
 
@@ -30,7 +30,7 @@ class SegmentOptions:
     points: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()
     box: str | None = None
-    plane: str = "0"
+    plane: str | None = None
     axis: str = "z"
     object_id: int = 1
     prompts: Path | None = None
@@ -46,14 +46,16 @@ class Task:
     """Prompts for one object on one plane."""
 
     object_id: int
-    plane: int | tuple[int, ...]
+    plane: int | tuple[int, ...] | None
     axis: int
     prompts: Prompts
     candidate: int = 0
+    named: str = "--plane"
+    """What names the plane, for messages."""
 
     def where(self, volume: Volume) -> Plane:
         """Plane of a volume."""
-        return Plane.of(volume.shape, self.plane, axis=self.axis)
+        return arguments.plane_of(volume, self.plane, self.axis, self.named)
 
 
 def run(
@@ -104,8 +106,8 @@ def run(
 def read_prompts(path: Path) -> list[Task]:
     """Read a prompt file: a list of objects, or ``{"objects": [...]}``.
 
-    Each has `object_id`, `plane` and `axis` (1, 0 and 0 when left out), `candidate`,
-    and prompts as `Prompts.to_json` writes them.
+    Each has `object_id` (1 when left out), `plane` (may be left out for single images
+    alone), `axis`, `candidate`, and prompts as `Prompts.to_json` writes them.
 
     Raises
     ------
@@ -137,12 +139,15 @@ def _task(entry: Any) -> Task:
     if not isinstance(entry, dict):
         raise ArgumentError(f"expected a JSON object; got {entry!r}")
     rest = dict(entry)
-    plane, axis = rest.pop("plane", 0), rest.pop("axis", 0)
+    plane, axis = rest.pop("plane", None), rest.pop("axis", 0)
     if isinstance(plane, dict):
         plane, axis = plane["index"], plane["axis"]
+    if plane is not None:
+        plane = tuple(plane) if isinstance(plane, list) else int(plane)
     return Task(
         object_id=int(rest.pop("object_id", 1)),
-        plane=tuple(plane) if isinstance(plane, list) else int(plane),
+        plane=plane,
+        named='"plane":',
         axis=arguments.axis(str(axis)),
         candidate=int(rest.pop("candidate", 0)),
         prompts=Prompts.from_json(rest),
@@ -167,7 +172,7 @@ def _tasks(options: SegmentOptions) -> list[Task]:
     return [
         Task(
             options.object_id,
-            arguments.plane(options.plane),
+            None if options.plane is None else arguments.plane(options.plane),
             arguments.axis(options.axis),
             prompts,
             options.candidate,
@@ -203,10 +208,13 @@ def _segment(session: Session, task: Task, report: Report) -> None:
         candidates = session.candidates(task.object_id, where)
         chosen = candidates[task.candidate]
         y0, x0, y1, x1 = chosen.bbox
-        step["detail"] = (
-            f"object {task.object_id}: {chosen.area} pixels in ({y0}, {x0}, {y1}, {x1})"
-            f", predicted IoU {chosen.predicted_iou:.2f}"
+        told = (
+            f"object {task.object_id}",
+            arguments.plane_text(session.volume, where),
+            f"{chosen.area} pixels in ({y0}, {x0}, {y1}, {x1})",
+            f"predicted IoU {chosen.predicted_iou:.2f}",
         )
+        step["detail"] = ", ".join(filter(None, told))
     report.data["objects"].append(
         {
             "object_id": task.object_id,

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_sam.cli.options import AsJson, example
+from napari_sam.cli.stopping import StoppableGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_sam.embeddings.cache import StoredEmbeddings
 
-store_app = typer.Typer(rich_markup_mode="rich", no_args_is_help=True)
+store_app = typer.Typer(
+    cls=StoppableGroup, rich_markup_mode="rich", no_args_is_help=True
+)
 
 _Folder = Annotated[
     Path | None,

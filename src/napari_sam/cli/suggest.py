@@ -9,7 +9,6 @@ from napari_sam.cli import arguments
 from napari_sam.cli.arguments import ArgumentError
 from napari_sam.cli.report import Report, load_with_progress, progress
 from napari_sam.cli.results import check_results, write
-from napari_sam.core.planes import Plane
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +66,7 @@ def run(
         session.save()
     for path in options.out:
         with report.timed("write") as step:
-            write(path, session, Plane.of(session.volume.shape, 0))
+            write(path, session)
             step["detail"] = str(path)
     waiting = session.suggestions.pending
     report.say(f"  {len(waiting)} wait in {options.session}: review them in napari")

@@ -8,7 +8,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.errors import CheckpointError, DownloadError, ModelError
+from napari_sam.errors import (
+    CheckpointError,
+    DownloadError,
+    ModelError,
+    did_you_mean,
+)
 from napari_sam.models import checkpoints, user_models
 from napari_sam.models import download as _download
 from napari_sam.models.catalogue import KNOWN as _KNOWN
@@ -62,9 +67,11 @@ def find_model(name: str) -> KnownModel:
     for known in models:
         if known.name == name:
             return known
+    names = [m.name for m in models]
     raise ModelError(
-        f"unknown model {name!r}: expected one of {', '.join(m.name for m in models)}, "
-        f"or the path of a checkpoint file ending in {', '.join(_SUFFIXES)}"
+        f"unknown model {name!r}{did_you_mean(name, names)}: expected one of "
+        f"{', '.join(names)}, or the path of a checkpoint file ending in "
+        f"{', '.join(_SUFFIXES)}"
     )
 
 
@@ -146,8 +153,11 @@ def remove_model(name: str) -> None:
         If it is no own name.
     """
     if not user_models.remove(name):
-        own = ", ".join(user_models.models()) or "none yet"
-        raise ModelError(f"{name!r} is none of your own models ({own})")
+        own = list(user_models.models())
+        raise ModelError(
+            f"{name!r} is none of your own models{did_you_mean(name, own)}: there are "
+            f"{', '.join(own) or 'none yet'}"
+        )
 
 
 def download(name: str) -> Iterator[tuple[int, int]]:

@@ -11,7 +11,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_sam.errors import ExportError, VolumeError, refused_as
+from napari_sam.errors import ExportError, VolumeError, did_you_mean, refused_as
 
 if TYPE_CHECKING:
     import os
@@ -162,15 +162,17 @@ def format_for(path: str | os.PathLike[str], name: str | None = None) -> Format:
     if name is not None:
         if name not in FORMATS:
             raise ExportError(
-                f"there is no format {name!r}: choose one of {', '.join(FORMATS)}"
+                f"there is no format {name!r}{did_you_mean(name, FORMATS)}: choose one "
+                f"of {', '.join(FORMATS)}"
             )
         return FORMATS[name]
     found = formats_of(path)
     if not found:
         known = ", ".join(sorted({s for f in FORMATS.values() for s in f.suffixes}))
         raise ExportError(
-            f"the suffix of {Path(path).name!r} names no format: use one of {known}, "
-            f"or name a format ({', '.join(FORMATS)})"
+            f"the suffix of {Path(path).name!r} names no format"
+            f"{did_you_mean(Path(path).suffix, known.split(', '))}: use one of "
+            f"{known}, or name a format ({', '.join(FORMATS)})"
         )
     return found[0]
 

@@ -9,7 +9,9 @@ import numpy as np
 
 from napari_sam.core.objects import ClassList, ObjectRecord
 from napari_sam.core.planes import Plane
+from napari_sam.core.tiles import Window
 from napari_sam.results.label_arrays import OnlyLabels, new_labels
+from napari_sam.volume.lazy_arrays import LazyArray
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -73,11 +75,11 @@ class Results:
 
 
 def plane_volume(volume: Volume, plane: Plane) -> Volume:
-    """Return a 2-D volume of a plane's shape and place in y and x, without pixels."""
+    """Return a plane as a 2-D volume, which reads its pixels where it is looked at."""
     shown = list(plane.shown_axes())
     last = volume.ndim
     affine = np.asarray(volume.affine, float)[np.ix_([*shown, last], [*shown, last])]
-    pixels: Any = np.broadcast_to(np.zeros((), np.uint8), plane.shape(volume.shape))
+    pixels = _PlanePixels(volume, plane)
     return replace(
         volume,
         levels=(pixels,),
@@ -85,13 +87,26 @@ def plane_volume(volume: Volume, plane: Plane) -> Volume:
         spacing=tuple(volume.spacing[a] for a in shown),
         units=tuple(volume.units[a] for a in shown),
         affine=affine,
-        channel_axis=None,
-        channels=None,
-        channel_names=(),
-        rgb=False,
+        channel_axis=2 if pixels.ndim == 3 else None,
         recipe=None,
         reopen=None,
     )
+
+
+class _PlanePixels(LazyArray):
+    """Raw values of one plane of a volume, (h, w) or (h, w, C)."""
+
+    def __init__(self, volume: Volume, plane: Plane) -> None:
+        self._volume, self._plane = volume, plane
+        channels = () if volume.channel_axis is None else (volume.n_channels,)
+        super().__init__((*plane.shape(volume.shape), *channels), volume.dtype)
+
+    def read(self, spans: tuple[slice, ...]) -> np.ndarray:
+        """Read a block of the plane."""
+        y, x, *channels = spans
+        window = Window(0, y.start, x.start, y.stop - y.start, x.stop - x.start)
+        steps = (slice(None, None, y.step), slice(None, None, x.step), *channels)
+        return self._volume.read(self._plane, window)[steps]
 
 
 def _on_planes(record: ObjectRecord, moved: Mapping[Plane, Plane]) -> ObjectRecord:

@@ -13,7 +13,7 @@ from napari_sam.core.planes import Plane, count_planes, plane_at
 from napari_sam.results.label_arrays import iter_blocks_of, written_blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 _BLOCK = 2048
 """Side of the blocks that are read at a time."""
@@ -99,6 +99,32 @@ def boxes_of(labels: Any, object_id: int) -> dict[Plane, Bbox]:
                 plane = Plane(tuple(s.start + i for s, i in pairs))
                 found = (y0 + y, x0 + x, y1 + y, x1 + x)
                 boxes[plane] = union_bbox(found, boxes.get(plane, (0, 0, 0, 0)))
+    return boxes
+
+
+def boxes_of_each(
+    labels: Any, object_ids: Collection[int]
+) -> dict[int, dict[Plane, Bbox]]:
+    """Where objects have pixels: their bounding boxes on each plane of axis 0.
+
+    One pass over the labels, however many objects there are.
+    """
+    wanted = set(object_ids)
+    boxes: dict[int, dict[Plane, Bbox]] = {}
+    if not wanted:
+        return boxes
+    for spans in iter_blocks_of(labels):
+        block = np.asarray(labels[spans])
+        y, x = spans[-2].start, spans[-1].start
+        for offsets in np.ndindex(*block.shape[:-2]):
+            pairs = zip(spans, offsets, strict=False)
+            plane = Plane(tuple(s.start + i for s, i in pairs))
+            for object_id, (rows, columns) in boxes_in_block(block[offsets]):
+                if object_id in wanted:
+                    found = boxes.setdefault(object_id, {})
+                    at = (y + rows.start, x + columns.start,
+                          y + rows.stop, x + columns.stop)  # fmt: skip
+                    found[plane] = union_bbox(at, found.get(plane, (0, 0, 0, 0)))
     return boxes
 
 

@@ -121,7 +121,7 @@ class Annotation:
             return
         self._requests.supersede_object(object_id)
         found = boxes_of(self.labels, object_id) if boxes is None else boxes
-        self.change(lambda d: edits.delete(d, object_id, found))
+        self.change(lambda d: edits.delete(d, {object_id: found}))
 
     def record_paint(self, patch: LabelPatch, object_id: int | None = None) -> None:
         """Take pixels painted by hand, already in the labels, into the history.

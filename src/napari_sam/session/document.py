@@ -51,6 +51,12 @@ class Document:
         self.about: dict[int, ObjectRecord] = {}
         """Name, class and so on of objects that have any; without planes."""
         self.classes: dict[str, ClassList] = {"": ClassList()}
+        self.verdicts: dict[int, tuple[int, bool]] = {}
+        """Objects drawn at random and whether each was right, by number."""
+        self.touched: dict[int, int] = {}
+        """Objects by the number of the change that touched them last, in its order."""
+        self.revision = 0
+        """Number of changes so far, each step back or forth counted."""
         self.keys: dict[int, dict[Key, None]] = {}
         """Where each object was prompted, painted or imported."""
         self.journal = Journal()
@@ -118,6 +124,25 @@ class Document:
                         self.last = key
                 if section in ("states", "painted"):
                     self._index(key)
+        self._touch(entry)
+
+    def changed_since(self, revision: int) -> list[int]:
+        """Return the objects of which something else is known since a revision."""
+        found = []
+        for object_id, last in reversed(self.touched.items()):
+            if last <= revision:
+                break
+            found.append(object_id)
+        return found
+
+    def _touch(self, entry: Entry) -> None:
+        self.revision += 1
+        ids = dict.fromkeys(entry.values.get("about", ()))
+        for section in ("states", "painted"):
+            ids |= dict.fromkeys(key[0] for key in entry.values.get(section, ()))
+        for object_id in ids:
+            self.touched.pop(object_id, None)
+            self.touched[object_id] = self.revision
 
     def commit(self, entry: Entry, *, sharper: bool = False) -> None:
         """Make an entry the last change; a sharper answer takes its place instead."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from napari_sam.core.masks import Bbox
-    from napari_sam.core.objects import Key, Origin, Rule
+    from napari_sam.core.objects import Key, Origin, Review, Rule
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import MaskPrompt
     from napari_sam.engine.prediction import Prediction
@@ -170,26 +170,27 @@ def withdraw(document: Document, key: Key) -> None:
     document.commit(document.entry("delete", changes, {"states": {key: None}}))
 
 
-def delete(document: Document, object_id: int, boxes: Mapping[Plane, Bbox]) -> None:
-    """Remove an object everywhere: prompts, masks, painted pixels, record.
+def delete(document: Document, objects: Mapping[int, Mapping[Plane, Bbox]]) -> None:
+    """Remove objects everywhere: prompts, masks, painted pixels, records.
 
     Parameters
     ----------
-    boxes : mapping of Plane to bbox
-        Where the labels show it.
+    objects : mapping of int to mapping of Plane to bbox
+        Where the labels show each.
     """
     values: dict[str, dict[Any, Any]] = {
-        "states": {k: None for k in document.states if k[0] == object_id},
-        "painted": {k: None for k in document.painted if k[0] == object_id},
-        "about": {k: None for k in document.about if k == object_id},
+        "states": {k: None for k in document.states if k[0] in objects},
+        "painted": {k: None for k in document.painted if k[0] in objects},
+        "about": {k: None for k in document.about if k in objects},
     }
     for child, record in document.about.items():
-        if record.parent == object_id and child != object_id:
+        if record.parent in objects and child not in objects:
             values["about"][child] = replace(record, parent=None)
     with document.changing() as changes:
-        for key in [k for k in document.pixels.claims if k[0] == object_id]:
+        for key in [k for k in document.pixels.claims if k[0] in objects]:
             document.pixels.release(changes, key)
-        document.pixels.erase_base(changes, object_id, boxes)
+        for object_id, boxes in objects.items():
+            document.pixels.erase_base(changes, object_id, boxes)
     if changes.patches or changes.hidden or any(values.values()):
         document.commit(document.entry("delete", changes, values))
 
@@ -265,17 +266,32 @@ def read_in(
         document.commit(document.entry("paint", changes, after))
 
 
-def describe(document: Document, object_id: int, **values: Any) -> None:
-    """Change an object's record: name, class, colour, review, note, parent."""
-    before = document.about.get(object_id) or ObjectRecord(object_id)
-    after = replace(before, **values)
+def describe(document: Document, ids: Iterable[int], **values: Any) -> None:
+    """Change objects' records: name, class, colour, review, note, parent."""
+    about = document.about
     entry = Entry("record")
-    entry.values["about"] = {object_id: (document.about.get(object_id), after)}
-    name = after.class_name
+    entry.values["about"] = {
+        i: (about.get(i), replace(about.get(i) or ObjectRecord(i), **values))
+        for i in ids
+    }
+    name = values.get("class_name")
     if name is not None and document.classes[""].get(name) is None:
         held = document.classes[""]
         more = ClassList((*held.classes, ObjectClass(name)))
         entry.values["classes"] = {"": (held, more)}
+    document.put(entry)
+    document.commit(entry)
+
+
+def judge(document: Document, object_id: int, right: bool) -> None:
+    """Take the word on an object that was drawn at random."""
+    before = document.about.get(object_id)
+    said: Review = "accepted" if right else "rejected"
+    after = replace(before or ObjectRecord(object_id), review=said)
+    number = max(document.verdicts, default=0) + 1
+    entry = Entry("record")
+    entry.values["about"] = {object_id: (before, after)}
+    entry.values["verdicts"] = {number: (None, (object_id, right))}
     document.put(entry)
     document.commit(entry)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Values = dict[Any, tuple[Any, Any]]
 """What changes by key: (before, after); None where there is nothing."""
-SECTIONS = ("claims", "states", "painted", "about", "classes")
+SECTIONS = ("claims", "states", "painted", "about", "classes", "verdicts")
 """Kinds of values that an entry changes beside pixels."""
 
 
@@ -325,6 +325,15 @@ def _classes_in(value: list[dict[str, Any]], _: list[bytes], key: Any) -> ClassL
     return ClassList(tuple(ObjectClass(**v) for v in value))
 
 
+def _verdict_out(verdict: tuple[int, bool], _: list[bytes]) -> list[Any]:
+    return [int(verdict[0]), bool(verdict[1])]
+
+
+def _verdict_in(value: list[Any], _: list[bytes], key: Any) -> tuple[int, bool]:
+    object_id, right = value
+    return int(object_id), bool(right)
+
+
 def _key_out(key: Any) -> Any:
     return [int(key[0]), key[1].to_json()]
 
@@ -338,22 +347,29 @@ def _same(value: Any) -> Any:
 
 
 _KEYS_OUT: dict[str, Any] = dict(
-    zip(SECTIONS, (*(_key_out,) * 3, int, _same), strict=True)
+    zip(SECTIONS, (*(_key_out,) * 3, int, _same, int), strict=True)
 )
 _KEYS_IN: dict[str, Any] = dict(
-    zip(SECTIONS, (*(_key_in,) * 3, int, _same), strict=True)
+    zip(SECTIONS, (*(_key_in,) * 3, int, _same, int), strict=True)
 )
 _OUT: dict[str, Any] = dict(
     zip(
         SECTIONS,
-        (_claim_out, _state_out, _plane_record_out, _about_out, _classes_out),
+        (
+            _claim_out,
+            _state_out,
+            _plane_record_out,
+            _about_out,
+            _classes_out,
+            _verdict_out,
+        ),
         strict=True,
     )
 )
 _IN: dict[str, Any] = dict(
     zip(
         SECTIONS,
-        (_claim_in, _state_in, _plane_record_in, _about_in, _classes_in),
+        (_claim_in, _state_in, _plane_record_in, _about_in, _classes_in, _verdict_in),
         strict=True,
     )
 )

@@ -81,7 +81,7 @@ class ObjectHandle:
 
     @name.setter
     def name(self, value: str) -> None:
-        self._set(name=str(value))
+        self._set(name=value)
 
     @property
     def class_name(self) -> str | None:
@@ -90,10 +90,6 @@ class ObjectHandle:
 
     @class_name.setter
     def class_name(self, value: str | None) -> None:
-        if value is not None and not (isinstance(value, str) and value.strip()):
-            raise SessionError(
-                f"a class is named by a text, or None for no class; got {value!r}"
-            )
         self._set(class_name=value)
 
     @property
@@ -103,8 +99,6 @@ class ObjectHandle:
 
     @color.setter
     def color(self, value: str | None) -> None:
-        if value is not None and not _COLOR.fullmatch(str(value)):
-            raise SessionError(f"a colour is #rrggbb, or None; got {value!r}")
         self._set(color=value)
 
     @property
@@ -114,10 +108,6 @@ class ObjectHandle:
 
     @review.setter
     def review(self, value: Review) -> None:
-        if value not in get_args(Review):
-            raise SessionError(
-                f"review is one of {', '.join(get_args(Review))}; got {value!r}"
-            )
         self._set(review=value)
 
     @property
@@ -127,7 +117,7 @@ class ObjectHandle:
 
     @note.setter
     def note(self, value: str) -> None:
-        self._set(note=str(value))
+        self._set(note=value)
 
     @property
     def parent(self) -> int | None:
@@ -173,9 +163,10 @@ class ObjectHandle:
         return self._session.document.about.get(self.id) or ObjectRecord(self.id)
 
     def _set(self, **values: Any) -> None:
+        values = checked_values(values)
         (name,) = values
         if getattr(self._about, name) != values[name]:
-            self._session.change(lambda d: edits.describe(d, self.id, **values))
+            self._session.change(lambda d: edits.describe(d, [self.id], **values))
 
 
 class Objects(Mapping[int, ObjectHandle]):
@@ -204,6 +195,39 @@ class Objects(Mapping[int, ObjectHandle]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} objects: {', '.join(map(str, sorted(self)))}>"
+
+
+def checked_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what may be said of an object: name, class, colour, review, note, parent.
+
+    Raises
+    ------
+    SessionError
+        If a value makes no sense.
+    """
+    out = dict(values)
+    for name, value in values.items():
+        if name in ("name", "note"):
+            out[name] = str(value)
+        elif name == "class_name":
+            if value is not None and not (isinstance(value, str) and value.strip()):
+                raise SessionError(
+                    f"a class is named by a text, or None for no class; got {value!r}"
+                )
+        elif name == "color":
+            if value is not None and not _COLOR.fullmatch(str(value)):
+                raise SessionError(f"a colour is #rrggbb, or None; got {value!r}")
+        elif name == "review":
+            if value not in get_args(Review):
+                raise SessionError(
+                    f"review is one of {', '.join(get_args(Review))}; got {value!r}"
+                )
+        elif name != "parent":
+            raise SessionError(
+                f"an object has no {name!r}: it has a name, class_name, color, review "
+                "and note"
+            )
+    return out
 
 
 # -- class lists as files ------------------------------------------------------------

@@ -12,6 +12,7 @@ from napari_sam.session.annotation import imported, own_labels
 from napari_sam.session.document import Document
 from napari_sam.session.prompting import Prompting
 from napari_sam.session.requests import Requests
+from napari_sam.session.reviewing import Reviewing
 from napari_sam.session.saved import Saved
 from napari_sam.session.stacked import Stacked
 from napari_sam.session.storage import Storage, open_saved_volume
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     Intensity = IntensityMapping | tuple[float, float]
 
 
-class Session(Prompting, Stacked, Saved):
+class Session(Prompting, Stacked, Reviewing, Saved):
     """Prompts, masks and labels of one volume, with undo and autosave.
 
     Parameters

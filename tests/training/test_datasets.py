@@ -14,7 +14,8 @@ from napari_sam.errors import SessionError, VolumeError
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 from napari_sam.testing.phantoms import Phantom
 from napari_sam.training.datasets import read_labelled
-from napari_sam.training.labelled import LabelledVolume, stem_of
+from napari_sam.training.labelled import LabelledVolume
+from napari_sam.volume.listing import stem_of
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"

@@ -36,18 +36,12 @@ def export(
     from napari_sam.cli import arguments
     from napari_sam.cli.report import Report
     from napari_sam.cli.results import check_results
-    from napari_sam.models.unloaded import UnloadedModel
-    from napari_sam.session import Session
-    from napari_sam.session.files import read_head
+    from napari_sam.session.looking import look_at
 
     check_results(out, format, overwrite=overwrite)
     where = None if plane is None else arguments.plane(plane)
     report = Report(as_json)
-    head = read_head(session)
-    model = UnloadedModel(str(head["model"]), str(head.get("checkpoint_sha256", "")))
-    opened = Session.load(
-        session, volume=image, model=model, embeddings=False, read_only=True
-    )
+    opened = look_at(session, image)
     report.data = {"written": [], "notes": []}
     for path in out:
         with report.timed("write") as step:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from napari_sam.errors import VolumeError
 from napari_sam.results.existing import existing_labels
 from napari_sam.training import label_sources
-from napari_sam.training.labelled import LabelledVolume, Opening, stem_of
+from napari_sam.training.labelled import LabelledVolume, Opening
 from napari_sam.volume.formats.detect import SUFFIXES, ZARR_FILES
+from napari_sam.volume.listing import stem_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

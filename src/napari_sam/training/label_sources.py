@@ -15,8 +15,9 @@ from napari_sam.errors import SeriesError, SessionError, VolumeError, refused_as
 from napari_sam.results.existing import existing_labels
 from napari_sam.results.label_arrays import new_labels
 from napari_sam.results.painting import id_of
-from napari_sam.training.labelled import LabelledVolume, Opening, stem_of
+from napari_sam.training.labelled import LabelledVolume, Opening
 from napari_sam.volume.lazy_arrays import LazyArray
+from napari_sam.volume.listing import stem_of
 from napari_sam.volume.opening import open_volume
 
 if TYPE_CHECKING:

@@ -11,12 +11,10 @@ import numpy as np
 from napari_sam.errors import VolumeError
 from napari_sam.results.incoming import IncomingLabels
 from napari_sam.results.label_objects import iter_blocks, iter_planes, moments_in_block
-from napari_sam.volume.formats.detect import SUFFIXES
 from napari_sam.volume.opening import open_volume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from napari_sam.core.planes import Plane
     from napari_sam.volume.volume import Volume
@@ -87,22 +85,6 @@ class Opening:
             raise VolumeError(
                 f"{what} has its axes and channels already: leave those given out"
             )
-
-
-def stem_of(path: Path) -> str:
-    """Name of a file without all that its format adds.
-
-    Examples
-    --------
-    >>> stem_of(Path("a/b.c.nii.gz")), stem_of(Path("b.ome.tif"))
-    ('b.c', 'b')
-    """
-    name = path.name
-    for suffix in sorted([*SUFFIXES, ".zarr", ".nsam"], key=len, reverse=True):
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-            break
-    return name[:-4] if name.lower().endswith(".ome") else name
 
 
 def _objects_in(part: np.ndarray) -> np.ndarray:

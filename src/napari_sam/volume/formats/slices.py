@@ -20,9 +20,10 @@ def slices_in(folder: Path) -> list[Path]:
         p for p in folder.iterdir()
         if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
     ]  # fmt: skip
-    return sorted(files, key=lambda p: _natural(p.name))
+    return sorted(files, key=lambda p: natural(p.name))
 
 
-def _natural(name: str) -> list[tuple[int, Any]]:
+def natural(name: str) -> list[tuple[int, Any]]:
+    """Key that sorts "s2" before "s10"."""
     parts = re.split(r"(\d+)", name.lower())
     return [(1, int(p)) if p.isdecimal() else (0, p) for p in parts if p]

@@ -35,9 +35,14 @@ def prompts(draw):
     labels = draw(st.lists(st.integers(0, 1), min_size=n, max_size=n))
     y0, x0 = draw(PAIRS)
     box = (y0, x0, y0 + draw(st.floats(1, 50)), x0 + draw(st.floats(1, 50)))
+    strokes = draw(st.lists(st.lists(PAIRS, min_size=1, max_size=3), max_size=3))
+    n = len(strokes)
     return Prompts.of(
         points=points,
         point_labels=labels,
+        scribbles=strokes,
+        scribble_labels=draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)),
+        paths=draw(st.sampled_from([None, [(4, 4), (9, 30), (30, 9)]])),
         box=draw(st.sampled_from([None, box])),
         polygon=draw(st.sampled_from([None, [(1, 1), (20, 5), (9, 30)]])),
         mask=draw(st.one_of(st.none(), masks())),
@@ -50,6 +55,15 @@ def parts(given):
     return (
         given.points,
         given.point_labels,
+        *(
+            [
+                s
+                for s, n in zip(given.scribbles, given.scribble_labels, strict=True)
+                if n == sign
+            ]
+            for sign in (0, 1)
+        ),
+        given.paths,
         given.box,
         given.polygon,
         given.level,
@@ -58,8 +72,8 @@ def parts(given):
 
 
 def is_answerable(given):
-    anchored = given.box or given.polygon or given.mask is not None
-    return bool(anchored or any(given.point_labels))
+    anchored = given.box or given.polygon or given.paths or given.mask is not None
+    return bool(anchored or any((*given.point_labels, *given.scribble_labels)))
 
 
 @given(prompts())
@@ -78,11 +92,11 @@ def test_check_refuses_exactly_what_has_nothing_positive(given):
 
 
 @given(prompts().filter(is_answerable))
-def test_steps_add_one_point_each_and_end_with_the_whole(given):
+def test_steps_add_one_thing_each_and_end_with_the_whole(given):
     steps = given.steps()
     assert parts(steps[-1]) == parts(given)
-    counts = [s.n_clicks for s in steps]
-    assert counts == list(range(counts[0], given.n_clicks + 1))
+    counts = [s.length for s in steps]
+    assert counts == list(range(counts[0], given.length + 1))
     for step in steps:
         assert is_answerable(step)
         assert given.extends(step)
@@ -99,10 +113,10 @@ def test_steps_of_a_step_are_the_beginning_of_the_steps(given):
 
 
 @given(prompts(), prompts())
-def test_extends_holds_exactly_for_longer_points_and_equal_rest(a, b):
-    n = b.n_clicks
-    starts = (a.points[:n], a.point_labels[:n]) == (b.points, b.point_labels)
-    assert a.extends(b) == (starts and parts(a)[2:] == parts(b)[2:])
+def test_extends_holds_exactly_where_one_is_a_step_of_the_other(a, b):
+    if is_answerable(a) and is_answerable(b):
+        steps = [parts(s) for s in a.steps()]
+        assert a.extends(b) == (parts(b) in steps)
     assert a.extends(a)
 
 
@@ -118,7 +132,8 @@ def test_extent_holds_everything_said(given):
     y0, x0, y1, x1 = given.extent()
     assert y0 < y1
     assert x0 < x1
-    for y, x in (*given.points, *given.polygon):
+    lines = (*given.scribbles, *given.paths)
+    for y, x in (*given.points, *given.polygon, *(p for line in lines for p in line)):
         assert y0 <= y <= y1
         assert x0 <= x <= x1
     for box in filter(None, (given.box, given.mask and given.mask.bbox)):
@@ -161,6 +176,12 @@ def test_mask_prompt_does_not_follow_its_source():
         pytest.param({"polygon": [(1, 2), (3, 4)]}, id="polygon of two corners"),
         pytest.param({"mask": np.zeros((5, 5), bool)}, id="empty mask"),
         pytest.param({"mask": np.ones(5, bool)}, id="1-D mask"),
+        pytest.param({"scribbles": [[]]}, id="scribble of nothing"),
+        pytest.param({"scribbles": [[(1, 2), (3,)]]}, id="scribble of one number"),
+        pytest.param(
+            {"scribbles": [[(1, 2)]], "scribble_labels": [1, 0]}, id="label too many"
+        ),
+        pytest.param({"paths": [[(1, 2)]]}, id="path of one place"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(given):
@@ -175,6 +196,12 @@ def test_values_that_make_no_sense_are_refused(given):
         pytest.param(
             {"points": [(1, 1)], "point_labels": [0]}, "only negative", id="negative"
         ),
+        pytest.param(
+            {"scribbles": [[(1, 1)]], "scribble_labels": [0]},
+            "only negative",
+            id="negative scribble",
+        ),
+        pytest.param({"scribbles": [[(120, 1), (130, 2)]]}, "outside", id="scribble"),
         pytest.param({"points": [(100, 5)]}, "outside", id="point below"),
         pytest.param({"points": [(5, -0.6)]}, "outside", id="point left"),
         pytest.param({"box": (5, 5, 5, 9)}, "empty", id="box without height"),
@@ -204,3 +231,10 @@ def test_box_that_reaches_over_the_edge_is_accepted():
 def test_unknown_keys_are_refused_by_name():
     with pytest.raises(PromptError, match="pionts"):
         Prompts.from_json({"pionts": [[1, 2]]})
+
+
+def test_one_scribble_or_path_need_not_be_in_a_list_and_may_be_an_array():
+    line = np.array([(3, 4), (5, 9)])
+    said = Prompts.of(scribbles=line, paths=line)
+    assert said.scribbles == said.paths == (((3.0, 4.0), (5.0, 9.0)),)
+    assert Prompts.of(scribbles=[line, line]).scribble_labels == (1, 1)

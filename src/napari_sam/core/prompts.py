@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.core import prompt_values as values
 from napari_sam.core.masks import crop_mask
 from napari_sam.errors import PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from napari_sam.core.prompt_values import Line
     from napari_sam.core.tiles import Box
 
 
@@ -84,7 +86,9 @@ class Prompts:
     """Everything said about one object on one plane. Immutable; level-0 pixels.
 
     Points count as clicks in the order given: each one after the first refines the
-    mask that those before it made.
+    mask that those before it made. Box, outline, mask, paths and + scribbles say
+    together what the object is, before the first click; - scribbles take away from
+    it, one after the other, when all clicks are made.
 
     Examples
     --------
@@ -101,6 +105,12 @@ class Prompts:
     polygon: tuple[tuple[float, float], ...] = ()
     """(y, x) corners of a rough outline."""
     mask: MaskPrompt | None = None
+    scribbles: tuple[Line, ...] = ()
+    """Strokes of a free hand, each (y, x) places in a row."""
+    scribble_labels: tuple[int, ...] = ()
+    """1 = drawn in the object, 0 = drawn where it is not."""
+    paths: tuple[Line, ...] = ()
+    """Places along a thin object, each path from one end to the other."""
     level: int = 0
     """Pyramid level a lone point is looked at first: the one the user's view shows."""
 
@@ -113,6 +123,9 @@ class Prompts:
         box: Sequence[float] | None = None,
         polygon: Iterable[Sequence[float]] | None = None,
         mask: Any = None,
+        scribbles: Any = None,
+        scribble_labels: Iterable[int] | None = None,
+        paths: Any = None,
         level: int = 0,
     ) -> Prompts:
         """Build prompts from plain Python and numpy values.
@@ -126,6 +139,12 @@ class Prompts:
         polygon : iterable of (y, x), optional
             At least three corners.
         mask : array-like of bool, (h, w) of the plane, or MaskPrompt, optional
+        scribbles : iterable of iterable of (y, x), optional
+            Strokes; one alone need not be in a list.
+        scribble_labels : iterable of int, optional
+            1 or 0 for each stroke; all 1 when left out.
+        paths : iterable of iterable of (y, x), optional
+            At least two places each; one alone need not be in a list.
         level : int
             Pyramid level a lone point is looked at first.
 
@@ -134,24 +153,22 @@ class Prompts:
         PromptError
             If lengths, labels or shapes do not make sense.
         """
-        pts = _pairs(points, "point")
-        labels = (1,) * len(pts) if point_labels is None else _labels(point_labels)
-        corners = _pairs(polygon, "polygon corner")
-        if len(labels) != len(pts):
-            raise PromptError(
-                f"each point needs one label; got {len(pts)} points and "
-                f"{len(labels)} point_labels"
-            )
+        pts = values.pairs(points, "point")
+        strokes = values.lines(scribbles, "scribble", 1)
+        corners = values.pairs(polygon, "polygon corner")
         if corners and len(corners) < 3:
             raise PromptError(f"a polygon needs 3 corners or more; got {len(corners)}")
         if mask is not None and not isinstance(mask, MaskPrompt):
             mask = MaskPrompt.of(mask)
         return cls(
             points=pts,
-            point_labels=labels,
-            box=None if box is None else _box(box),
+            point_labels=_labels_of(pts, point_labels, "point"),
+            box=None if box is None else values.box(box),
             polygon=corners,
             mask=mask,
+            scribbles=strokes,
+            scribble_labels=_labels_of(strokes, scribble_labels, "scribble"),
+            paths=values.lines(paths, "path", 2),
             level=int(level),
         )
 
@@ -163,12 +180,17 @@ class Prompts:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is said at all."""
-        return not (self.points or self.box or self.polygon or self.mask is not None)
+        return not (self.points or self.scribbles or self.outlined)
 
     @property
     def outlined(self) -> bool:
-        """Whether a box, a polygon or a mask is among them."""
-        return not self._has_only_points()
+        """Whether a box, a polygon, a mask or a path is among them."""
+        return bool(self.box or self.polygon or self.paths) or self.mask is not None
+
+    @property
+    def length(self) -> int:
+        """Clicks and - scribbles: what comes one after the other."""
+        return self.n_clicks + self.scribble_labels.count(0)
 
     def check(self, plane_shape: tuple[int, int]) -> None:
         """Refuse prompts that cannot be answered on a plane of that (height, width).
@@ -182,18 +204,21 @@ class Prompts:
         h, w = plane_shape
         if self.is_empty:
             raise PromptError(
-                "no prompt given: add a point, a box, a polygon or a mask"
+                "no prompt given: add a point, a box, a polygon, a scribble or a mask"
             )
-        if self.points and not any(self.point_labels) and self._has_only_points():
+        if not (any(self.point_labels) or self._is_anchored()):
             raise PromptError(
-                "only negative points given: a negative point takes away from an "
-                "object, so first add a positive point, a box or a mask"
+                "only negative points or scribbles given: they take away from an "
+                "object, so first add a positive one, a box or a mask"
             )
         for y, x in self.points:
             if not (-0.5 <= y <= h - 0.5 and -0.5 <= x <= w - 0.5):
                 raise PromptError(
                     f"point (y={y:g}, x={x:g}) lies outside the plane of {h} x {w} px"
                 )
+        for what, line in self._lines():
+            if not any(-0.5 <= y <= h - 0.5 and -0.5 <= x <= w - 0.5 for y, x in line):
+                raise PromptError(f"a {what} lies outside the plane of {h} x {w} px")
         for what, box in (("box", self.box), ("polygon", self.polygon_box())):
             if box is None:
                 continue
@@ -209,28 +234,33 @@ class Prompts:
     def steps(self) -> tuple[Prompts, ...]:
         """Break down into what a user said one after the other.
 
-        First the box, polygon and mask together with the first points up to the
-        first positive one (or alone, when there are no points), then one more point
-        each time. The last step is the whole.
+        First the box, polygon, mask, paths and + scribbles, or, without any, the
+        points up to the first positive one. Then one more point each time, and at
+        last one more - scribble each time. The last step is the whole.
         """
-        if not self.points:
-            return (self,)
-        anchored = not self._has_only_points()
-        first = 0 if anchored else self.point_labels.index(1) + 1
-        return tuple(
-            replace(self, points=self.points[:n], point_labels=self.point_labels[:n])
-            for n in range(first, self.n_clicks + 1)
-        )
+        first = 0 if self._is_anchored() else self.point_labels.index(1) + 1
+        added = [k for k, label in enumerate(self.scribble_labels) if label]
+        taken = [k for k, label in enumerate(self.scribble_labels) if not label]
+        clicks = [self._part(n, added) for n in range(first, self.n_clicks + 1)]
+        rest = [
+            self._part(self.n_clicks, sorted((*added, *taken[:n])))
+            for n in range(1, len(taken) + 1)
+        ]
+        return (*clicks, *rest)
 
     def extends(self, other: Prompts) -> bool:
-        """Whether these are `other` with further points after its own."""
-        n = other.n_clicks
+        """Whether these are `other` with further clicks, or - scribbles, after its own."""
+        n, taken = other.n_clicks, other._strokes(0)
         return (
             n <= self.n_clicks
+            and (n == self.n_clicks or not taken)
             and self.points[:n] == other.points
             and self.point_labels[:n] == other.point_labels
+            and self._strokes(1) == other._strokes(1)
+            and self._strokes(0)[: len(taken)] == taken
             and self.box == other.box
             and self.polygon == other.polygon
+            and self.paths == other.paths
             and _same_mask(self.mask, other.mask)
             and self.level == other.level
         )
@@ -238,7 +268,8 @@ class Prompts:
     @property
     def is_lone_click(self) -> bool:
         """Whether one positive point is all that is said: the ambiguous case."""
-        return self.point_labels == (1,) and self._has_only_points()
+        alone = self.point_labels == (1,) and not self.scribbles
+        return alone and not self.outlined
 
     def outer_box(self) -> Box | None:
         """Return the box given, else that around the polygon or the mask, else None."""
@@ -253,6 +284,7 @@ class Prompts:
         """Smallest half-open level-0 box around everything said."""
         boxes = [(y - 0.5, x - 0.5, y + 0.5, x + 0.5) for y, x in self.points]
         boxes += [b for b in (self.box, self.polygon_box()) if b is not None]
+        boxes += [line_box(line) for _, line in self._lines()]
         if self.mask is not None:
             y0, x0, y1, x1 = self.mask.bbox
             boxes.append((float(y0), float(x0), float(y1), float(x1)))
@@ -272,6 +304,11 @@ class Prompts:
         if self.mask is not None:
             packed = np.packbits(self.mask.mask)
             out["mask"] = {"bbox": list(self.mask.bbox), "bits": packed.tobytes().hex()}
+        if self.scribbles:
+            out["scribbles"] = [[list(p) for p in line] for line in self.scribbles]
+            out["scribble_labels"] = list(self.scribble_labels)
+        if self.paths:
+            out["paths"] = [[list(p) for p in line] for line in self.paths]
         if self.level:
             out["level"] = self.level
         return out
@@ -285,7 +322,7 @@ class Prompts:
         PromptError
             If a key is unknown or a value does not make sense.
         """
-        known = {"points", "point_labels", "box", "polygon", "mask", "level"}
+        known = set(cls.__dataclass_fields__)
         if unknown := set(value) - known:
             raise PromptError(
                 f"unknown prompt key(s) {sorted(unknown)}; expected {sorted(known)}"
@@ -303,11 +340,32 @@ class Prompts:
             box=value.get("box"),
             polygon=value.get("polygon"),
             mask=mask,
+            scribbles=value.get("scribbles"),
+            scribble_labels=value.get("scribble_labels"),
+            paths=value.get("paths"),
             level=value.get("level", 0),
         )
 
-    def _has_only_points(self) -> bool:
-        return self.box is None and not self.polygon and self.mask is None
+    def _is_anchored(self) -> bool:
+        """Whether anything but clicks says what the object is."""
+        return self.outlined or any(self.scribble_labels)
+
+    def _part(self, n_clicks: int, strokes: list[int]) -> Prompts:
+        return replace(
+            self,
+            points=self.points[:n_clicks],
+            point_labels=self.point_labels[:n_clicks],
+            scribbles=tuple(self.scribbles[k] for k in strokes),
+            scribble_labels=tuple(self.scribble_labels[k] for k in strokes),
+        )
+
+    def _strokes(self, label: int) -> tuple[Line, ...]:
+        both = zip(self.scribbles, self.scribble_labels, strict=True)
+        return tuple(line for line, sign in both if sign == label)
+
+    def _lines(self) -> Iterator[tuple[str, Line]]:
+        yield from (("scribble", line) for line in self.scribbles)
+        yield from (("path", line) for line in self.paths)
 
     def polygon_box(self) -> Box | None:
         """Box around the polygon, or None without one."""
@@ -346,55 +404,30 @@ def cut_box(box: Box, size: tuple[int, int]) -> Box:
     return max(y0, 0.0), max(x0, 0.0), min(y1, float(h)), min(x1, float(w))
 
 
+def line_box(line: Line) -> Box:
+    """Smallest half-open box around the pixels that a line's places lie on."""
+    ys, xs = np.array(line).T
+    return (
+        float(ys.min()) - 0.5, float(xs.min()) - 0.5,
+        float(ys.max()) + 0.5, float(xs.max()) + 0.5,
+    )  # fmt: skip
+
+
+def _labels_of(
+    given: tuple[Any, ...], labels: Iterable[int] | None, what: str
+) -> tuple[int, ...]:
+    """Return one label for each; all 1 where none are said."""
+    name = f"{what}_labels"
+    found = (1,) * len(given) if labels is None else values.signs(labels, name)
+    if len(found) != len(given):
+        raise PromptError(
+            f"each {what} needs one label; got {len(given)} {what}s and "
+            f"{len(found)} {name}"
+        )
+    return found
+
+
 def _same_mask(a: MaskPrompt | None, b: MaskPrompt | None) -> bool:
     if a is None or b is None:
         return a is b
     return a is b or (a.bbox == b.bbox and np.array_equal(a.mask, b.mask))
-
-
-def _pairs(value: Any, what: str) -> tuple[tuple[float, float], ...]:
-    """Take pairs of any array, list or iterator; None for none."""
-    if value is None:
-        return ()
-    try:
-        pairs = list(value)
-    except TypeError:
-        pairs = [value]
-    if any(np.ndim(p) == 0 for p in pairs):
-        shown = tuple(pairs) if len(pairs) > 1 else pairs[0]
-        raise PromptError(
-            f"{what}s are a list of pairs (y, x), such as [(120, 85)]; got {shown!r}"
-        )
-    return tuple(_pair(p, what) for p in pairs)
-
-
-def _labels(value: Any) -> tuple[int, ...]:
-    try:
-        given = list(value)
-        if all(float(v) in (0.0, 1.0) for v in given):
-            return tuple(int(v) for v in given)
-    except (TypeError, ValueError):
-        given = value
-    raise PromptError(f"point_labels are 1 (object) or 0 (background); got {given!r}")
-
-
-def _numbers(value: Any, count: int) -> bool:
-    """Whether a value is so many finite numbers."""
-    try:
-        array = np.asarray(value, float)
-    except (TypeError, ValueError):
-        return False
-    return array.shape == (count,) and bool(np.isfinite(array).all())
-
-
-def _pair(value: Sequence[float], what: str) -> tuple[float, float]:
-    if not _numbers(value, 2):
-        raise PromptError(f"a {what} is two finite numbers (y, x); got {value}")
-    return float(value[0]), float(value[1])
-
-
-def _box(value: Sequence[float]) -> Box:
-    if not _numbers(value, 4):
-        raise PromptError(f"a box is four finite numbers (y0, x0, y1, x1); got {value}")
-    y0, x0, y1, x1 = (float(v) for v in value)
-    return y0, x0, y1, x1

@@ -94,7 +94,7 @@ def iter_predict(
     prompts.check(plane.shape(engine.volume.shape))
     current = previous if previous and prompts.extends(previous.prompts) else None
     for step in prompts.steps():
-        if current and current.prompts.n_clicks >= step.n_clicks:
+        if current and current.prompts.length >= step.length:
             continue
         if cancel is not None and cancel():
             raise Cancelled("stopped before the mask was predicted")
@@ -103,7 +103,7 @@ def iter_predict(
         if current is not None:
             current = current.fitting(step)
         current = _step(engine, step, plane, current, choices)
-    if current is None or current.prompts.n_clicks != prompts.n_clicks:
+    if current is None or current.prompts.length != prompts.length:
         current = _step(engine, prompts, plane, None, choices)
     yield current
     if not current.settled:

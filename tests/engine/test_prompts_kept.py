@@ -25,8 +25,8 @@ def told(prompts: Prompts, image: np.ndarray) -> list[tuple[Prompts, object, obj
     seen = []
     real = decoding.window_prompts
 
-    def spy(said, frame, previous, shape):
-        given = real(said, frame, previous, shape)
+    def spy(said, frame, previous, shape, forms):
+        given = real(said, frame, previous, shape, forms)
         seen.append((said, frame.window, given))
         return given
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.core.masks import deepest_point
 from napari_sam.core.preprocess import ResizeTransform
+from napari_sam.core.prompt_forms import PromptForms, spread
 from napari_sam.core.prompts import Prompts, WindowPrompts, cut_box
 from napari_sam.core.sampling import lerp, sample_mask
 
@@ -88,13 +90,18 @@ class Frame:
         return out
 
 
+ALL_FORMS = PromptForms()
+"""Forms of a model that reads points, boxes and masks."""
+
+
 def window_prompts(
     prompts: Prompts,
     frame: Frame,
     previous: np.ndarray | None,
     plane_shape: tuple[int, int],
+    forms: PromptForms = ALL_FORMS,
 ) -> WindowPrompts:
-    """Express prompts in the pixels of a frame's window.
+    """Express prompts in the pixels of a frame's window, as the model understands them.
 
     No prompt is moved: a point outside the window, or a box that the window cuts, is no
     prompt of it, and acts through the mask input alone.
@@ -102,28 +109,69 @@ def window_prompts(
     Parameters
     ----------
     prompts : Prompts
-        In level-0 pixels. A polygon or mask gives `mask_input`, and also the box unless
-        one is given.
+        In level-0 pixels; paths have become a mask already.
     frame : Frame
     previous : ndarray, (m, m), float32, optional
         Low-res logits of the mask to refine, already in this frame; they take the place
         of the polygon or mask.
     plane_shape : tuple of int
         (height, width) of the plane, which cuts boxes.
+    forms : PromptForms
+        What outlines and scribbles become.
     """
     window = frame.window
-    box = prompts.outer_box()
-    mask_input = previous if previous is not None else _drawn_mask(prompts, frame)
-    ys, xs = np.array(prompts.points, np.float64).reshape(-1, 2).T
+    box = prompts.box
+    if box is None and forms.takes("box"):
+        box = prompts.outer_box()
+    if box is None and forms.kinds == {"box"} and prompts.scribbles:
+        box = prompts.extent()
+    mask_input = previous
+    if previous is None and forms.takes("mask"):
+        mask_input = _drawn_mask(prompts, frame)
+    given, labels = _points(prompts, frame, forms)
+    ys, xs = given.T
     points = np.stack(window.to_window(ys, xs), axis=1)
-    seen = ((points >= -0.5) & (points <= (window.h - 0.5, window.w - 0.5))).all(1)
+    size = window.h - 0.5, window.w - 0.5
+    seen = np.asarray(((points >= -0.5) & (points <= size)).all(1))
+    if "points" not in forms.kinds and box is not None:
+        seen = np.zeros_like(seen)
+    lone = len(labels) == 1 and prompts.is_lone_click
     return WindowPrompts(
         points=points[seen],
-        point_labels=np.array(prompts.point_labels, np.int64)[seen],
+        point_labels=labels[seen],
         box=None if box is None else _box_in(window, cut_box(box, plane_shape)),
         mask_input=mask_input,
-        multimask_output=prompts.n_clicks == 1 and box is None and mask_input is None,
+        multimask_output=lone and box is None and mask_input is None,
     )
+
+
+def _points(
+    prompts: Prompts, frame: Frame, forms: PromptForms
+) -> tuple[np.ndarray, np.ndarray]:
+    """Level-0 places (N, 2) that are given as points, and their labels (N,)."""
+    places = [np.array(prompts.points, np.float64).reshape(-1, 2)]
+    labels = [np.array(prompts.point_labels, np.int64)]
+    both = zip(prompts.scribbles, prompts.scribble_labels, strict=True)
+    for line, label in both:
+        places.append(spread(line, forms.stroke_points))
+        labels.append(np.full(len(places[-1]), label))
+    if forms.takes("point"):
+        inner = _innermost(prompts, frame)
+        places.append(inner)
+        labels.append(np.ones(len(inner), np.int64))
+    return np.concatenate(places), np.concatenate(labels)
+
+
+def _innermost(prompts: Prompts, frame: Frame) -> np.ndarray:
+    """(1, 2) level-0 place deepest in the mask or outline; (0, 2) without one."""
+    if prompts.mask is not None:
+        (y, x), _ = deepest_point(prompts.mask.mask)
+        return np.array([[y + prompts.mask.bbox[0], x + prompts.mask.bbox[1]]])
+    if not prompts.polygon:
+        return np.zeros((0, 2))
+    ys, xs = frame.low_res_in_plane()
+    (row, col), _ = deepest_point(_polygon_share(prompts.polygon, frame) > 0.5)
+    return np.array([[ys[int(row)], xs[int(col)]]])
 
 
 def _box_in(window: Window, box: Box) -> Box | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.core import prompt_values as values
-from napari_sam.core.masks import crop_mask
+from napari_sam.core.masks import crop_mask, union_bbox
 from napari_sam.errors import PromptError
 
 if TYPE_CHECKING:
@@ -53,6 +53,15 @@ class MaskPrompt:
         h, w = mask.shape
         bbox, pixels = crop_mask(mask != 0)
         return cls(bbox, pixels, (h, w))
+
+    def joined(self, other: MaskPrompt) -> MaskPrompt:
+        """Return the mask of both."""
+        y0, x0, y1, x1 = bbox = union_bbox(self.bbox, other.bbox)
+        pixels = np.zeros((y1 - y0, x1 - x0), bool)
+        for part in (self, other):
+            a, b, c, d = part.bbox
+            pixels[a - y0 : c - y0, b - x0 : d - x0] |= part.mask
+        return MaskPrompt(bbox, pixels, self.shape)
 
     def check(self, plane_shape: tuple[int, int]) -> None:
         """Refuse a mask of another shape than the plane's (height, width).
@@ -249,7 +258,7 @@ class Prompts:
         return (*clicks, *rest)
 
     def extends(self, other: Prompts) -> bool:
-        """Whether these are `other` with further clicks, or - scribbles, after its own."""
+        """Whether these are `other` with more clicks, or - scribbles, at the end."""
         n, taken = other.n_clicks, other._strokes(0)
         return (
             n <= self.n_clicks

@@ -164,7 +164,8 @@ class Engine:
                 lowest = float(previous.min())
                 previous = self.frame(seen).resample(previous, ys, xs, lowest)
         shape = plane.shape(self.volume.shape)
-        given = window_prompts(prompts, frame, previous, shape)
+        forms = self.model.spec.forms
+        given = window_prompts(prompts, frame, previous, shape, forms)
         raw = self.model.decode(self.embedding(plane, window), given)
         return Decoded(window, raw)
 

@@ -12,6 +12,7 @@ from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import cut_box
 from napari_sam.engine.look_again import look_again, needs_another_look
 from napari_sam.engine.prediction import Prediction
+from napari_sam.engine.trace import trace
 from napari_sam.engine.windows import (
     choose_window,
     coarsest_level,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
-    from napari_sam.core.prompts import Prompts
+    from napari_sam.core.prompts import MaskPrompt, Prompts
     from napari_sam.core.tiles import Window
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.prediction import Refined
@@ -93,6 +94,30 @@ def iter_predict(
     """
     prompts.check(plane.shape(engine.volume.shape))
     current = previous if previous and prompts.extends(previous.prompts) else None
+    asked = prompts
+    if prompts.paths:
+        # Followed once: all steps go on from the same thin object.
+        asked = replace(prompts, paths=(), mask=_followed(engine, plane, prompts))
+        if current is not None:
+            said = replace(current.prompts, paths=(), mask=asked.mask)
+            current = replace(current, prompts=said)
+    for found in _iter_steps(engine, asked, plane, current, choices, cancel):
+        yield replace(found, prompts=prompts)
+
+
+def _followed(engine: Engine, plane: Plane, prompts: Prompts) -> MaskPrompt:
+    tube = trace(engine, plane, prompts.paths)
+    return tube if prompts.mask is None else prompts.mask.joined(tube)
+
+
+def _iter_steps(
+    engine: Engine,
+    prompts: Prompts,
+    plane: Plane,
+    current: Prediction | None,
+    choices: tuple[int, ...],
+    cancel: Callable[[], bool] | None,
+) -> Iterator[Prediction]:
     for step in prompts.steps():
         if current and current.prompts.length >= step.length:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from napari_sam.core.prompt_forms import PromptForms
 from napari_sam.core.scales import ScaleRule
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class ModelSpec:
     follow_with: frozenset[str] = frozenset({"points", "mask"})
     """Prompts that follow an object to the next plane: its last mask, and that mask's
     innermost point where that does not mislead the model."""
+    outline_as: frozenset[str] = frozenset({"box", "mask"})
+    """What an outline or a mask is given as; see `PromptForms`."""
+    stroke_points: int = 5
+    """Places of a scribble that are given as points."""
     scale_rule: ScaleRule = field(default_factory=ScaleRule)
     """Which scale's answer to a lone click is taken."""
     proposal_thresholds: tuple[float, float] = (0.88, 0.95)
@@ -55,6 +60,11 @@ class ModelSpec:
     source: str = ""
     """What `load_model` takes for a model that it does not know by name: a path, with
     its family and a colon before it."""
+
+    @property
+    def forms(self) -> PromptForms:
+        """How the model is told what it has no prompt for."""
+        return PromptForms(self.prompts, self.outline_as, self.stroke_points)
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import PromptError
@@ -36,6 +36,9 @@ class Prompting(Annotation):
         box: Sequence[float] | None = None,
         mask: np.ndarray | None = None,
         polygon: Iterable[Sequence[float]] | None = None,
+        scribbles: Any = None,
+        scribble_labels: Iterable[int] | None = None,
+        paths: Any = None,
         axis: int = 0,
         level: int = 0,
     ) -> list[PlaneCandidate]:
@@ -60,6 +63,13 @@ class Prompting(Annotation):
             Of the plane's shape: a mask to start from.
         polygon : iterable of (y, x)
             Corners of a rough outline.
+        scribbles : iterable of iterable of (y, x)
+            Strokes of a free hand through the object, or through what is not it.
+        scribble_labels : iterable of int
+            1 = object, 0 = background, a stroke; all 1 when left out.
+        paths : iterable of iterable of (y, x)
+            Places along a thin object (a vessel, a neurite, a crack), from end to end;
+            a path for each branch.
         level : int
             Pyramid level at which a lone point is looked at first.
 
@@ -80,6 +90,9 @@ class Prompting(Annotation):
             box=box,
             polygon=polygon,
             mask=mask,
+            scribbles=scribbles,
+            scribble_labels=scribble_labels,
+            paths=paths,
             level=level,
         )
         self.accept(self.run(self.set_prompts(*key, prompts)))

@@ -92,6 +92,8 @@ class Nano:
             sha256=sha256,
             enlarges=False,
             follow_with=frozenset({"mask"}),
+            outline_as=frozenset({"box", "mask", "point"}),
+            stroke_points=8,
             scale_rule=_SCALES,
             license="Apache-2.0",
             citation="napari-sam's own model; see docs/nano.md",

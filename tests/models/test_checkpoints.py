@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,36 @@ def test_a_crafted_pickle_is_refused_and_never_runs(
     assert target.exists(), "the crafted object must do harm where unpickled"
 
 
-def test_a_pickled_module_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_a_pickled_module_gives_its_tensors(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    torch.save(module, tmp_path / "module.pth")
+    held = checkpoints.read(tmp_path / "module.pth").state
+    expected = module.state_dict()
+    assert held.keys() == expected.keys()
+    assert all(torch.equal(held[name], expected[name]) for name in held)
+
+
+def test_modules_of_unknown_code_are_refused_with_what_to_do(tmp_path: Path) -> None:
     torch.save(Linear(), tmp_path / "module.pth")
-    with pytest.raises(CheckpointError, match=r"running code.*state_dict"):
+    with pytest.raises(CheckpointError, match=r"Linear.*no part.*state_dict"):
         checkpoints.read(tmp_path / "module.pth")
+
+
+def test_a_pickled_module_of_the_old_format_is_refused_with_what_to_do(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "module.pth"
+    torch.save(Linear(), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match=r"running code.*state_dict"):
+        checkpoints.read(path)
+
+
+def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "program.pt", "w") as held:
+        held.writestr("program/data.pkl", pickle.dumps(Linear()))
+        held.writestr("program/constants.pkl", b"")
+    with pytest.raises(CheckpointError, match=r"program\.pt"):
+        checkpoints.read(tmp_path / "program.pt")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

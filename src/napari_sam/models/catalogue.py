@@ -14,6 +14,7 @@ _SAM2_CITATION = (
 )
 _HQ_URL = "https://huggingface.co/lkeab/hq-sam/resolve/main/"
 _MICRO_SAM_URL = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/"
+_FAST_SAM_URL = "https://github.com/ultralytics/assets/releases/download/v8.3.0/"
 _SAM2_URL = "https://dl.fbaipublicfiles.com/segment_anything_2/"
 
 
@@ -102,6 +103,19 @@ def _hq(name: str, summary: str, file: str, size_bytes: int, md5: str) -> KnownM
         ),
         url=f"{_HQ_URL}{file}",
         checksum=f"md5:{md5}" if md5 else "",
+    )
+
+
+def _fast_sam(size: str, summary: str, size_bytes: int) -> KnownModel:
+    return KnownModel(
+        name=f"fast_sam_{size}",
+        family="fast_sam",
+        summary=summary,
+        input_side=1024,
+        size_bytes=size_bytes,
+        license="AGPL-3.0-only",
+        citation="Zhao et al., Fast Segment Anything, 2023, arXiv:2306.12156",
+        url=f"{_FAST_SAM_URL}FastSAM-{size}.pt",
     )
 
 
@@ -344,4 +358,6 @@ KNOWN = (
         ),
         url="https://huggingface.co/wanglab/MedSAM2/resolve/main/MedSAM2_latest.pt",
     ),
+    _fast_sam("s", "FastSAM, all instances in one pass, small", 23_800_000),
+    _fast_sam("x", "FastSAM, all instances in one pass, large", 138_000_000),
 )

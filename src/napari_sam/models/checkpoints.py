@@ -81,7 +81,8 @@ def read(path: str | Path, *, sha256: str = "") -> Checkpoint:
     """Read the tensors of a ``.safetensors``, ``.pth`` or ``.pt`` file.
 
     Nothing in the file is executed: pickled files are read by torch's restricted
-    reader, which builds tensors and plain containers only. Wrappers that training
+    reader, which builds tensors and plain containers only, or, where whole modules
+    were pickled, by `pickled_modules`, which builds no more. Wrappers that training
     code adds (``{"model": ...}``, micro-sam's ``model_state`` with ``sam.`` before
     each name) are taken off.
 
@@ -194,6 +195,8 @@ def _read_pickled(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "weights_only" not in str(error).lower():
             raise _damaged(path, error) from error
+        if zipped:
+            return _read_modules(path)
         raise CheckpointError(
             f"{path.name} holds Python objects besides tensors, which could only be "
             "read by running code from the file; it was refused. If you trust where it "
@@ -201,6 +204,17 @@ def _read_pickled(path: Path) -> Any:
             "torch.save(model.state_dict(), 'weights.pth'), or safetensors"
         ) from error
     except Exception as error:  # torch raises whatever the bytes led it to
+        raise _damaged(path, error) from error
+
+
+def _read_modules(path: Path) -> Any:
+    from napari_sam.models.pickled_modules import read_modules
+
+    try:
+        return read_modules(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # as above
         raise _damaged(path, error) from error
 
 

@@ -18,6 +18,7 @@ from napari_sam.models import checkpoints, user_models
 from napari_sam.models import download as _download
 from napari_sam.models.catalogue import KNOWN as _KNOWN
 from napari_sam.models.catalogue import KnownModel
+from napari_sam.models.fast_sam import MARK
 from napari_sam.models.protocol import ModelSpec
 from napari_sam.models.sam2.keys import CONVERTED, OFFICIAL
 
@@ -38,6 +39,7 @@ FAMILIES = {
     "hq_sam": "hq_sam",
     "sam2": "sam2",
     "medsam2": "sam2",
+    "fast_sam": "fast_sam",
 }
 """Which code runs a model -> the network, as it shows in a file's tensors."""
 _SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -344,6 +346,10 @@ def _build(
 
         tiny = mobile_sam.TinySamNetwork
         return mobile_sam.from_checkpoint(checkpoint, spec, device, network_type=tiny)
+    if family == "fast_sam":
+        from napari_sam.models.fast_sam import fast_sam
+
+        return fast_sam.from_checkpoint(checkpoint, spec, device)
     code = import_module(f"napari_sam.models.sam.{family}")
     built: PromptableModel = code.from_checkpoint(checkpoint, spec, device)
     return built
@@ -375,10 +381,12 @@ def _architecture(checkpoint: Checkpoint) -> str:
         return "sam"
     if OFFICIAL in checkpoint.state or CONVERTED in checkpoint.state:
         return "sam2"
+    if MARK in checkpoint.state:
+        return "fast_sam"
     raise CheckpointError(
         f"{checkpoint.path.name} is of no known architecture: expected tensors named "
         "image_encoder..., prompt_encoder... and mask_decoder... as in SAM, HQ-SAM and "
-        f"MobileSAM, or as in SAM 2; got {checkpoint.some_names()}"
+        f"MobileSAM, or as in SAM 2 or FastSAM; got {checkpoint.some_names()}"
     )
 
 

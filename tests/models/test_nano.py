@@ -8,18 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import CheckpointError, ModelError, PromptError
 from napari_sam.models.nano.encoder import standardise
+from napari_sam.models.nano.generation import GENERATIONS, Generation
 from napari_sam.models.nano.nano import MASK_SIDE, Nano, load_nano, write_weights
 from napari_sam.models.nano.network import (
     Decoded,
     NanoNetwork,
-    PaddedPrompts,
     Prepared,
 )
+from napari_sam.models.nano.prompt_maps import PaddedPrompts
+from napari_sam.models.nano.seeds import peaks
+from napari_sam.models.protocol import SeedingModel
 from napari_sam.testing import ModelContract
 from napari_sam.testing.phantoms import phantom_image
 
@@ -183,16 +187,36 @@ def test_mask_input_of_another_side_is_refused() -> None:
         )
 
 
-def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("generation", GENERATIONS.values(), ids=GENERATIONS)
+def test_weights_survive_a_round_trip(generation: Generation, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = NanoNetwork()
+    network = NanoNetwork(generation)
     write_weights(network, tmp_path / "n.safetensors")
     loaded = load_nano(tmp_path / "n.safetensors")
+    assert loaded.network.generation == generation
+    assert isinstance(loaded, SeedingModel) == generation.seeds
     assert len(loaded.spec.sha256) == 64
     for a, b in zip(
         network.state_dict().values(), loaded.network.state_dict().values(), strict=True
     ):
         assert torch.equal(a.half().float(), b)
+
+
+def test_weights_of_an_unknown_generation_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "n.safetensors"
+    save_file({}, path, metadata={"model": "nano", "revision": "9"})
+    with pytest.raises(CheckpointError, match="expected a generation of 1, 2; got 9"):
+        load_nano(path)
+
+
+def test_seeds_are_the_peaks_inside_the_window_best_first() -> None:
+    maps = torch.zeros(3, 32, 32)
+    maps[0], maps[1] = 9, -9  # all foreground, no boundary
+    for y, x, depth in ((8, 8, 0.6), (20, 12, 0.9), (28, 28, 1.0)):
+        maps[2, y - 1 : y + 2, x - 1 : x + 2] = depth
+    found = peaks(maps, (50, 64))  # the third one lies below the window
+    assert found[:, :2].tolist() == [[40.5, 24.5], [16.5, 16.5]]
+    assert found[:, 2] == pytest.approx([0.9, 0.6], abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from small_sams import SIDE, small_mobile_sam, small_sam
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.errors import ModelError
 from napari_sam.models.nano.nano import load_nano
-from napari_sam.models.nano.network import PaddedPrompts
+from napari_sam.models.nano.prompt_maps import PaddedPrompts
 from napari_sam.training.lora import encode, merged_state
 from napari_sam.training.trainable import (
     TrainableLora,

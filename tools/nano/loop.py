@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, distributed
 
 from napari_sam.models.nano.encoder import Features
-from napari_sam.models.nano.network import Decoded, NanoNetwork, PaddedPrompts
+from napari_sam.models.nano.network import Decoded, NanoNetwork
 from napari_sam.training.losses import Losses, candidate_losses
 from napari_sam.training.prompts import first_prompts, next_clicks
 from napari_sam.training.run_files import load_state, log_rows, save_state
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from napari_sam.models.nano.prompt_maps import PaddedPrompts
     from tools.nano.data import CropBatch, CropSampler
 
 logger = logging.getLogger(__name__)

@@ -111,3 +111,21 @@ class PromptableModel(Protocol):
     ) -> list[list[MaskCandidate]]:
         """`decode` for many prompt sets on one embedding, batched."""
         ...
+
+
+@runtime_checkable
+class SeedingModel(PromptableModel, Protocol):
+    """A model that also knows where all objects of a window are, in one pass.
+
+    Asking at these places costs less than asking on a grid of points.
+    """
+
+    def seeds(self, embedding: Embedding) -> np.ndarray:
+        """Find one place in every object of an encoded window.
+
+        Returns
+        -------
+        ndarray, (n, 3), float
+            y, x in pixels of the window and a score in 0..1, best first.
+        """
+        ...

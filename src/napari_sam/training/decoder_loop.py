@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_sam.core.masks import Bbox
-    from napari_sam.models.nano.network import PaddedPrompts
+    from napari_sam.models.nano.prompt_maps import PaddedPrompts
     from napari_sam.training.examples import Example
     from napari_sam.training.trainable import Answer, Trainable
 

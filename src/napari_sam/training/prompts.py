@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 from napari_sam.core.masks import depth_of
-from napari_sam.models.nano.network import PaddedPrompts
+from napari_sam.models.nano.prompt_maps import PaddedPrompts
 
 CELL = 2
 """Masks here lie on a grid of this many pixels, the decoder's finest."""

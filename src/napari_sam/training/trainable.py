@@ -22,7 +22,7 @@ from napari_sam.core.preprocess import ResizeTransform
 from napari_sam.errors import ModelError
 from napari_sam.models.nano.encoder import FEATURES, Features
 from napari_sam.models.nano.nano import Nano, write_weights
-from napari_sam.models.nano.network import ALIGN, PaddedPrompts
+from napari_sam.models.nano.network import ALIGN
 from napari_sam.models.registry import FAMILIES
 from napari_sam.models.sam import decoder as sam_decoder
 from napari_sam.models.sam.decoder import SamNetwork
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.masks import Bbox
+    from napari_sam.models.nano.prompt_maps import PaddedPrompts
     from napari_sam.models.protocol import PromptableModel
 
 TRAINABLE = "nano, SAM (sam_vit_b, sam_vit_l, sam_vit_h), MobileSAM, TinySAM and MedSAM"

@@ -17,6 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_sam.models.nano.blocks import ConvNorm, GlobalContext, Residual, up
+from napari_sam.models.nano.generation import FIRST, Generation
+
 FEATURES = {"s2": (12, 2), "s4": (52, 4), "s16": (64, 16)}
 """Name of each feature map: channels, stride."""
 STAGES = (
@@ -41,56 +44,6 @@ class Features(NamedTuple):
     s2: Tensor  # (B, 12, H/2, W/2), crisp edges
     s4: Tensor  # (B, 52, H/4, W/4), what every place is; last 4: its mean colours
     s16: Tensor  # (B, 64, H/16, W/16), what surrounds it
-
-
-# --------------------------------------------------------------------------- blocks
-
-
-class ConvNorm(nn.Sequential):
-    """Convolution, group normalisation, ReLU."""
-
-    def __init__(self, c_in: int, c_out: int, k: int = 3, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(
-                c_in, c_out, k, stride, padding=k // 2 if stride == 1 else 0, bias=False
-            ),
-            nn.GroupNorm(8, c_out),
-            nn.ReLU(inplace=True),
-        )
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions beside the identity."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.a = ConvNorm(c, c)
-        self.b = nn.Conv2d(c, c, 3, padding=1, bias=False)
-        self.norm = nn.GroupNorm(8, c)
-        nn.init.constant_(self.norm.weight, 0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
-        return F.relu(x + self.norm(self.b(self.a(x))))
-
-
-class GlobalContext(nn.Module):
-    """Tell every place what the whole map holds."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(2 * c, c), nn.ReLU(), nn.Linear(c, c))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
-        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)  # (B, 2C)
-        added: Tensor = self.mlp(pooled)
-        return x + added[:, :, None, None]
-
-
-def up(x: Tensor, like: Tensor) -> Tensor:
-    """Enlarge x (B, C, h, w) to the grid of `like`."""
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 # ------------------------------------------------------------------------- backbone
@@ -213,8 +166,10 @@ def standardise(image: Tensor, valid: Tensor) -> Tensor:
 class Encoder(nn.Module):
     """Backbone and a path of its own at strides 2 and 4, merged upwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, generation: Generation = FIRST) -> None:
         super().__init__()
+        self.in_bfloat16 = False
+        """Convolve in bfloat16; for training on a CPU with matrix instructions."""
         self.backbone = Backbone()
         self.stem = nn.Sequential(nn.PixelUnshuffle(2), ConvNorm(16, 24))
         self.stage4 = nn.Sequential(ConvNorm(24, 48, 2, 2), Residual(48))
@@ -229,6 +184,9 @@ class Encoder(nn.Module):
         self.down8 = nn.Conv2d(64, 48, 1)
         self.lateral4 = nn.Conv2d(24, 48, 1)
         self.merge4 = nn.Sequential(ConvNorm(48, 48), nn.Conv2d(48, 48, 1))
+        deep = generation.deep
+        self.deep16 = Residual(96, silent=True) if deep else nn.Identity()
+        self.deep8 = Residual(64, silent=True) if deep else nn.Identity()
         self.thin = nn.Conv2d(24, 12, 1)
         laterals = self.lateral4, self.lateral8, self.lateral16, self.lateral32
         for lateral, deviation in zip(laterals, _DEVIATIONS, strict=True):
@@ -237,13 +195,21 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor, valid: Tensor) -> Features:
         """Image (B, 3, H, W) of any range and its valid pixels (B, 1, H, W)."""
         looks = standardise(image, valid)  # (B, 4, H, W)
+        with torch.autocast(
+            image.device.type, torch.bfloat16, enabled=self.in_bfloat16
+        ):
+            s2, p4, s16 = self._neck(looks)
+        s4 = torch.cat([p4.float(), F.avg_pool2d(looks, 4)], 1)  # (B, 52, H/4, W/4)
+        return Features(s2.float(), s4, s16.float())
+
+    def _neck(self, looks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Maps of 12, 48 and 64 channels at strides 2, 4 and 16."""
         x2 = self.stem(looks)  # (B, 24, H/2, W/2)
         x4 = self.stage4(x2)  # (B, 48, H/4, W/4)
         maps = self.backbone(looks[:, :3] * _COLOUR_GAIN)
         b4, b8, b16, b32 = (m.contiguous() for m in maps)
         p32 = self.context(self.lateral32(b32))  # (B, 96, H/32, W/32)
-        p16 = self.merge16(self.lateral16(b16) + up(p32, b16))
-        p8 = self.merge8(self.lateral8(b8) + up(self.down16(p16), b8))
+        p16 = self.deep16(self.merge16(self.lateral16(b16) + up(p32, b16)))
+        p8 = self.deep8(self.merge8(self.lateral8(b8) + up(self.down16(p16), b8)))
         p4 = self.merge4(x4 + self.lateral4(b4) + up(self.down8(p8), b4))
-        s4 = torch.cat([p4, F.avg_pool2d(looks, 4)], 1)  # (B, 52, H/4, W/4)
-        return Features(self.thin(x2), s4, self.top16(p16))
+        return self.thin(x2), p4, self.top16(p16)

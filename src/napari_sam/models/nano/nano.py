@@ -6,6 +6,7 @@ Images keep their pixel size: a window smaller than the frame is not scaled up.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -21,13 +22,15 @@ from napari_sam.core.masks import MaskCandidate, crop_mask, stability_score
 from napari_sam.core.scales import ScaleRule
 from napari_sam.errors import CheckpointError, ModelError, PromptError
 from napari_sam.models.nano.encoder import FEATURES, Features
+from napari_sam.models.nano.generation import FIRST, GENERATIONS
 from napari_sam.models.nano.network import (
     ALIGN,
     BEST_GUESS,
     NanoNetwork,
-    PaddedPrompts,
     Prepared,
 )
+from napari_sam.models.nano.prompt_maps import PaddedPrompts
+from napari_sam.models.nano.seeds import peaks
 from napari_sam.models.protocol import ModelSpec
 
 if TYPE_CHECKING:
@@ -202,17 +205,20 @@ class Nano:
     def _prepare(self, embedding: Embedding) -> Prepared:
         """Bring an embedding to the device, once for clicks that follow each other."""
         if self._prepared is None or self._prepared[0] is not embedding:
-            hp, wp = (_aligned(n) for n in embedding.original_size)
-            features = Features(
-                *(
-                    torch.from_numpy(embedding.features[k])[
-                        None, :, : hp // s, : wp // s
-                    ].to(self._device, torch.float32)
-                    for k, (_, s) in FEATURES.items()
-                )
-            )
-            self._prepared = (embedding, self.network.decoder.prepare(features))
+            ready = self.network.decoder.prepare(self._features(embedding))
+            self._prepared = (embedding, ready)
         return self._prepared[1]
+
+    def _features(self, embedding: Embedding) -> Features:
+        hp, wp = (_aligned(n) for n in embedding.original_size)
+        return Features(
+            *(
+                torch.from_numpy(embedding.features[k])[
+                    None, :, : hp // s, : wp // s
+                ].to(self._device, torch.float32)
+                for k, (_, s) in FEATURES.items()
+            )
+        )
 
     def _framed(self, x: Tensor, stride: int) -> np.ndarray:
         """Pad a map to the frame's size; (B, C, h, w) -> (B, C, 512 / s, 512 / s).
@@ -304,12 +310,57 @@ def _candidates(
     return out
 
 
+class SeedingNano(Nano):
+    """nano with a head for all instances: it knows places in all objects at once."""
+
+    def seeds(self, embedding: Embedding) -> np.ndarray:
+        """Find one place in every object of an encoded window.
+
+        Returns
+        -------
+        ndarray, (n, 3), float
+            y, x in pixels of the window and a score in 0..1, best first.
+        """
+        head = self.network.seeds
+        if head is None:
+            raise ModelError(
+                f"{self.spec.name} has no head for seeds: expected weights of a later "
+                "generation; prompt it on a grid of points instead"
+            )
+        with torch.inference_mode():
+            maps = head(self._features(embedding))[0]
+        return peaks(maps, embedding.original_size)
+
+
 def write_weights(network: NanoNetwork, path: Path) -> None:
     """Write weights as half-precision safetensors."""
     from safetensors.torch import save_file
 
     state = {k: v.half().contiguous() for k, v in network.state_dict().items()}
-    save_file(state, path, metadata={"model": "nano", "revision": "1"})
+    revision = network.generation.revision
+    save_file(state, path, metadata={"model": "nano", "revision": revision})
+
+
+def network_of(raw: bytes) -> NanoNetwork:
+    """Make the network that a file of weights is of.
+
+    Raises
+    ------
+    SafetensorError, RuntimeError, ValueError
+        If it is none, or not of nano.
+    """
+    from safetensors.torch import load
+
+    state = {k: v.float() for k, v in load(raw).items()}
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    revision = header.get("__metadata__", {}).get("revision", FIRST.revision)
+    if revision not in GENERATIONS:
+        raise ValueError(
+            f"expected a generation of {', '.join(GENERATIONS)}; got {revision}"
+        )
+    network = NanoNetwork(GENERATIONS[revision])
+    network.load_state_dict(state)
+    return network
 
 
 def load_nano(
@@ -323,20 +374,18 @@ def load_nano(
         If the file is missing, damaged, or does not fit the network.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load
 
     shipped = resources.files("napari_sam") / "weights" / "nano.safetensors"
     source = shipped if path is None else Path(path)
     try:
         raw = source.read_bytes()
-        state = {k: v.float() for k, v in load(raw).items()}
-        network = NanoNetwork()
-        network.load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError) as error:
+        network = network_of(raw)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"{source} is no readable checkpoint of nano: {error}"
         ) from error
-    return Nano(
+    kind = Nano if network.seeds is None else SeedingNano
+    return kind(
         network,
         sha256=hashlib.sha256(raw).hexdigest(),
         device=device,

@@ -62,6 +62,8 @@ class Annotation:
     jobs : Jobs
     actions : object
         Has the methods that keys are bound to; see `shortcuts`.
+    keep : str, optional
+        Folder for its session, other than one among those of the widget.
     """
 
     session_wanted = Signal()
@@ -69,7 +71,7 @@ class Annotation:
 
     def __init__(
         self, viewer: Any, image: Any, volume: Volume, board: Board, jobs: Jobs,
-        actions: Any,
+        actions: Any, keep: str | None = None,
     ) -> None:  # fmt: skip
         self.viewer = viewer
         self.image = image
@@ -86,10 +88,10 @@ class Annotation:
         self._highest = 0
         self.objects = ObjectList(board, jobs, self.writer.color)
         self._painting = Painting(board, self.writer)
-        self._foreign = False
+        self._foreign = self._fresh = False
         self._its_writer: Callable[[LabelPatch], None] | None = None
         shortcuts.bind(image, actions, ours=False)
-        self._keeping = Keeping(board, jobs, image.name)
+        self._keeping = Keeping(board, jobs, image.name, keep)
         self.layers.edited.connect(self.on_edited)
         self.layers.slipped.connect(
             lambda: self.board.say("Hold the mouse button and drag: a box has corners.")
@@ -142,14 +144,14 @@ class Annotation:
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
             self.session.grown.disconnect(self._on_grown)
-            autosave.drop_if_empty(self.session)
+            autosave.drop_if_empty(self.session, fresh=self._fresh)
         resumed = self.session is not None or bool(session.objects)
         early = self.layers.drawn if self.session is None else ()
         self.session = session
         session.rule = self.board.state.rule
         self._keeping.use(session, opened.unsaved)
         self.objects.use(session)
-        self._foreign = opened.foreign
+        self._foreign, self._fresh = opened.foreign, opened.fresh
         self._its_writer = session.writer
         session.writer = self.writer.write
         session.changed.connect(self._on_changed)
@@ -185,7 +187,9 @@ class Annotation:
             if self._its_writer is not None:
                 self.session.writer = self._its_writer
             if not self._foreign:
-                autosave.leave(self.session, self.image, self.object_id)
+                autosave.leave(
+                    self.session, self.image, self.object_id, fresh=self._fresh
+                )
 
     def _on_grown(self) -> None:
         """Show labels that became an array of a bigger type."""

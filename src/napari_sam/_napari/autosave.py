@@ -44,17 +44,20 @@ def others(name: str, session: Session) -> bool:
     return any(str(path) != session.path for path in kept(name))
 
 
-def keep(session: Session, name: str) -> str:
+def keep(session: Session, name: str, place: str | None = None) -> str:
     """Keep every change of a session from now on; return why not, "" when it is so.
 
     A full disk is no reason to stop: it may be tried again.
+
+    Parameters
+    ----------
+    session : Session
+    name : str
+        Of its image, for a folder among those of the widget.
+    place : str, optional
+        Folder to keep it in instead.
     """
-    stamp = time.strftime("%Y-%m-%d %H.%M.%S")
-    path = folder() / f"{_slug(name)} {stamp}.nsam"
-    for number in range(2, 100):
-        if not path.exists():
-            break
-        path = path.with_name(f"{_slug(name)} {stamp} {number}.nsam")
+    path = _new_folder(name) if place is None else Path(place)
     try:
         session.save(path)
     except (NapariSamError, OSError) as error:
@@ -65,19 +68,36 @@ def keep(session: Session, name: str) -> str:
     return ""
 
 
-def drop_if_empty(session: Session) -> None:
-    """Close a session; delete its folder when it was kept for nothing."""
+def _new_folder(name: str) -> Path:
+    stamp = time.strftime("%Y-%m-%d %H.%M.%S")
+    path = folder() / f"{_slug(name)} {stamp}.nsam"
+    for number in range(2, 100):
+        if not path.exists():
+            break
+        path = path.with_name(f"{_slug(name)} {stamp} {number}.nsam")
+    return path
+
+
+def drop_if_empty(session: Session, *, fresh: bool = False) -> None:
+    """Close a session; delete its folder when it was kept for nothing.
+
+    Parameters
+    ----------
+    session : Session
+    fresh : bool
+        Whether the folder was made for this session now, wherever it lies.
+    """
     path = session.path
     used = session.can_undo or session.can_redo
     session.close()
-    if path is not None and not used and Path(path).parent == folder():
+    if path is not None and not used and (fresh or Path(path).parent == folder()):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def leave(session: Session, image: Any, object_id: int) -> None:
+def leave(session: Session, image: Any, object_id: int, *, fresh: bool = False) -> None:
     """Close a session, and note on its image layer where `left` finds it again."""
     path = session.path
-    drop_if_empty(session)
+    drop_if_empty(session, fresh=fresh)
     notes = image.metadata.setdefault(TAG, {})
     notes.pop("left", None)
     if path is not None and Path(path).exists():

@@ -66,6 +66,26 @@ def box(viewer: Viewer) -> None:
     controller_of(viewer).arm_box()
 
 
+def next_image(viewer: Viewer) -> None:
+    """Go to the next image of the list, or of the layers."""
+    controller_of(viewer).image_list.next()
+
+
+def previous_image(viewer: Viewer) -> None:
+    """Go to the image before."""
+    controller_of(viewer).image_list.previous()
+
+
+def open_folder(viewer: Viewer) -> None:
+    """Go through the images of a folder, each with a session of its own."""
+    contents_of(viewer).open_folder()
+
+
+def open_files(viewer: Viewer) -> None:
+    """Go through some images, each with a session of its own."""
+    contents_of(viewer).open_files()
+
+
 def delete_object(viewer: Viewer) -> None:
     """Remove the current object with its pixels and prompts."""
     controller_of(viewer).delete_object()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam._napari import autosave, opening
@@ -16,6 +17,7 @@ from napari_sam._napari.image_facts import (
     values_of,
     volume_of,
 )
+from napari_sam._napari.image_list import ImageList
 from napari_sam._napari.intensity import Intensity
 from napari_sam._napari.loading import Loading
 from napari_sam._napari.plane_view import order_for_axis
@@ -81,6 +83,9 @@ class Controller:
         self.loading = Loading(self.board, jobs)
         self.download_wanted = self.loading.download_wanted
         self.tools = ToolWatch(viewer, self.board)
+        self.image_list = ImageList(self)
+        self._answering: tuple[str, PromptableModel] | None = None
+        """The model that answers, for the next image, and what it was asked for as."""
         self.closed = False
         """Whether `close` was called."""
         self._camera_moved = False
@@ -112,7 +117,12 @@ class Controller:
     # -- image and model -------------------------------------------------------------
 
     def use_image(
-        self, layer: Any, session: Session | None = None, *, saved: str | None = None
+        self,
+        layer: Any,
+        session: Session | None = None,
+        *,
+        saved: str | None = None,
+        keep: str | None = None,
     ) -> None:
         """Segment another image layer; clicks on the canvas count from now on.
 
@@ -125,8 +135,12 @@ class Controller:
             Somebody's session of this image to work in; it is not closed here.
         saved : str, optional
             Folder of a session of this image to open.
+        keep : str, optional
+            Folder to keep its session in; what is there already is gone on with.
         """
         name = self.loading.name
+        if keep is not None and (Path(keep) / "session.json").exists():
+            saved = saved or keep
         self._let_go()
         try:
             volume = volume_of(layer) if session is None else session.volume
@@ -134,7 +148,7 @@ class Controller:
             self.board.fail(error)
             return
         self.annotation = Annotation(
-            self.viewer, layer, volume, self.board, self.jobs, self
+            self.viewer, layer, volume, self.board, self.jobs, self, keep
         )
         self.annotation.session_wanted.connect(self._on_session_wanted)
         self.tools.use(self.annotation)
@@ -160,13 +174,18 @@ class Controller:
             return
         if session is None:
             path = None if left is None else left[0]
-            self._prepare(path, model=name, returning=returning)
+            self._prepare(path, model=name, returning=returning, keep=keep)
             return
         spec = session.model.spec
         known = {m.name for m in self.board.state.models}
         self.board.update(model=spec.name if spec.name in known else spec.source)
         highest = opening.highest_label(session.labels)
         self._on_opened(opening.Opened(session, highest, foreign=True))
+
+    def leave_image(self) -> None:
+        """Close the session of the image in use; its layers stay."""
+        self._let_go()
+        self.board.update(image=-1, can_embed=False, image_note="")
 
     def use_checkpoint(self, path: str, name: str = "") -> None:
         """Go on with a checkpoint file; once loaded, the list has it as `name`."""
@@ -323,6 +342,7 @@ class Controller:
         *,
         model: str | None = None,
         returning: bool = False,
+        keep: str | None = None,
     ) -> None:
         """Get the model and make the session, or give the session another model."""
         annotation, name = self.annotation, model or self.loading.name
@@ -343,16 +363,21 @@ class Controller:
             return
         wanted = opening.Wanted(
             annotation.volume, name, annotation.labels, annotation.image.name, path,
-            returning,
+            returning, keep,
         )  # fmt: skip
 
         def work(cancelled: Callable[[], bool]) -> opening.Opened:
-            made = opening.open_session(wanted, self._load_model)
+            made = opening.open_session(wanted, self._same_model)
             if cancelled():
-                autosave.drop_if_empty(made.session)
+                autosave.drop_if_empty(made.session, fresh=made.fresh)
             return made
 
         self.loading.run(name, work, self._on_opened)
+
+    def _same_model(self, name: str) -> PromptableModel:
+        """Give the model that answered for the image before, or load one."""
+        kept = self._answering
+        return kept[1] if kept and kept[0] == name else self._load_model(name)
 
     def _on_opened(self, made: opening.Opened) -> None:
         annotation, session = self.annotation, made.session
@@ -382,6 +407,7 @@ class Controller:
             self._prepare()
 
     def _on_model(self, session: Session) -> None:
+        self._answering = self.board.state.model, session.model
         name = self.loading.show(session)
         self.board.update(window=session.engine.intensity.windows[0])
         assert self.annotation is not None
@@ -391,13 +417,13 @@ class Controller:
     def _on_layers(self) -> None:
         images = self.images
         self.board.update(images=tuple(layer.name for layer in images))
+        self.image_list.look()
         used = None if self.annotation is None else self.annotation.image
         if used is not None and used in images:
             self.board.update(image=images.index(used))
         elif used is not None:
             self.jobs.cancel()
-            self._let_go()
-            self.board.update(image=-1, can_embed=False, image_note="")
+            self.leave_image()
             self.board.say(f"{used.name!r} was removed; its masks stay.")
         elif images:
             # The viewer selects a new layer after it has told of it.

@@ -28,12 +28,17 @@ class Keeping:
     jobs : Jobs
     name : str
         Of the image.
+    place : str, optional
+        Folder for its session, other than one among those of the widget.
     """
 
-    def __init__(self, board: Board, jobs: Jobs, name: str) -> None:
+    def __init__(
+        self, board: Board, jobs: Jobs, name: str, place: str | None = None
+    ) -> None:
         self.board = board
         self.jobs = jobs
         self._name = name
+        self._place = place
         self._session: Session | None = None
         self._tried = 0.0
 
@@ -63,7 +68,7 @@ class Keeping:
 
         def again(_: Any) -> str:
             if session.path is None:
-                return autosave.keep(session, self._name)
+                return autosave.keep(session, self._name, self._place)
             try:
                 session.flush()
             except SessionError as error:

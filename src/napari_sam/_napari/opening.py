@@ -45,6 +45,8 @@ class Wanted:
     """Folder of a saved session to open instead of a new one."""
     returning: bool = False
     """Whether `labels` were shown with that session, and may be newer."""
+    keep: str | None = None
+    """Folder to keep a new session in; None: one among those of the widget."""
 
 
 def model_choices() -> tuple[ModelChoice, ...]:
@@ -132,7 +134,7 @@ def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Open
             take_over(session, wanted.labels)
     else:
         session = Session(wanted.volume, model, labels=wanted.labels)
-        unsaved = autosave.keep(session, wanted.name)
+        unsaved = autosave.keep(session, wanted.name, wanted.keep)
     labels = session.labels
     filled = wanted.path is not None or wanted.labels is not None
     highest = highest_label(labels) if filled else 0

@@ -13,6 +13,8 @@ PROMPTS = {"T": "toggle_polarity", "P": "arm_point", "B": "arm_box"}
 back to prompts. In a Labels layer P is napari's brush; its key 2 still is."""
 ON_ALL = {
     **PROMPTS,
+    "PageDown": "image_list.next",
+    "PageUp": "image_list.previous",
     "N": "new_object",
     "C": "next_candidate",
     "Control-Z": "undo",

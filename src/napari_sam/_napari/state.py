@@ -70,6 +70,23 @@ class EncodingState:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageListState:
+    """The images that are gone through one after another."""
+
+    at: int = -1
+    """The one in use, from 0; -1 for none."""
+    total: int = 0
+    name: str = ""
+    """Its name in the list; "" where the layers of the viewer are gone through."""
+    begun: int = 0
+    """How many have a session."""
+    place: str = ""
+    """Folder of their sessions and exports."""
+    format: str = ""
+    """Name of the format that each is exported in when it is left; "" for none."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReviewRow:
     """One suggestion in the list."""
 
@@ -174,6 +191,7 @@ class PanelState:
     images: tuple[str, ...] = ()
     image: int = -1
     """Index into `images`; -1 for none."""
+    image_list: ImageListState = ImageListState()
     ndim: int = 2
     """Spatial axes of the image."""
     axis: int = 0

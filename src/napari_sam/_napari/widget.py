@@ -150,6 +150,11 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.model.file_wanted.connect(self._choose_checkpoint)
         panel.image.image_chosen.connect(lambda i: do.use_image(do.images[i]))
         panel.image.axis_chosen.connect(do.use_axis)
+        panel.image.previous_wanted.connect(do.image_list.previous)
+        panel.image.next_wanted.connect(do.image_list.next)
+        panel.image_list.folder_wanted.connect(self.open_folder)
+        panel.image_list.files_wanted.connect(self.open_files)
+        panel.image_list.format_chosen.connect(do.image_list.set_format)
         panel.intensity.window_chosen.connect(do.intensity.set_window)
         panel.intensity.follow_chosen.connect(do.intensity.follow_contrast)
         panel.encoding.ahead_chosen.connect(do.encoding.set_ahead)
@@ -270,6 +275,18 @@ class Contents(QWidget):  # type: ignore[misc]
         if path:
             path = path if path.endswith(".nsam") else f"{path}.nsam"
             self.controller.files.save(path)
+
+    def open_folder(self) -> None:
+        """Ask for a folder, and go through its images."""
+        path = QFileDialog.getExistingDirectory(self, "Go through a folder of images")
+        if path:
+            self.controller.image_list.open(path)
+
+    def open_files(self) -> None:
+        """Ask for images, and go through them."""
+        paths, _ = QFileDialog.getOpenFileNames(self, "Go through these images")
+        if paths:
+            self.controller.image_list.open(paths)
 
     def open(self) -> None:
         """Ask for a saved session, and go on with it."""

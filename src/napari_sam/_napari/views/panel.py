@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam._napari.views.encoding_view import EncodingBar, EncodingView
+from napari_sam._napari.views.image_list_view import ImageListView
 from napari_sam._napari.views.image_view import ImageView
 from napari_sam._napari.views.intensity_view import IntensityView
 from napari_sam._napari.views.model_view import ModelView
@@ -55,6 +56,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.objects = ObjectsView()
         self.training = TrainingView()
         self.intensity = IntensityView()
+        self.image_list = ImageListView()
         self.encoding = EncodingView()
         self.output = OutputView()
         self.encoding_bar = EncodingBar()
@@ -69,12 +71,12 @@ class Panel(QWidget):  # type: ignore[misc]
             "Find": (self.review,),
             "Objects": (self.objects,),
             "Train": (self.training,),
-            "Image": (self.intensity, self.encoding),
+            "Image": (self.intensity, self.encoding, self.image_list),
             "Results": (self.output,),
         }
         for title, parts in pages.items():
             self.tabs.addTab(_page(*parts), title)
-        self._names = list(pages)
+        self.names = list(pages)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(6, 2, 6, 2)
         whole.setSpacing(4)
@@ -99,14 +101,14 @@ class Panel(QWidget):  # type: ignore[misc]
         if state is self._shown:
             return
         self._shown = state
-        self.tabs.setTabVisible(self._names.index("Volume"), state.ndim > 2)
+        self.tabs.setTabVisible(self.names.index("Volume"), state.ndim > 2)
         for part in self._parts:
             part.show_state(state)
 
     def _recall(self) -> None:
         last = None if self._memory is None else self._memory.value("tab")
         self.tabs.setCurrentIndex(
-            self._names.index(last if last in self._names else "Find")
+            self.names.index(last if last in self.names else "Find")
         )
 
     def _on_tab(self, index: int) -> None:

@@ -198,6 +198,37 @@ def test_deleting_the_last_point_takes_the_mask_away_undoably(desk, stack):
     assert len(points.data) == 2
 
 
+@pytest.mark.parametrize("by", ["polygon", "mask", "scribbles"])
+def test_prompts_that_no_layer_draws_outlive_clicks_beside_them(desk, stack, by):
+    desk.open(stack.image)
+    z, y, x = stack.center(1)
+    corners = [(y - 3, x - 3), (y - 3, x + 3), (y + 3, x + 3), (y + 3, x - 3)]
+    given = {
+        "polygon": corners,
+        "mask": stack.labels[z] == 1,
+        "scribbles": [[(y, x - 2), (y, x + 2)]],
+    }
+    desk.session.segment(1, z, **{by: given[by]})
+    desk.annotation.select(1)
+    there = desk.labels[z].copy()
+    assert there.any()
+    said = desk.session.object(1, Plane((z,))).prompts
+    desk.click(z - 1, y, x)
+    np.testing.assert_array_equal(desk.labels[z], there)
+    assert desk.labels[z - 1].any()
+    desk.click(z, y, x)
+    here = desk.session.object(1, Plane((z,))).prompts
+    without = replace(here, points=(), point_labels=())
+    assert without.to_json() == said.to_json()
+    assert here.points == ((y, x),)
+    points = desk.annotation.layers.points
+    points.selected_data = {1}
+    points.remove_selected()
+    desk.main.settle()
+    left = desk.session.object(1, Plane((z,))).prompts
+    assert left.to_json() == said.to_json()
+
+
 def test_moving_a_point_asks_again(desk, cells):
     desk.open(cells.image)
     desk.click(*cells.center(1))

@@ -24,7 +24,7 @@ from napari_sam._napari.plane_view import (
     shown_plane,
     shown_view,
 )
-from napari_sam._napari.prompt_layers import PromptLayers
+from napari_sam._napari.prompt_layers import PromptLayers, with_undrawn
 from napari_sam._napari.state import as_sentence
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.results.label_objects import boxes_of
@@ -298,14 +298,15 @@ class Annotation:
             for (object_id, plane), asked in self._asked.items()
             if object_id == self.object_id and self._on_axis(plane)
         }
-        for plane, new in said.items():
+        for plane in {**said, **before}:
             old = before.get(plane)
-            level = self.level if old is None else old.level
-            new = replace(new, level=level)
+            new = with_undrawn(said.get(plane), old)
+            if new is None:
+                self._forget(plane)
+                continue
+            new = replace(new, level=self.level if old is None else old.level)
             if old is None or new.to_json() != old.to_json():
                 self._ask(plane, new)
-        for plane in before.keys() - said.keys():
-            self._forget(plane)
 
     def show_object(self) -> None:
         """Show what the session knows about the current object, everywhere."""

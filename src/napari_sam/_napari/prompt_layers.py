@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -39,6 +39,33 @@ class _Click:
 
 
 _Drawn: TypeAlias = "_Click | np.ndarray"
+
+
+def with_undrawn(drawn: Prompts | None, asked: Prompts | None) -> Prompts | None:
+    """Add to what layers say the prompts that they do not draw.
+
+    Outlines, masks, scribbles and paths come from the session (a script, a split, a
+    merge); no edit of points and boxes takes them back.
+
+    Parameters
+    ----------
+    drawn : Prompts or None
+        What the layers say of a plane now.
+    asked : Prompts or None
+        What was asked there last.
+
+    Returns
+    -------
+    Prompts or None
+        None where nothing is said any more.
+    """
+    if asked is None:
+        return drawn
+    if not (asked.polygon or asked.mask or asked.scribbles or asked.paths):
+        return drawn
+    said = drawn or Prompts()
+    points, labels = said.points, said.point_labels
+    return replace(asked, points=points, point_labels=labels, box=said.box)
 
 
 class PromptLayers:

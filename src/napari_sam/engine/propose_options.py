@@ -97,26 +97,19 @@ class SelectOptions:
     """IoU of boxes from which, within a crop, the better mask alone is kept."""
     crop_nms_thresh: float = field(default=0.7, metadata={"range": (0, 1)})
     """Likewise between crops and levels, where the finer one is kept."""
-    join_thresh: float = field(default=0.5, metadata={"range": (0, 1)})
-    """IoU, in what two tiles share, from which their masks are one object."""
     min_area: float | None = field(default=None, metadata={"range": (1, 10**9)})
     """Fewest pixels; None: any, or half of the smallest example's."""
     max_area: float | None = field(default=None, metadata={"range": (1, 10**9)})
     """Most pixels; None: any, or twice the largest example's."""
     max_doubt: float = field(default=1.0, metadata={"range": (0, 1)})
     """Proposals that are more doubtful are left out."""
-    part_whole: float | None = field(default=None, metadata={"range": (0, 1)})
-    """Which of nested masks to take, none of which overlap: 0 the smallest parts, 1
-    the largest wholes; None: all, overlapping, as SAM's generator does."""
-    full_cover: bool = False
-    """With `part_whole`: what no part covers of a whole becomes a proposal, too."""
     keep_cut: bool = False
     """Whether masks are kept that a crop or tile cuts off."""
 
     def __post_init__(self) -> None:
         for name in (
             "pred_iou_thresh", "stability_score_thresh", "box_nms_thresh",
-            "crop_nms_thresh", "join_thresh", "max_doubt", "part_whole",
+            "crop_nms_thresh", "max_doubt",
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:

@@ -312,7 +312,7 @@ def test_a_lone_negative_point_waits_for_a_positive_one(desk, cells):
     desk.open(cells.image)
     desk.controller.toggle_polarity()
     desk.click(2, 2)
-    assert "first add a positive point" in told[0] and not desk.labels.any()
+    assert "so first add a positive one" in told[0] and not desk.labels.any()
     desk.controller.toggle_polarity()
     desk.click(*cells.center(1))
     assert _iou(desk.labels == 1, cells.labels == 1) > 0.95
@@ -351,7 +351,7 @@ def test_keys_on_our_layers_and_on_no_other(desk, cells):
     layers, writer = desk.annotation.layers, desk.annotation.writer
     tools = {"T", "P", "B"}
     undo, review = {"Ctrl+Z", "Ctrl+Shift+Z"}, {".", ",", "Y", "R", "D", "O"}
-    ours = tools | undo | review | {"N", "C"}
+    ours = tools | undo | review | {"N", "C", "PageUp", "PageDown"}
     assert {str(k) for k in layers.points.keymap} == ours
     assert {str(k) for k in writer.layer.keymap} == ours
     assert {str(k) for k in image.keymap} == tools

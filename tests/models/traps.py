@@ -466,7 +466,7 @@ _FILES = (
         "models/checkpoints.py",
         '"weights_only": True',
         '"weights_only": False',
-        "test_checkpoints.py::test_a_pickled_module_is_refused_with_what_to_do",
+        "test_checkpoints.py::test_a_crafted_pickle_is_refused_and_never_runs",
     ),
     _trap(
         'the wrapper {"model": ...} of SAM 2 and others is left on',

@@ -71,8 +71,8 @@ class Panel(QWidget):  # type: ignore[misc]
             "Find": (self.review,),
             "Objects": (self.objects,),
             "Train": (self.training,),
-            "Image": (self.intensity, self.encoding, self.image_list),
-            "Results": (self.output,),
+            "Image": (self.intensity, self.encoding),
+            "Results": (self.output, self.image_list),
         }
         for title, parts in pages.items():
             self.tabs.addTab(_page(*parts), title)

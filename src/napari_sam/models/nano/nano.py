@@ -95,7 +95,7 @@ class Nano:
             sha256=sha256,
             enlarges=False,
             follow_with=frozenset({"mask"}),
-            outline_as=frozenset({"box", "mask", "point"}),
+            outline_as=frozenset({"box", "mask"}),
             stroke_points=8,
             scale_rule=_SCALES,
             license="Apache-2.0",

@@ -131,7 +131,10 @@ def test_what_is_denied_is_absent_where_other_values_are_shown(
     np.testing.assert_array_equal(volume.plane(), sparse)
 
 
-def test_a_store_that_is_denied_later_is_not_taken_for_empty(server, sparse):
+def test_a_store_that_is_denied_later_is_not_taken_for_empty(
+    server, sparse, monkeypatch
+):
+    monkeypatch.setattr("napari_sam.volume.remote._TRUSTED_S", 0.0)
     server.absent = 403
     volume = open_volume("s3://bucket/v3.zarr")
     server.denied = True

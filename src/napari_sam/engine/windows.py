@@ -46,7 +46,7 @@ def choose_window(
     if before is not None and not before.chosen.is_empty:
         extent = _around(extent, before.chosen.bbox)
     drawn = prompts.outer_box() is not None
-    level = level_for_box(extent, grid, 0 if drawn else prompts.level)
+    level = _level_for(extent, grid, 0 if drawn else prompts.level)
     if before is not None and before.window.level == level:
         if holds(before.window, said, grid, grid.side / 16):
             return before.window
@@ -137,8 +137,7 @@ def is_cheap(engine: Engine, plane: Plane, level: int) -> bool:
     return engine.volume.pixels_read(plane, window) <= MOST_READ
 
 
-def level_for_box(extent: Box, grid: TileGrid, start: int = 0) -> int:
-    """Return the finest level, from a first one, on which a tile holds a box well."""
+def _level_for(extent: Box, grid: TileGrid, start: int) -> int:
     y, x = grid.zoom
     span = max((extent[2] - extent[0]) * y, (extent[3] - extent[1]) * x)
     level = min(max(start, 0), grid.n_levels - 1)

@@ -349,12 +349,12 @@ def test_keys_on_our_layers_and_on_no_other(desk, cells):
     other = desk.viewer.add_points(ndim=2)
     image = desk.open(cells.image)
     layers, writer = desk.annotation.layers, desk.annotation.writer
-    tools = {"T", "P", "B"}
+    anywhere = {"T", "P", "B", "PageUp", "PageDown"}
     undo, review = {"Ctrl+Z", "Ctrl+Shift+Z"}, {".", ",", "Y", "R", "D", "O"}
-    ours = tools | undo | review | {"N", "C", "PageUp", "PageDown"}
+    ours = anywhere | undo | review | {"N", "C"}
     assert {str(k) for k in layers.points.keymap} == ours
     assert {str(k) for k in writer.layer.keymap} == ours
-    assert {str(k) for k in image.keymap} == tools
+    assert {str(k) for k in image.keymap} == anywhere
     assert not other.keymap and not desk.viewer.keymap
     desk.controller.close()
     assert not layers.points.keymap and not writer.layer.keymap and not image.keymap

@@ -174,7 +174,8 @@ class ImageList:
             return
         self._leave()
         viewer = controller.viewer
-        for layer in controller.images:  # what was there before the list
+        before = [x for image in controller.images for x in self._belonging(image)]
+        for layer in before:  # what was there before the list, with its masks
             layer.visible = False
         kinds = {"image": viewer.add_image, "labels": viewer.add_labels}
         added = [kinds[kind](data, **options) for data, options, kind in layers]

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PROMPTS = {"T": "toggle_polarity", "P": "arm_point", "B": "arm_box"}
-"""Keys that choose a tool, on our layers and on the image: wherever one is, they lead
-back to prompts. In a Labels layer P is napari's brush; its key 2 still is."""
-ON_ALL = {
-    **PROMPTS,
+ANYWHERE = {
+    "T": "toggle_polarity",
+    "P": "arm_point",
+    "B": "arm_box",
     "PageDown": "image_list.next",
     "PageUp": "image_list.previous",
+}
+"""Keys on our layers and on the image: wherever one is, they lead back to prompts, or
+on to another image. In a Labels layer P is napari's brush; its key 2 still is."""
+ON_ALL = {
+    **ANYWHERE,
     "N": "new_object",
     "C": "next_candidate",
     "Control-Z": "undo",
@@ -31,13 +35,13 @@ ON_ALL = {
 
 def bind(layer: Any, actions: Any, *, ours: bool = True) -> None:
     """Bind the keys of one of our layers, or of the image, to methods of `actions`."""
-    for key, name in (ON_ALL if ours else PROMPTS).items():
+    for key, name in (ON_ALL if ours else ANYWHERE).items():
         layer.bind_key(key, _call(attrgetter(name)(actions)), overwrite=True)
 
 
 def unbind(layer: Any, *, ours: bool = True) -> None:
     """Take the keys off again."""
-    for key in ON_ALL if ours else PROMPTS:
+    for key in ON_ALL if ours else ANYWHERE:
         layer.bind_key(key, None)
 
 

@@ -47,21 +47,25 @@ def test_a_folder_is_gone_through_with_a_session_and_a_file_each(
     bench.click(30, 20)
     first = bench.labels.copy()
     assert first.any() and bench.controller.session.path.endswith("w1.nsam")
+    told = panel.image_list.progress
+    assert "1 of 3; 1 have" in told.text()
 
     press(bench, panel.image.next)
     assert panel.image.place.text() == "2 of 3"
     assert [x.name for x in bench.viewer.layers if x.name.startswith("w1")] == []
     assert not bench.labels.any() and bench.state.object_id == 1
+    assert "2 of 3; 1 have" in told.text()
     bench.key(Qt.Key.Key_PageDown)
     assert panel.image.place.text() == "3 of 3" and not panel.image.next.isEnabled()
     bench.key(Qt.Key.Key_PageDown)
     assert "the last image" in bench.state.status
     bench.click(30, 20)
+    assert "3 of 3; 2 have" in told.text()
 
     bench.key(Qt.Key.Key_PageUp)
     bench.key(Qt.Key.Key_PageUp)
     np.testing.assert_array_equal(bench.labels, first)
-    assert bench.state.can_undo and "w1 is 1 of 3" in panel.image_list.progress.text()
+    assert bench.state.can_undo and "w1 is 1 of 3; 2 have" in told.text()
     results = wells / "napari-sam"
     assert sorted(p.name for p in results.iterdir()) == [
         "w1.json", "w1.nsam", "w10.json", "w10.nsam", "worklist.json",

@@ -145,19 +145,20 @@ class ImageList:
     def _go(self, index: int) -> None:
         work = self._work
         assert work is not None
-        one, self._tried = work.images[index], index
+        one, left, self._tried = work.images[index], self._left, index
         self.board.say(f"Opening {one.name}…", "busy")
 
-        def opened(_: Any) -> list[LayerData]:
+        def opened(_: Any) -> tuple[list[LayerData], int]:
             from napari_sam._napari.label_images import layers_of
             from napari_sam.volume.opening import open_volume
 
             layers = layers_of(open_volume(str(one.path)))
             work.go(index)
-            return layers
+            rest = (other for other in work.images if other not in (one, left))
+            return layers, sum(other.begun for other in rest)
 
         self.jobs.submit(
-            KEY, opened, lambda layers: self._show(one, layers), self._on_failed,
+            KEY, opened, lambda found: self._show(one, *found), self._on_failed,
             priority=PREPARE,
         )  # fmt: skip
 
@@ -167,11 +168,16 @@ class ImageList:
             said = f"{self.board.state.said} Next image passes it over."
             self.board.say(said, "error")
 
-    def _show(self, one: WorkImage, layers: list[LayerData]) -> None:
-        """Put an image in the place of the one that was shown."""
+    def _show(self, one: WorkImage, layers: list[LayerData], begun: int) -> None:
+        """Put an image in the place of the one that was shown.
+
+        `begun` counts the sessions of all images but these two.
+        """
         controller, work = self._controller, self._work
         if work is None or work.current is not one:
             return
+        if self._left not in (None, one):
+            begun += self.board.state.can_export
         self._leave()
         viewer = controller.viewer
         before = [x for image in controller.images for x in self._belonging(image)]
@@ -186,7 +192,7 @@ class ImageList:
             self._on_failed(NapariSamError(f"{one.name} holds labels, and no image."))
             return
         controller.use_image(images[-1], keep=str(one.session))
-        self._update()
+        self._update(begun=begun)
 
     def _leave(self) -> None:
         """Close the session of the image shown, take it away, and export it."""
@@ -225,7 +231,6 @@ class ImageList:
                 "at": work.at,
                 "total": len(work),
                 "name": work.current.name,
-                "begun": work.begun,
                 "place": str(work.results),
             }
         self.board.update(image_list=replace(self._state, **fields))

@@ -79,7 +79,7 @@ class ImageListState:
     name: str = ""
     """Its name in the list; "" where the layers of the viewer are gone through."""
     begun: int = 0
-    """How many have a session."""
+    """How many of the others have a session."""
     place: str = ""
     """Folder of their sessions and exports."""
     format: str = ""

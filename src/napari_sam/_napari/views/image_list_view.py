@@ -41,7 +41,7 @@ class ImageListView(Section):
         )
         self.progress = note()
         self.add("Many", self.folder, self.files)
-        self.add("Export", self.format)
+        self.add("Write", self.format)
         self.add("", self.progress)
 
     def show_state(self, state: PanelState) -> None:
@@ -51,6 +51,6 @@ class ImageListView(Section):
             self.format.setCurrentIndex(self.format.findData(listed.format))
         self.progress.setVisible(bool(listed.name))
         self.progress.setText(
-            f"{listed.name} is {listed.at + 1} of {listed.total}; {listed.begun} have "
-            f"a session in {listed.place}"
+            f"{listed.name} is {listed.at + 1} of {listed.total}; "
+            f"{listed.begun + state.can_export} have a session in {listed.place}"
         )

@@ -150,6 +150,16 @@ def test_a_point_on_nothing_gives_an_empty_mask(model) -> None:
     assert asked(model, points=[[120, 120]], point_labels=[1]) == [((0, 0, 0, 0), 0)]
 
 
+@pytest.mark.parametrize("prompt", ["points", "box"])
+def test_an_image_without_instances_gives_an_empty_mask(model, prompt) -> None:
+    model.network.network.scores = (0.05, 0.04, 0.03)
+    given = {"box": (6, 6, 26, 26)}
+    if prompt == "points":
+        given = {"points": [[16, 16]], "point_labels": [1]}
+    assert asked(model, **given) == [((0, 0, 0, 0), 0)]
+    assert model.instances(model.encode(np.zeros((1, 64, 64, 3), np.uint8))[0]) == []
+
+
 def test_a_box_gives_the_instance_that_fills_it_best(model) -> None:
     found = asked(model, box=(6, 6, 26, 26), multimask_output=False)
     assert found == [((8, 8, 24, 24), 256)]

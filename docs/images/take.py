@@ -173,6 +173,28 @@ def suggestions(model: str) -> None:
     desk.close()
 
 
+def many_images(model: str) -> None:
+    """A folder of three images, the second at hand with one object."""
+    from PIL import Image
+    from skimage import data
+
+    with tempfile.TemporaryDirectory() as folder:
+        wells = Path(folder) / "wells"
+        wells.mkdir()
+        for name in ("camera", "coins", "immunohistochemistry"):
+            Image.fromarray(getattr(data, name)()).save(wells / f"{name}.png")
+        desk = Desk(data.coins(), model)
+        desk.viewer.layers.clear()
+        desk.controller.image_list.open(wells)
+        desk.settle()
+        desk.controller.image_list.next()
+        desk.settle()
+        desk.click(55, 162)
+        desk.show_tab("Results")
+        desk.shoot("many_images.png")
+        desk.close()
+
+
 def embedding(model: str) -> None:
     """A mosaic of coins, segmented while all of it is embedded."""
     import numpy as np
@@ -206,6 +228,7 @@ def main() -> None:
         refine(model)
         fill_volume(model)
         suggestions(model)
+        many_images(model)
         embedding(model)
 
 

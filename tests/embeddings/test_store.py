@@ -131,6 +131,27 @@ def test_damaged_tile_is_told_and_can_be_encoded_again(tmp_path, damage):
     assert opened(path).get(0, TILE) is not None
 
 
+def test_the_same_tile_put_by_two_is_never_missed_between(tmp_path, monkeypatch):
+    path = tmp_path / "emb"
+    first, second = opened(path), opened(path)
+    first.put(0, TILE, features(), SOURCE)
+    seen = []
+    write = zarr.Array.__setitem__
+
+    def watched(array, key, value):
+        write(array, key, value)
+        seen.append(first.count()[0])
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", watched)
+    second.put(0, TILE, features(), SOURCE)
+    assert 0 not in seen and second.get(0, TILE, SOURCE) is not None
+    second.put(0, TILE, features(1), SOURCE)  # another one has to be replaced
+    assert 0 in seen
+    np.testing.assert_allclose(
+        opened(path).get(0, TILE).features["a"], features(1).features["a"], atol=1e-3
+    )
+
+
 def test_unfinished_tile_does_not_count(tmp_path):
     path = tmp_path / "emb"
     with opened(path) as store:

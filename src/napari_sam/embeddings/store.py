@@ -287,8 +287,9 @@ class EmbeddingStore:
     ) -> None:
         """Keep a tile's embedding; it counts as present once all of it is written.
 
-        A tile that is there is replaced. In a float16 store, values beyond its range
-        are clipped to it, and logged.
+        A tile that is there is replaced, unless it is the same: readers in other
+        processes would miss it for a moment. `discard` a damaged one first. In a
+        float16 store, values beyond its range are clipped to it, and logged.
 
         Parameters
         ----------
@@ -311,12 +312,15 @@ class EmbeddingStore:
         self._check_place(plane_linear, tile)
         key = plane_linear, tile.number
         features = self._stored_form(embedding)
+        flag = source << 32 | checksum_of(features)
         with explained(self.path):
-            if self._flag(plane_linear, tile):
-                self._flags[key] = 0  # never new features under an old flag
-            for name, values in features.items():
-                self._features[name][key] = values
-            self._flags[key] = np.uint64(source << 32 | checksum_of(features))
+            there = self._flag(plane_linear, tile)
+            if there != flag:  # else another process was first with the same
+                if there:
+                    self._flags[key] = 0  # never new features under an old flag
+                for name, values in features.items():
+                    self._features[name][key] = values
+                self._flags[key] = np.uint64(flag)
         kept = Embedding(features, (tile.window.h, tile.window.w))
         self._memory.put(key, kept)
         self._sources[plane_linear][tile.number] = source

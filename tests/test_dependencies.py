@@ -1,6 +1,7 @@
 """What is declared is imported, and what is imported is declared."""
 
 import ast
+import functools
 import importlib.metadata
 import re
 import sys
@@ -36,6 +37,7 @@ def declared():
     return names - {normal(PROJECT["name"])}
 
 
+@functools.cache
 def imported():
     """Top-level names imported anywhere in the package, with one file for each."""
     found = {}

@@ -14,7 +14,7 @@ from napari_sam.core.masks import LabelPatch
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_sam.engine.suggest import Suggestion
+    from napari_sam.core.proposals import Proposal
 
 ROLE = "suggestions"
 COLORS = ("#4fd1c5", "#f6ad55", "#fc5c65")
@@ -48,7 +48,7 @@ class Preview:
         self.layer: Any = None
         self._data: Any = None
         self._pyramid: LabelPyramid | None = None
-        self._drawn: dict[int, tuple[Suggestion, int]] = {}
+        self._drawn: dict[int, tuple[Proposal, int]] = {}
         self._remove_old()
 
     @property
@@ -56,7 +56,7 @@ class Preview:
         """Whether the layer is in the viewer."""
         return self.layer is not None and self.layer in self.viewer.layers
 
-    def show(self, suggestions: Iterable[Suggestion], current: int = 0) -> None:
+    def show(self, suggestions: Iterable[Proposal], current: int = 0) -> None:
         """Show these suggestions and no others; the current one stands out."""
         wanted = {s.number: (s, _value(s, current)) for s in suggestions}
         if not wanted and not self._drawn:
@@ -81,7 +81,7 @@ class Preview:
         if gone or fresh:
             self.layer.refresh(highlight=False, extent=False)
 
-    def _put(self, s: Suggestion, old: int, new: int) -> None:
+    def _put(self, s: Proposal, old: int, new: int) -> None:
         window = s.plane.window(s.bbox)
         before = np.asarray(self._data[window])
         after = before.copy()
@@ -127,7 +127,7 @@ class Preview:
             self.viewer.layers.insert(place, self.layer)
 
 
-def _value(s: Suggestion, current: int) -> int:
+def _value(s: Proposal, current: int) -> int:
     if s.number == current:
         return CURRENT
     doubtful = sum(s.doubt >= step for step in STEPS)

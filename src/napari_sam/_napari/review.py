@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_sam._napari.workers import Jobs
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
-    from napari_sam.engine.suggest import Suggestion
+    from napari_sam.core.proposals import Proposal
     from napari_sam.session import Session
     from napari_sam.session.search import Found
     from napari_sam.session.suggestions import Suggestions
@@ -53,7 +53,7 @@ class Review:
         return self.board.state.review
 
     @property
-    def current(self) -> Suggestion | None:
+    def current(self) -> Proposal | None:
         """The suggestion at hand."""
         return next((s for s in self._listed() if s.number == self.state.current), None)
 
@@ -247,21 +247,21 @@ class Review:
         y0, x0, y1, x1 = (int(v) for v in view.box)
         return [plane], (max(y0, 0), max(x0, 0), min(y1, h), min(x1, w))
 
-    def _listed(self) -> list[Suggestion]:
+    def _listed(self) -> list[Proposal]:
         """What waits, in the order of the list."""
         if self._suggestions is None:
             return []
         waiting = self._suggestions.pending
         return waiting if self.state.doubtful_first else waiting[::-1]
 
-    def _at_hand(self) -> Suggestion | None:
+    def _at_hand(self) -> Proposal | None:
         """The current suggestion; where there is none, go to the first."""
         if self.current is None:
             self._step(1)
             return None
         return self.current
 
-    def _following(self, found: Suggestion) -> int:
+    def _following(self, found: Proposal) -> int:
         """Number of the suggestion after one, or of the last before it."""
         listed = [s.number for s in self._listed()]
         place = listed.index(found.number)
@@ -287,7 +287,7 @@ class Review:
         else:
             self.show(listed[0 if by > 0 else -1])
 
-    def _accept(self, chosen: list[Suggestion]) -> bool:
+    def _accept(self, chosen: list[Proposal]) -> bool:
         """Accept; the object at hand, where it is still empty, gets another number."""
         annotation, session = self._annotation, self._session
         if annotation is None or session is None or self._suggestions is None:
@@ -347,7 +347,7 @@ class Review:
             self.board.update(review=new)
 
 
-def _row(s: Suggestion) -> ReviewRow:
+def _row(s: Proposal) -> ReviewRow:
     where = ", ".join(str(i) for i in s.plane.index)
     text = f"plane {where} · {s.area:,} px" if where else f"{s.area:,} px"
     if s.object_id:

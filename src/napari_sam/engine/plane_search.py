@@ -14,7 +14,7 @@ from napari_sam.core.prompts import Prompts
 from napari_sam.engine.predict import predict
 from napari_sam.engine.prediction import Prediction
 from napari_sam.engine.refine import refine
-from napari_sam.engine.suggest import Suggestion, doubt_of, suggestion_of
+from napari_sam.engine.suggest import doubt_of, suggestion_of
 from napari_sam.errors import Cancelled, ModelError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.masks import Bbox, MaskCandidate
     from napari_sam.core.planes import Plane
+    from napari_sam.core.proposals import Proposal
     from napari_sam.core.tiles import Tile, TileGrid, Window
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.exemplars import Exemplars
@@ -44,8 +45,8 @@ _POINTS = 8, 48
 class Batch:
     """What one batch of points gave."""
 
-    found: list[Suggestion]
-    withdrawn: list[Suggestion]
+    found: list[Proposal]
+    withdrawn: list[Proposal]
     """Earlier proposals whose place better ones took."""
 
 
@@ -69,9 +70,9 @@ class PlaneSearch:
         Known objects; they decide on level, points, scores and areas.
     region : tuple of int, optional
         (y0, x0, y1, x1), level-0 pixels: look only for objects prompted in here.
-    known : list of Suggestion
+    known : list of Proposal
         Proposals of this plane so far, which are not made again; those found are added.
-    refused : sequence of Suggestion
+    refused : sequence of Proposal
         Proposals never to be made again.
     cancel : callable, optional
         Asked before each batch; True raises `Cancelled`.
@@ -88,8 +89,8 @@ class PlaneSearch:
     rules: SuggestRules
     like: Exemplars | None = None
     region: Bbox | None = None
-    known: list[Suggestion] = field(default_factory=list)
-    refused: Sequence[Suggestion] = ()
+    known: list[Proposal] = field(default_factory=list)
+    refused: Sequence[Proposal] = ()
     cancel: Cancel | None = None
 
     def __post_init__(self) -> None:
@@ -102,7 +103,7 @@ class PlaneSearch:
         self.shape = self.plane.shape(self.engine.volume.shape)
         self.grid: TileGrid = self.engine.grid(self.plane.axis)
         self.level = self._level()
-        self._near: list[Suggestion] = []
+        self._near: list[Proposal] = []
         """Those of `known` that reach into the tile at hand."""
         self._seen: Bbox = (0, 0, *self.shape)
         """Level-0 box of that tile."""
@@ -221,7 +222,7 @@ class PlaneSearch:
 
     def _decode(
         self, window: Window, points: Sequence[tuple[float, float]]
-    ) -> Iterator[tuple[Suggestion, Prediction]]:
+    ) -> Iterator[tuple[Proposal, Prediction]]:
         """Prompt points one by one; yields what passes the rules."""
         if not points:
             return
@@ -242,11 +243,11 @@ class PlaneSearch:
 
     def _judged(
         self, prompts: Prompts, candidates: Sequence[PlaneCandidate], k: int
-    ) -> Suggestion:
+    ) -> Proposal:
         doubt = doubt_of(self.engine, self.plane, candidates[k], self.like)
         return suggestion_of(self.plane, prompts, candidates, k, doubt)
 
-    def _select(self, found: Iterator[tuple[Suggestion, Prediction]]) -> Batch:
+    def _select(self, found: Iterator[tuple[Proposal, Prediction]]) -> Batch:
         """Keep the best of those that overlap, each made whole and sharp."""
         batch = Batch([], [])
         for suggestion, seen in sorted(found, key=lambda pair: pair[0].doubt):
@@ -266,7 +267,7 @@ class PlaneSearch:
                 held.append(whole)
         return batch
 
-    def _rivals(self, suggestion: Suggestion) -> list[Suggestion] | None:
+    def _rivals(self, suggestion: Proposal) -> list[Proposal] | None:
         """Proposals that this one would replace; None if it is not wanted."""
         bbox, mask = suggestion.bbox, suggestion.mask
         area = suggestion.area
@@ -288,7 +289,7 @@ class PlaneSearch:
                 rivals.append(s)
         return rivals
 
-    def _finished(self, suggestion: Suggestion, seen: Prediction) -> Suggestion | None:
+    def _finished(self, suggestion: Proposal, seen: Prediction) -> Proposal | None:
         """Predict a mask that its tile cuts in a window that holds it, and sharpen."""
         engine, window = self.engine, seen.window
         bbox = seen.candidates[suggestion.choice].seen.bbox

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_sam.core.masks import crops_overlap
 from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.proposals import Proposal
 from napari_sam.engine.exemplars import look_of
 from napari_sam.engine.follow import innermost
 from napari_sam.engine.propagate import propagate
@@ -18,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from napari_sam.core.candidates import PlaneCandidate
-    from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.exemplars import Exemplars
@@ -63,48 +60,6 @@ class SuggestRules:
             )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Suggestion:
-    """One object proposed on one plane."""
-
-    plane: Plane
-    bbox: Bbox
-    """(y0, x0, y1, x1) in level-0 pixels of the plane, half-open."""
-    mask: np.ndarray
-    """(y1 - y0, x1 - x0), bool."""
-    prompts: Prompts
-    """What the model was asked; prompting on refines the mask."""
-    choice: int
-    """Candidate that this is, of those the prompts give."""
-    scores: tuple[float, ...]
-    """Predicted IoU of each of those candidates."""
-    stability_score: float
-    doubt: float
-    """0 for a mask as good as the known objects', at most 1: see `doubt_of`."""
-    object_id: int = 0
-    """Known object that this continues; 0: a new one."""
-    group: int = 0
-    """Shared by suggestions on neighbouring planes that are one new object."""
-    number: int = 0
-    """Tells the suggestions of a session apart."""
-
-    @property
-    def predicted_iou(self) -> float:
-        """The model's own estimate of its overlap with the truth, about 0..1."""
-        return self.scores[self.choice]
-
-    @property
-    def area(self) -> int:
-        """Pixels in the mask."""
-        return int(np.count_nonzero(self.mask))
-
-    def overlap(self, bbox: Bbox, mask: np.ndarray) -> float:
-        """IoU with another mask on the same plane, given as a crop."""
-        shared = crops_overlap(self.bbox, self.mask, bbox, mask)
-        union = self.area + int(np.count_nonzero(mask)) - shared
-        return shared / union if union else 0.0
-
-
 def doubt_of(
     engine: Engine, plane: Plane, mask: PlaneCandidate, like: Exemplars | None
 ) -> float:
@@ -127,7 +82,7 @@ def suggest_along(
     first: int = 0,
     last: int | None = None,
     cancel: Cancel | None = None,
-) -> Iterator[tuple[int, list[Suggestion]]]:
+) -> Iterator[tuple[int, list[Proposal]]]:
     """Follow known objects to the planes between and beyond those they are known on.
 
     Parameters
@@ -141,7 +96,7 @@ def suggest_along(
 
     Yields
     ------
-    tuple of int and list of Suggestion
+    tuple of int and list of Proposal
         An object and what was found of it.
 
     Raises
@@ -150,7 +105,7 @@ def suggest_along(
     """
     boxes = "box" in engine.model.spec.prompts
     for object_id, keys in known.items():
-        found: list[Suggestion] = []
+        found: list[Proposal] = []
         walk = propagate(engine, keys, first=first, last=last, cancel=cancel)
         try:
             for one in walk:
@@ -161,16 +116,17 @@ def suggest_along(
                     prompts = Prompts.of(points=[innermost(mask)])
                 score = 0.0 if one.score is None else float(one.score)
                 found.append(
-                    Suggestion(
+                    Proposal(
                         one.plane,
                         one.bbox,
                         one.mask,
-                        prompts,
-                        0,
-                        (score,),
+                        score,
                         1 - one.doubt,
                         one.doubt,
-                        object_id,
+                        "propagated",
+                        prompts=prompts,
+                        scores=(score,),
+                        object_id=object_id,
                     )
                 )
         except Cancelled:
@@ -186,25 +142,23 @@ def suggestion_of(
     k: int,
     doubt: float,
     object_id: int = 0,
-) -> Suggestion:
+) -> Proposal:
     """Keep what a review needs of a candidate; its logits would fill the memory."""
     c = candidates[k]
     scores = tuple(float(c.predicted_iou) for c in candidates)
-    return Suggestion(
-        plane, c.bbox, c.mask, prompts, k, scores, float(c.stability_score), doubt,
-        object_id,
+    return Proposal(
+        plane, c.bbox, c.mask, scores[k], float(c.stability_score), doubt,
+        prompts=prompts, choice=k, scores=scores, object_id=object_id,
     )  # fmt: skip
 
 
-def regrouped(
-    found: Suggestion, others: Sequence[Suggestion], new_group: int
-) -> Suggestion:
+def regrouped(found: Proposal, others: Sequence[Proposal], new_group: int) -> Proposal:
     """Return a suggestion that shares the object of the neighbour it goes on from.
 
     Parameters
     ----------
-    found : Suggestion
-    others : sequence of Suggestion
+    found : Proposal
+    others : sequence of Proposal
         Those on the planes before and after.
     new_group : int
         Group to take where none of them shares half of the mask.

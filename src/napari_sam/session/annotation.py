@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_sam.core.intensity import IntensityMapping
+    from napari_sam.core.proposals import Proposal
     from napari_sam.engine.engine import Engine
-    from napari_sam.engine.suggest import Suggestion
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.session.document import Document
     from napari_sam.session.requests import Requests
@@ -138,7 +138,7 @@ class Annotation:
             make(self.document)
         self.changed.emit()
 
-    def accept_suggestions(self, chosen: Sequence[tuple[int, Suggestion]]) -> int:
+    def accept_suggestions(self, chosen: Sequence[tuple[int, Proposal]]) -> int:
         """Make suggestions the objects of those ids, as one change; count them."""
         document = self.document
         document.order += 1

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from napari_sam.core.objects import Key, Origin, Review, Rule
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import MaskPrompt
+    from napari_sam.core.proposals import Proposal
     from napari_sam.engine.prediction import Prediction
     from napari_sam.engine.propagate import PlaneMask
-    from napari_sam.engine.suggest import Suggestion
     from napari_sam.session.document import Document
 
 
@@ -61,7 +61,7 @@ def accept(
 
 
 def accept_suggestions(
-    document: Document, chosen: Sequence[tuple[int, Suggestion]], order: int
+    document: Document, chosen: Sequence[tuple[int, Proposal]], order: int
 ) -> int:
     """Make suggestions objects, each on what is free; count those that are."""
     states: dict[Key, ObjectState] = {}

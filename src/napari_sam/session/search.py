@@ -12,7 +12,7 @@ from napari_sam.core.masks import crops_overlap
 from napari_sam.core.prompts import MaskPrompt
 from napari_sam.engine.exemplars import Exemplars
 from napari_sam.engine.plane_search import PlaneSearch
-from napari_sam.engine.suggest import Suggestion, SuggestRules, suggest_along
+from napari_sam.engine.suggest import SuggestRules, suggest_along
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
+    from napari_sam.core.proposals import Proposal
     from napari_sam.engine.engine import Engine
 
     Cancel = Callable[[], bool]
@@ -35,8 +36,8 @@ class Found:
 
     done: int
     total: int
-    suggestions: tuple[Suggestion, ...] = ()
-    withdrawn: tuple[Suggestion, ...] = ()
+    suggestions: tuple[Proposal, ...] = ()
+    withdrawn: tuple[Proposal, ...] = ()
     """Suggestions of this search, or that waited, which better ones replace."""
 
 
@@ -52,9 +53,9 @@ class Search:
     """Planes that were worked on along that axis."""
     region: Bbox | None = None
     rules: SuggestRules = field(default_factory=SuggestRules)
-    kept: Mapping[Plane, list[Suggestion]] = field(default_factory=dict)
+    kept: Mapping[Plane, list[Proposal]] = field(default_factory=dict)
     """Suggestions that wait and stay."""
-    refused: Mapping[Plane, list[Suggestion]] = field(default_factory=dict)
+    refused: Mapping[Plane, list[Proposal]] = field(default_factory=dict)
 
     def run(self, cancel: Cancel | None = None) -> Iterator[Found]:
         """Look; yields after each object followed and each batch of points.
@@ -78,7 +79,7 @@ class Search:
         searches = self._searches(like, cancel) if looks else {}
         total = len(walks) + sum(len(s.tiles) for s in searches.values())
         done = 0
-        here: dict[Plane, list[Suggestion]] = defaultdict(list)
+        here: dict[Plane, list[Proposal]] = defaultdict(list)
         for plane, kept in self.kept.items():
             here[plane] += kept
         for object_id, keys, (first, last) in walks:
@@ -159,7 +160,7 @@ class Search:
                     (min(low, *keys), max(high, *keys)),
                 )  # fmt: skip
 
-    def _wanted(self, s: Suggestion, others: list[Suggestion]) -> bool:
+    def _wanted(self, s: Proposal, others: list[Proposal]) -> bool:
         """Whether a mask carried over from another plane is worth showing."""
         if s.plane not in self.planes or s.doubt > self.rules.max_doubt:
             return False

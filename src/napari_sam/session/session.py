@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import LabelPatch
     from napari_sam.core.objects import Rule
-    from napari_sam.engine.suggest import Suggestion
+    from napari_sam.core.proposals import Proposal
     from napari_sam.errors import SessionError
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.session.suggestions import Suggestions
@@ -114,7 +114,7 @@ class Session(Shaping, Stacked, Reviewing, Saved):
 
         return Suggestions(self)
 
-    def suggest(self, planes: Any = None, **options: Any) -> list[Suggestion]:
+    def suggest(self, planes: Any = None, **options: Any) -> list[Proposal]:
         """Look for further objects; return all that wait, most doubtful first.
 
         Takes what `Suggestions.find` does; accept or reject them in `suggestions`.

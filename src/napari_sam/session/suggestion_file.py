@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
-from napari_sam.engine.suggest import Suggestion
+from napari_sam.core.proposals import Proposal
 from napari_sam.session.packed import Packed
 
 if TYPE_CHECKING:
@@ -75,12 +75,15 @@ class SuggestionFile:
             logger.warning("suggestions are kept in memory only: %s", error)
 
 
-def to_json(s: Suggestion) -> dict[str, Any]:
+def to_json(s: Proposal) -> dict[str, Any]:
     """Plain values of a suggestion, for files; its mask is deflated."""
     return {
         "plane": s.plane.to_json(),
         "bbox": [int(v) for v in s.bbox],
         "mask": base64.b64encode(Packed(s.mask).pack()).decode("ascii"),
+        "predicted_iou": s.predicted_iou,
+        "origin": s.origin,
+        "likeness": s.likeness,
         "prompts": s.prompts.to_json(),
         "choice": s.choice,
         "scores": list(s.scores),
@@ -89,26 +92,31 @@ def to_json(s: Suggestion) -> dict[str, Any]:
         "object_id": s.object_id,
         "group": s.group,
         "number": s.number,
+        "parent": s.parent,
     }
 
 
-def from_json(value: dict[str, Any]) -> Suggestion:
+def from_json(value: dict[str, Any]) -> Proposal:
     """Read what `to_json` wrote."""
     y0, x0, y1, x1 = (int(v) for v in value["bbox"])
     bbox = y0, x0, y1, x1
     packed = base64.b64decode(value["mask"])
-    return Suggestion(
+    return Proposal(
         Plane.from_json(value["plane"]),
         bbox,
         Packed.of_bytes(packed, "|b1", (y1 - y0, x1 - x0)).array,
+        float(value["predicted_iou"]),
+        float(value["stability_score"]),
+        float(value["doubt"]),
+        str(value["origin"]),
+        float(value["likeness"]),
         Prompts.from_json(value["prompts"]),
         int(value["choice"]),
         tuple(value["scores"]),
-        float(value["stability_score"]),
-        float(value["doubt"]),
         int(value["object_id"]),
         int(value["group"]),
         int(value["number"]),
+        int(value["parent"]),
     )
 
 

@@ -16,7 +16,7 @@ from psygnal import Signal
 from napari_sam.core.masks import boxes_meet
 from napari_sam.core.planes import Plane
 from napari_sam.embeddings.source import planes_of
-from napari_sam.engine.suggest import Suggestion, SuggestRules, regrouped
+from napari_sam.engine.suggest import SuggestRules, regrouped
 from napari_sam.errors import PromptError
 from napari_sam.session.search import Found, Search
 from napari_sam.session.suggestion_file import SuggestionFile
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import Bbox, LabelPatch
     from napari_sam.core.objects import Key
+    from napari_sam.core.proposals import Proposal
     from napari_sam.session.saved import Saved
 
 _COVERED = 0.5
@@ -58,14 +59,14 @@ class Suggestions:
 
     def __init__(self, session: Saved) -> None:
         self._session = session
-        self._known: dict[int, Suggestion] = {}
+        self._known: dict[int, Proposal] = {}
         self._rejected: list[int] = []
         self._covered: set[int] = set()
         self._by_plane: dict[Plane, set[int]] = defaultdict(set)
         self._ids: dict[int, int] = {}
         """Object of each group of which some suggestion was accepted."""
         self._last = 0
-        self._found: dict[int, tuple[Suggestion, int]] = {}
+        self._found: dict[int, tuple[Proposal, int]] = {}
         """Suggestions as the search at work knows them, by `id`, with their numbers."""
         self._file = SuggestionFile(lambda: session.path)
         for kind, value in self._file.read():
@@ -78,14 +79,14 @@ class Suggestions:
         return len(self.pending)
 
     @property
-    def pending(self) -> list[Suggestion]:
+    def pending(self) -> list[Proposal]:
         """Suggestions that wait, the most doubtful first."""
         gone = self._covered.union(self._rejected)
         waiting = [s for n, s in self._known.items() if n not in gone]
         return sorted(waiting, key=lambda s: (-s.doubt, s.number))
 
     @property
-    def rejected(self) -> list[Suggestion]:
+    def rejected(self) -> list[Proposal]:
         """Suggestions that are not made again, in the order they were rejected."""
         return [self._known[n] for n in self._rejected]
 
@@ -150,10 +151,10 @@ class Suggestions:
         if region is not None:
             _check_region(region, wanted[0].shape(session.volume.shape))
         self.drop(s for s in self._waiting_on(wanted) if _lies_in(s, region))
-        kept: dict[Plane, list[Suggestion]] = defaultdict(list)
+        kept: dict[Plane, list[Proposal]] = defaultdict(list)
         for s in self._waiting_on(wanted):
             kept[s.plane].append(s)
-        refused: dict[Plane, list[Suggestion]] = defaultdict(list)
+        refused: dict[Plane, list[Proposal]] = defaultdict(list)
         for s in self.rejected:
             refused[s.plane].append(s)
         touched = {key[1] for keys in session.document.keys.values() for key in keys}
@@ -163,7 +164,7 @@ class Suggestions:
             region, rules or SuggestRules(), dict(kept), dict(refused),
         )  # fmt: skip
 
-    def add(self, found: Found) -> list[Suggestion]:
+    def add(self, found: Found) -> list[Proposal]:
         """Take in what a search found; return what is new."""
         known = [(s.number, self._found.get(id(s))) for s in found.withdrawn]
         gone = {number if new is None else new[1] for number, new in known}
@@ -185,7 +186,7 @@ class Suggestions:
             self._note("add", taken)
         return taken
 
-    def drop(self, suggestions: Iterable[Suggestion] | None = None) -> None:
+    def drop(self, suggestions: Iterable[Proposal] | None = None) -> None:
         """Forget suggestions that wait, or all of them: they may be made again."""
         numbers = [
             s.number for s in (self.pending if suggestions is None else suggestions)
@@ -199,7 +200,7 @@ class Suggestions:
 
     def accept(
         self,
-        suggestions: Iterable[Suggestion] | None = None,
+        suggestions: Iterable[Proposal] | None = None,
         *,
         max_doubt: float | None = None,
     ) -> int:
@@ -209,7 +210,7 @@ class Suggestions:
 
         Parameters
         ----------
-        suggestions : iterable of Suggestion, optional
+        suggestions : iterable of Proposal, optional
             All that wait when left out.
         max_doubt : float, optional
             Only those with at most this doubt.
@@ -236,14 +237,14 @@ class Suggestions:
         session.make_room(max(ids))
         return session.accept_suggestions(list(zip(ids, chosen, strict=True)))
 
-    def reject(self, suggestions: Iterable[Suggestion]) -> None:
+    def reject(self, suggestions: Iterable[Proposal]) -> None:
         """Take suggestions away and do not make them again."""
         numbers = [s.number for s in suggestions if s.number not in self._rejected]
         if numbers:
             self._rejected += numbers
             self._note("reject", numbers)
 
-    def restore(self, suggestions: Iterable[Suggestion] | None = None) -> int:
+    def restore(self, suggestions: Iterable[Proposal] | None = None) -> int:
         """Let rejected suggestions wait again, the last one by default; count them."""
         chosen = self.rejected[-1:] if suggestions is None else suggestions
         numbers = [s.number for s in chosen if s.number in self._rejected]
@@ -252,7 +253,7 @@ class Suggestions:
             self._note("restore", numbers)
         return len(numbers)
 
-    def object_id(self, suggestion: Suggestion) -> int:
+    def object_id(self, suggestion: Proposal) -> int:
         """Return the object that a suggestion became, or continues; 0 for none."""
         return suggestion.object_id or self._ids.get(suggestion.group, 0)
 
@@ -268,7 +269,7 @@ class Suggestions:
 
     # -- inside ----------------------------------------------------------------------
 
-    def _ids_for(self, chosen: list[Suggestion]) -> list[int]:
+    def _ids_for(self, chosen: list[Proposal]) -> list[int]:
         """Object of each: the one it continues, its group's, or a new one."""
         session = self._session
         following = session.new_object()
@@ -284,11 +285,11 @@ class Suggestions:
             out.append(object_id)
         return out
 
-    def _waiting_on(self, planes: Iterable[Plane]) -> list[Suggestion]:
+    def _waiting_on(self, planes: Iterable[Plane]) -> list[Proposal]:
         wanted = set(planes)
         return [s for s in self.pending if s.plane in wanted]
 
-    def _take(self, suggestion: Suggestion) -> None:
+    def _take(self, suggestion: Proposal) -> None:
         n = suggestion.number
         self._known[n] = suggestion
         self._by_plane[suggestion.plane].add(n)
@@ -359,7 +360,7 @@ def _check_region(region: Bbox, shape: tuple[int, int]) -> None:
         )
 
 
-def _lies_in(s: Suggestion, region: Bbox | None) -> bool:
+def _lies_in(s: Proposal, region: Bbox | None) -> bool:
     """Whether the middle of a suggestion's box lies in a region."""
     if region is None:
         return True

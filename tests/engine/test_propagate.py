@@ -12,7 +12,12 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import MaskPrompt, WindowPrompts
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.follow import Propagator, innermost
-from napari_sam.engine.propagate import PropagateOptions, propagate
+from napari_sam.engine.propagate import (
+    PropagateOptions,
+    doubt_beyond,
+    propagate,
+    shape_weight,
+)
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
 from napari_sam.models.registry import load_model
 from napari_sam.testing import ToyModel, phantom_volume
@@ -228,6 +233,35 @@ def test_a_walk_that_floods_ends() -> None:
     grown = MaskPrompt(before.bbox, before.mask)
     assert not options.ended(larger, grown, 137, 0.0)
     assert options.ended(larger, grown, 136, 0.0)
+
+
+def test_beyond_the_keys_doubt_ends_a_walk() -> None:
+    keys = dict([key(12)])
+    found = list(propagate(engine(), keys, first=13))
+    doubts = [c.doubt for c in found]
+    most = max(doubts[1:])
+    at = doubts.index(most)
+    strict = PropagateOptions(max_doubt=most - 1e-9)
+    left = [c.plane for c in propagate(engine(), keys, first=13, options=strict)]
+    assert left == [c.plane for c in found[: next(
+        i for i, d in enumerate(doubts) if d > strict.max_doubt
+    )]] and len(left) <= at  # fmt: skip
+
+
+def test_growing_beyond_a_key_is_doubtful_and_shrinking_is_not() -> None:
+    same = doubt_beyond(0.9, 0.8, 0.7, 1.0)
+    assert doubt_beyond(0.9, 0.8, 0.7, 0.4) == same
+    assert doubt_beyond(0.9, 0.8, 0.7, 2.0) > same
+    assert doubt_beyond(0.9, 0.8, 0.3, 1.0) > same
+
+
+def test_shapes_count_more_where_a_walk_lost_the_object() -> None:
+    one = MaskPrompt((0, 0, 10, 10), np.ones((10, 10), bool))
+    other = MaskPrompt((0, 2, 10, 12), np.ones((10, 10), bool))
+    assert shape_weight([one, one], arrived=True) == 0
+    assert shape_weight([one, other], arrived=True) == 0.5
+    assert shape_weight([one, one], arrived=False) > 0.5
+    assert shape_weight([one], arrived=False) > 0.5
 
 
 def test_an_empty_mask_ends_the_object() -> None:

@@ -1,5 +1,7 @@
 """Objects carried through a volume by a session: one undo step, key planes stay."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from napari_sam.core.planes import Plane
 from napari_sam.engine.propagate import PropagateOptions
 from napari_sam.errors import Cancelled, PromptError, VolumeError
 from napari_sam.session import Session
+from napari_sam.session.doubts import worth
 from napari_sam.testing import ToyModel, phantom_volume
 
 PHANTOM = phantom_volume((24, 96, 112), n_objects=3)
@@ -137,17 +140,81 @@ def test_a_session_comes_back_with_what_was_filled(session, tmp_path):
     again.close()
 
 
-def test_doubtful_planes_come_worst_first_until_they_are_reviewed(session):
+def test_doubtful_planes_wait_until_they_are_reviewed(session):
     click(session, 1, middle(1))
     session.propagate(1)
     waiting = session.doubtful(1, least=0)
-    doubts = [doubt for *_, doubt in waiting]
-    assert doubts == sorted(doubts, reverse=True) and len(doubts) > 3
-    _, worst, _ = waiting[0]
+    assert len(waiting) == len(planes_of(session, 1, "propagated")) > 3
+    _, worst, doubt = waiting[0]
+    assert doubt == session.objects[1].planes[worst].doubt
+    assert session.doubtful(least=doubt + 1e-9) != waiting
     session.objects[1].set_reviewed(worst)
     assert worst not in [plane for _, plane, _ in session.doubtful(1, least=0)]
     assert session.undo()
     assert session.doubtful(1, least=0) == waiting
+    assert session.undo() and session.doubtful(least=0) == []
+
+
+def test_the_midst_of_a_doubtful_stretch_comes_before_the_worst_plane_by_a_key():
+    numbers, doubts = [1, 5, 6, 7, 8, 9], [0.9, 0.6, 0.6, 0.6, 0.6, 0.6]
+    weights = worth(numbers, doubts, [0, 14])
+    assert numbers[int(np.argmax(weights))] == 7
+    for n, weight in zip(numbers, weights, strict=True):
+        reach = min(n, 14 - n) + 1
+        near = [max(0, 1 - abs(m - n) / reach) for m in numbers]
+        assert weight == pytest.approx(np.dot(near, doubts))
+    assert worth([], [], [3]) == []
+
+
+def test_where_all_of_it_was_erased_the_object_ends(session):
+    click(session, 1, middle(1))
+    session.propagate(1)
+    low, high = planes_of(session, 1, "propagated")[0], middle(1) + 2
+    plane = Plane((high,))
+    box = (0, 0, *PHANTOM.image.shape[1:])
+    there = np.asarray(session.labels[high]).copy()
+    kept = np.where(there == 1, 0, there)
+    session.labels[high] = kept
+    session.record_paint(LabelPatch(plane, box, there, kept))
+    session.propagate(1)
+    filled = planes_of(session, 1, "propagated")
+    assert filled[0] == low and filled[-1] == high - 1
+    assert not (session.labels[high:] == 1).any()
+
+
+def test_a_range_between_two_keys_is_filled_from_both(session):
+    low, high = middle(1) - 3, middle(1) + 3
+    click(session, 1, low)
+    click(session, 1, high)
+    whole = {one.plane: one for one in session.propagate(1)}
+    session.undo()
+    found = session.propagate(1, planes=(middle(1) - 1, middle(1)))
+    assert [one.plane.index[0] for one in found] == [middle(1) - 1, middle(1)]
+    for one in found:
+        assert np.array_equal(one.mask, whole[one.plane].mask)
+
+
+def test_keys_that_look_unlike_each_other_are_told(session):
+    click(session, 1, middle(1))
+    y, x = np.argwhere(PHANTOM.labels[middle(1) + 1] == 0)[0]
+    session.segment(1, plane=middle(1) + 3, box=(y, x, y + 20, x + 20))
+    task = session.set_propagation(1)
+    list(task.run())
+    (note,) = task.notes
+    assert f"planes {middle(1)} and {middle(1) + 3}" in note
+    session.delete_object(1, Plane((middle(1) + 3,)))
+    click(session, 1, middle(1) + 3)
+    task = session.set_propagation(1)
+    list(task.run())
+    assert task.notes == []
+
+
+def test_a_key_plane_with_a_poor_score_is_told(session):
+    click(session, 1, middle(1))
+    key = 1, Plane((middle(1),))
+    state = session.document.states[key]
+    session.document.states[key] = replace(state, scores=(0.31,) * len(state.scores))
+    assert "poor score (0.31)" in session.set_propagation(1).notes[0]
 
 
 def test_interpolation_fills_between_keys_alone(session):

@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sam._napari.camera import go_to
-from napari_sam._napari.state import StripPlane
+from napari_sam._napari.state import AXES, StripPlane, as_sentence
 from napari_sam._napari.workers import PREPARE
+from napari_sam.core.objects import DOUBTFUL
 from napari_sam.core.planes import Plane, count_planes
 from napari_sam.errors import NapariSamError
 from napari_sam.session import edits
 from napari_sam.session.cleaning import cleaned
-from napari_sam.session.propagation import DOUBTFUL
+from napari_sam.session.doubts import count_doubtful
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from napari_sam.core.prompts import MaskPrompt
     from napari_sam.engine.propagate import PlaneMask, PropagateOptions
     from napari_sam.session import Session
+    from napari_sam.session.entries import ObjectState
     from napari_sam.session.propagation import Propagation
 
 KEY = "propagate"
@@ -50,6 +52,10 @@ class Following:
         self._drawing = False
         self._drawn = 0
         """Object that the strip shows."""
+        self._stack: tuple[Any, ...] = ()
+        """Object, axis and time point of `_bars`."""
+        self._bars: dict[int, tuple[Any, StripPlane]] = {}
+        """What was known of each plane of the strip, and its bar."""
         board.changed.connect(self._on_board)
 
     @property
@@ -232,8 +238,13 @@ class Following:
             self.board.say("Too much was changed meanwhile: fill again.")
         else:
             self.board.say(
-                f"{filled} planes filled (one Ctrl-Z takes them back). "
-                f"{self._waiting()}",
+                " ".join(
+                    [
+                        f"{filled} planes filled (one Ctrl-Z takes them back).",
+                        *map(as_sentence, task.notes),
+                        self._waiting(),
+                    ]
+                ),
                 guide=False,
             )
 
@@ -242,7 +253,8 @@ class Following:
         self.board.fail(error)
 
     def _waiting(self) -> str:
-        n = 0 if self._session is None else len(self._session.doubtful())
+        session = self._session
+        n = 0 if session is None else count_doubtful(session.document)
         if not n:
             return "No plane is doubtful."
         return f"{n} doubtful plane{'s' if n > 1 else ''}: D goes to the worst."
@@ -268,19 +280,34 @@ class Following:
             self._show(strip=(), n_planes=0, current=-1, doubtful=0)
             return
         shape = self._annotation.volume.shape
-        n_planes = count_planes(shape[-3:], plane.axis)
-        strip: list[StripPlane] = []
-        if session is not None:
-            known = session.document.planes(self.board.state.object_id)
-            for where, record in known.items():
-                if (where.axis, where.index[:-1]) == (plane.axis, plane.index[:-1]):
-                    strip.append(_of(where, record))
+        object_id = self.board.state.object_id
         self._show(
-            strip=tuple(sorted(strip, key=lambda p: p.number)),
-            n_planes=n_planes,
+            strip=() if session is None else self._strip_of(session, object_id, plane),
+            n_planes=count_planes(shape[-3:], plane.axis),
             current=plane.index[-1],
-            doubtful=0 if session is None else len(session.doubtful()),
+            doubtful=0 if session is None else count_doubtful(session.document),
+            conflict="" if session is None else _conflict(session, object_id, plane),
         )
+
+    def _strip_of(
+        self, session: Session, object_id: int, plane: Plane
+    ) -> tuple[StripPlane, ...]:
+        """Return the object's planes in a stack; only what has changed is made anew."""
+        document = session.document
+        stack = object_id, plane.axis, plane.index[:-1]
+        held = self._bars if self._stack == stack else {}
+        bars: dict[int, tuple[Any, StripPlane]] = {}
+        for key in document.keys.get(object_id, ()):
+            where = key[1]
+            if (where.axis, where.index[:-1]) == stack[1:]:
+                number = where.index[-1]
+                known = document.states.get(key) or document.painted[key]
+                bar = held.get(number)
+                if bar is None or bar[0] is not known:
+                    bar = known, _of(where, known)
+                bars[number] = bar
+        self._stack, self._bars = stack, bars
+        return tuple(bars[n][1] for n in sorted(bars))
 
     def _show(self, **fields: Any) -> None:
         new = replace(self.state, **fields)
@@ -296,7 +323,21 @@ def _run(
         yield len(found)
 
 
-def _of(plane: Plane, record: PlaneRecord) -> StripPlane:
+def _conflict(session: Session, object_id: int, plane: Plane) -> str:
+    """Say what disagrees with the plane shown, where planes of two axes cross."""
+    found = session.conflicts(object_id, plane)
+    if not found:
+        return ""
+    worst = found[0]
+    other = next(p for p in worst.planes if p != plane)
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return (
+        f"Disagrees with the plane at {AXES[other.axis]} = {other.index[-1]}{more} on "
+        f"{worst.voxels} voxels where they cross: correct one of them."
+    )
+
+
+def _of(plane: Plane, record: PlaneRecord | ObjectState) -> StripPlane:
     doubtful = record.doubt is not None and record.doubt >= DOUBTFUL
     return StripPlane(
         plane.index[-1],

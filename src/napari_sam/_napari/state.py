@@ -138,6 +138,8 @@ class VolumeState:
     """Plane shown."""
     doubtful: int = 0
     """Planes of all objects that are doubtful and not reviewed."""
+    conflict: str = ""
+    """What the object on the plane shown disagrees with; "" for nothing."""
     running: bool = False
     done: int = 0
     total: int = 0

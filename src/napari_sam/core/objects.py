@@ -21,6 +21,8 @@ Origin = Literal[
 """How pixels came to be an object's."""
 FOLLOWED: frozenset[Origin] = frozenset({"propagated", "interpolated"})
 """Origins of pixels that no person made: such planes are no key planes."""
+DOUBTFUL = 0.3
+"""From this doubt on, a plane is shown as doubtful."""
 Review = Literal["open", "accepted", "rejected", "flagged"]
 """What a person has said of an object."""
 

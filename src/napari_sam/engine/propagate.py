@@ -4,8 +4,10 @@ From every key plane a walk goes up and down, each mask the prompt of the next p
 the model's memory of it). A walk ends where the object does: it no longer overlaps the
 plane before, its area jumps, or it looks unlike the key. Between two keys both walks
 and the shapes' own interpolation are blended by signed distance, each the stronger the
-nearer its key; where walks have ended, interpolation fills. So no plane between keys is
-left empty, and where the three disagree, the plane is doubtful.
+nearer its key; where a walk lost the object on the way, the shape counts more, and
+where both did, it fills. So no plane between keys is left empty, and where the three
+disagree, the plane is doubtful. Beyond the keys nothing else fills: there a walk ends
+as soon as its plane is more doubtful than the options allow.
 """
 
 from __future__ import annotations
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     from napari_sam.engine.engine import Engine
 
 _SHAPE_WEIGHT = 0.5
-"""Most weight of the interpolated shape; the two walks share 1 by their distance."""
+"""Most weight of the interpolated shape where both walks came from key to key; they
+share 1 by their distance."""
+_SHAPE_WEIGHT_LOST = 1.0
+"""The same where one of them ended on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,9 @@ class PropagateOptions:
     max_contrast: float = field(default=2.5, metadata={"range": (0, 100)})
     """Most that the mean intensity may differ from the key's, in standard deviations
     of the key's pixels."""
+    max_doubt: float = field(default=0.8, metadata={"range": (0, 1)})
+    """Most doubt of a plane beyond the keys, where nothing but one walk tells of the
+    object: from a more doubtful one on nothing is filled. 0..1."""
 
     def ended(
         self,
@@ -172,8 +180,9 @@ def doubt_between(
 ) -> float:
     """How likely a plane between keys is bad (Dice below 0.7), 0 to 1.
 
-    Fitted by logistic regression to 260 planes of brain structures of the MNI152
-    template; docs/volumes.md says how well it does there and elsewhere.
+    Fitted by logistic regression to brain structures of the MNI152 template, a phantom,
+    nuclei, cells and chloroplasts, each kind counting the same; docs/volumes.md says
+    how well it does on others.
 
     Parameters
     ----------
@@ -188,11 +197,13 @@ def doubt_between(
     agreed += [0.5] * (3 - len(agreed))
     pairs = [overlap(a, b) for a, b in combinations(votes, 2)]
     pairs += [0.3] * (3 - len(pairs))
-    off = 2.1 * (1 - float(np.mean(pairs))) + 4.1 * (1 - float(np.mean(agreed)))
-    return _share(off + 5.1 * (1 - keys_alike) - 8.05)
+    off = 3.85 * (1 - float(np.mean(pairs))) + 3.6 * (1 - float(np.mean(agreed)))
+    return _share(off + 3.7 * (1 - keys_alike) - 7.8)
 
 
-def doubt_beyond(overlap_before: float, kept: float, stability: float) -> float:
+def doubt_beyond(
+    overlap_before: float, kept: float, stability: float, growth: float
+) -> float:
     """How likely a plane beyond the keys is bad, as `doubt_between` says it.
 
     Parameters
@@ -203,15 +214,25 @@ def doubt_beyond(overlap_before: float, kept: float, stability: float) -> float:
         Product of these from the key to here.
     stability : float
         Of the mask, as `MaskCandidate.stability_score`.
+    growth : float
+        Area as a multiple of the key's.
     """
-    off = 6.5 * (1 - overlap_before) + 0.34 * (1 - kept) + 2.5 * (1 - stability)
-    return _share(off - 5.8)
+    off = 1.4 * (1 - overlap_before) + 1.9 * (1 - kept) + 5.8 * (1 - stability)
+    return _share(off + 4.0 * max(0.0, float(np.log(growth))) - 6.4)
 
 
-def shape_weight(walks: Sequence[MaskPrompt]) -> float:
-    """How much the interpolated shape counts: the less, the more two walks agree."""
-    if len(walks) < 2:
-        return _SHAPE_WEIGHT
+def shape_weight(walks: Sequence[MaskPrompt], *, arrived: bool) -> float:
+    """How much the interpolated shape counts beside the walks on a plane.
+
+    Parameters
+    ----------
+    walks : sequence of MaskPrompt
+        Those that came to this plane: the more two agree, the less it counts.
+    arrived : bool
+        Whether both walks came all the way from one key to the other.
+    """
+    if not arrived:
+        return _SHAPE_WEIGHT_LOST
     return min(_SHAPE_WEIGHT, 2 * (1 - overlap(walks[0], walks[1])))
 
 
@@ -242,10 +263,13 @@ class _Walks:
 
     def beyond(self, key: int, numbers: range) -> Iterator[PlaneMask]:
         """Follow the object past the outermost key, until it ends."""
-        kept = 1.0
+        kept, size = 1.0, np.count_nonzero(self.stack.keys[key].mask)
         for number, step in self._walk(key, numbers):
             kept *= step.overlap
-            doubt = doubt_beyond(step.overlap, kept, step.stability)
+            growth = np.count_nonzero(step.mask.mask) / size
+            doubt = doubt_beyond(step.overlap, kept, step.stability, growth)
+            if doubt > self.options.max_doubt:
+                return
             yield self._found(number, step.mask, "propagated", doubt, step.score)
 
     def between(self, low: int, high: int) -> Iterator[PlaneMask]:
@@ -257,13 +281,15 @@ class _Walks:
         shapes = dict(interpolate(ends, spacing=spacing, shape=self.stack.shape))
         up = dict(self._walk(low, range(low + 1, high)))
         down = dict(self._walk(high, range(high - 1, low, -1)))
+        arrived = high - 1 in up and low + 1 in down
         for number in range(low + 1, high):
             t = (number - low) / (high - low)
             steps = [(up.get(number), 1 - t), (down.get(number), t)]
             came = [(step, w) for step, w in steps if step is not None]
             votes = [(step.mask, w) for step, w in came]
             if (shape := shapes.get(number)) is not None:
-                votes.append((shape, shape_weight([step.mask for step, _ in came])))
+                walks = [step.mask for step, _ in came]
+                votes.append((shape, shape_weight(walks, arrived=arrived)))
             mask = blend(votes, spacing) if votes else None
             if mask is None:
                 continue

@@ -59,6 +59,8 @@ class Document:
         """Number of changes so far, each step back or forth counted."""
         self.keys: dict[int, dict[Key, None]] = {}
         """Where each object was prompted, painted or imported."""
+        self.doubted: dict[int, dict[Plane, float]] = {}
+        """Doubt of planes that nobody has reviewed, by object: kept as they change."""
         self.journal = Journal()
         self.start: Entry | None = None
         """What was there before the first change."""
@@ -253,10 +255,21 @@ class Document:
     # -- inside ----------------------------------------------------------------------
 
     def _index(self, key: Key) -> None:
-        if key in self.states or key in self.painted:
-            self.keys.setdefault(key[0], {})[key] = None
+        """Note where an object is, and how doubtful it is there."""
+        object_id, plane = key
+        held = self.states.get(key) or self.painted.get(key)
+        if held is not None:
+            self.keys.setdefault(object_id, {})[key] = None
         else:
-            found = self.keys.get(key[0], {})
-            found.pop(key, None)
-            if not found:
-                self.keys.pop(key[0], None)
+            _forget(self.keys, object_id, key)
+        if held is not None and held.doubt is not None and not held.reviewed:
+            self.doubted.setdefault(object_id, {})[plane] = held.doubt
+        else:
+            _forget(self.doubted, object_id, plane)
+
+
+def _forget(index: dict[int, dict[Any, Any]], object_id: int, entry: Any) -> None:
+    found = index.get(object_id, {})
+    found.pop(entry, None)
+    if not found:
+        index.pop(object_id, None)

@@ -11,6 +11,7 @@ import numpy as np
 from napari_sam.core.masks import boxes_meet, crop_mask
 from napari_sam.core.objects import FOLLOWED
 from napari_sam.core.prompts import MaskPrompt
+from napari_sam.engine.look import most_unlike
 from napari_sam.engine.propagate import PlaneMask, PropagateOptions, propagate
 from napari_sam.errors import PromptError
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from napari_sam.session.annotation import Annotation
     from napari_sam.session.document import Document
 
-DOUBTFUL = 0.3
-"""From this doubt on, a plane is shown as doubtful."""
+POOR_SCORE = 0.5
+"""Predicted IoU of a key plane below which it is told to be poor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +43,10 @@ class Propagation:
     rule: Rule
     replaced: frozenset[Key] = field(default_factory=frozenset)
     """Objects on planes that were filled before, and are filled anew."""
+    ends: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """Of each object: planes on which a person erased all of it. It ends there."""
+    notes: list[str] = field(default_factory=list)
+    """What a person should look at: key planes that seem wrong. `run` adds to it."""
 
     @property
     def total(self) -> int:
@@ -59,13 +64,45 @@ class Propagation:
             If `cancel` returned True; what was found before is whole.
         """
         for object_id, keys in self.keys.items():
-            for first, last in self.spans[object_id]:
-                used = _needed(keys, first, last)
-                for found in propagate(
-                    self.engine, used, options=self.options,
-                    first=first, last=last, cancel=cancel,
-                ):  # fmt: skip
-                    yield object_id, found
+            if self.spans[object_id]:
+                self._compare(object_id, keys)
+            for span in self.spans[object_id]:
+                yield from self._fill(object_id, span, cancel)
+
+    def _fill(
+        self,
+        object_id: int,
+        span: tuple[int, int],
+        cancel: Callable[[], bool] | None,
+    ) -> Iterator[tuple[int, PlaneMask]]:
+        """Fill one stretch from the keys next to it; nothing else decides it."""
+        keys = {p.index[-1]: p for p in self.keys[object_id]}
+        known = {*keys, *self.ends.get(object_id, ())}
+        below = max((n for n in known if n < span[0]), default=-1)
+        above = min((n for n in known if n > span[1]), default=-1)
+        # Walks begin at keys also where the stretch begins or ends between them.
+        first = below + 1 if below in keys else span[0]
+        last = above - 1 if above in keys else span[1]
+        used = {
+            keys[n]: self.keys[object_id][keys[n]] for n in (below, above) if n in keys
+        }
+        for found in propagate(
+            self.engine, used, options=self.options,
+            first=first, last=last, cancel=cancel,
+        ):  # fmt: skip
+            if span[0] <= found.plane.index[-1] <= span[1]:
+                yield object_id, found
+
+    def _compare(self, object_id: int, keys: Mapping[Plane, MaskPrompt]) -> None:
+        """Note key planes on which the object does not look like one thing."""
+        if len(keys) < 2 or self.options.method == "interpolate":
+            return
+        a, b, unlike = most_unlike(self.engine, keys)
+        if unlike > self.options.max_contrast:
+            self.notes.append(
+                f"object {object_id} looks unlike itself on planes {a.index[-1]} and "
+                f"{b.index[-1]}, which were made by hand: is one of them wrong?"
+            )
 
 
 def prepare(
@@ -87,36 +124,47 @@ def prepare(
     document = session.document
     count = session.volume.shape[len(session.volume.shape) - 3 + plane.axis]
     first, last = planes or (0, count - 1)
-    keys, spans, replaced = {}, {}, set()
+    keys, spans, ends, replaced = {}, {}, {}, set()
+    notes: list[str] = []
     for object_id in object_ids:
-        keys[object_id] = key_masks(session, object_id, plane)
+        keys[object_id], ends[object_id] = key_masks(session, object_id, plane)
         if not keys[object_id]:
             raise PromptError(
                 f"object {object_id} was drawn on no plane along axis {plane.axis}: "
                 "segment it on one or more of them first"
             )
         numbers = sorted(p.index[-1] for p in keys[object_id])
-        wanted = list(_stretches(numbers, max(first, 0), min(last, count - 1)))
+        bounds = max(first, 0), min(last, count - 1)
+        near = list(_stretches(numbers, ends[object_id], *bounds))
+        wanted = near
         if not anew:
-            wanted = [s for s in wanted if _is_stale(document, object_id, plane, *s)]
+            wanted = [s for s in near if _is_stale(document, object_id, plane, *s)]
         spans[object_id] = tuple(wanted)
+        notes += _poor_keys(document, object_id, keys[object_id])
         replaced |= {
             (object_id, p)
             for p in followed_planes(document, object_id, plane)
-            if any(a <= p.index[-1] <= b for a, b in wanted)
+            if _lies_in(p, wanted) or (_lies_in(p, [bounds]) and not _lies_in(p, near))
         }
     document.order += 1
     return Propagation(
         session.engine, keys, spans, options, document.order,
-        document.journal.position, session.rule, frozenset(replaced),
+        document.journal.position, session.rule, frozenset(replaced), ends, notes,
     )  # fmt: skip
 
 
 def key_masks(
     session: Annotation, object_id: int, plane: Plane
-) -> dict[Plane, MaskPrompt]:
-    """Return an object's pixels on the planes of a stack that a person made."""
-    out = {}
+) -> tuple[dict[Plane, MaskPrompt], tuple[int, ...]]:
+    """Return an object's pixels on the planes of a stack that a person made.
+
+    Returns
+    -------
+    masks : dict of Plane to MaskPrompt
+    ends : tuple of int
+        Numbers of planes on which a person painted until nothing of it was left.
+    """
+    out, ends = {}, []
     claims = session.document.pixels.claims
     for where, record in session.document.planes(object_id).items():
         if record.origin in FOLLOWED or not _same_stack(where, plane):
@@ -133,7 +181,23 @@ def key_masks(
             y, x = box[:2]
             moved = (found[0] + y, found[1] + x, found[2] + y, found[3] + x)
             out[where] = MaskPrompt(moved, mask)
-    return out
+        elif session.document.is_painted((object_id, where)):
+            ends.append(where.index[-1])
+    return out, tuple(ends)
+
+
+def _poor_keys(
+    document: Document, object_id: int, keys: Mapping[Plane, MaskPrompt]
+) -> Iterator[str]:
+    """Say which key planes the model itself thinks little of."""
+    for plane in keys:
+        state = document.states.get((object_id, plane))
+        score = None if state is None else state.record.score
+        if score is not None and score < POOR_SCORE:
+            yield (
+                f"the mask of object {object_id} on plane {plane.index[-1]} has a poor "
+                f"score ({score:.2f}): what follows a wrong mask is wrong"
+            )
 
 
 def followed_planes(
@@ -168,47 +232,23 @@ def settled(
     return out
 
 
-def doubtful(
-    session: Annotation, object_ids: Iterable[int], least: float = DOUBTFUL
-) -> list[tuple[int, Plane, float]]:
-    """Planes nobody has reviewed whose doubt is at least `least`, worst first."""
-    found = [
-        (object_id, plane, record.doubt)
-        for object_id in object_ids
-        for plane, record in session.document.planes(object_id).items()
-        if record.doubt is not None and record.doubt >= least and not record.reviewed
-    ]
-    return sorted(found, key=lambda entry: -entry[2])
-
-
 def _same_stack(a: Plane, b: Plane) -> bool:
     return (a.axis, a.index[:-1]) == (b.axis, b.index[:-1]) and bool(a.index)
 
 
-def _stretches(keys: list[int], first: int, last: int) -> Iterator[tuple[int, int]]:
-    """Planes without a key, between and beyond keys, within first..last."""
-    ends = [-1, *keys, None]
-    for low, high in itertools.pairwise(ends):
-        assert low is not None
-        a = max(low + 1, first)
-        b = last if high is None else min(high - 1, last)
-        if a <= b:
+def _stretches(
+    keys: Sequence[int], ends: Sequence[int], first: int, last: int
+) -> Iterator[tuple[int, int]]:
+    """Planes next to a key, on one side at least, within first..last."""
+    known = [-1, *sorted({*keys, *ends}), last + 1]
+    for low, high in itertools.pairwise(known):
+        a, b = max(low + 1, first), min(high - 1, last)
+        if a <= b and (low in keys or high in keys):
             yield a, b
 
 
-def _needed(
-    keys: Mapping[Plane, MaskPrompt], first: int, last: int
-) -> dict[Plane, MaskPrompt]:
-    """Key planes next to a stretch: nothing else decides what comes of it."""
-    below = [p for p in keys if p.index[-1] < first]
-    above = [p for p in keys if p.index[-1] > last]
-    chosen = [max(below, key=_number)] if below else []
-    chosen += [min(above, key=_number)] if above else []
-    return {p: keys[p] for p in chosen}
-
-
-def _number(plane: Plane) -> int:
-    return plane.index[-1]
+def _lies_in(plane: Plane, spans: Iterable[tuple[int, int]]) -> bool:
+    return any(a <= plane.index[-1] <= b for a, b in spans)
 
 
 def _is_stale(

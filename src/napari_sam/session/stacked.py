@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sam.core.clean import CleanOptions
+from napari_sam.core.objects import DOUBTFUL
 from napari_sam.core.planes import Plane
 from napari_sam.engine.propagate import PropagateOptions
 from napari_sam.errors import VolumeError
-from napari_sam.session import edits, propagation
+from napari_sam.session import doubts, edits, propagation
 from napari_sam.session.annotation import Annotation, whole
 from napari_sam.session.cleaning import cleaned
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from napari_sam.session.propagation import Propagation
 
     Intensity = IntensityMapping | tuple[float, float]
+
+logger = logging.getLogger(__name__)
 
 
 class Stacked(Annotation):
@@ -63,7 +67,7 @@ class Stacked(Annotation):
         Returns
         -------
         list of PlaneMask
-            What was found, with its doubt.
+            What was found, with its doubt. Key planes that look wrong are logged.
 
         Raises
         ------
@@ -77,6 +81,8 @@ class Stacked(Annotation):
         )
         found = list(task.run(cancel))
         self.accept_propagation(task, found)
+        for note in task.notes:
+            logger.warning("%s", note)
         return [one for _, one in found]
 
     def interpolate(
@@ -159,9 +165,12 @@ class Stacked(Annotation):
         return len(masks)
 
     def doubtful(
-        self, object_id: int | None = None, least: float = propagation.DOUBTFUL
+        self, object_id: int | None = None, least: float = DOUBTFUL
     ) -> list[tuple[int, Plane, float]]:
-        """Doubtful planes not reviewed: (object, plane, doubt), worst first.
+        """Doubtful planes not reviewed, as (object, plane, doubt).
+
+        First those whose correction is worth most: not the most doubtful plane beside
+        a key, but the midst of a doubtful stretch.
 
         Parameters
         ----------
@@ -170,5 +179,23 @@ class Stacked(Annotation):
         least : float
             Doubt from which on a plane counts, 0..1.
         """
-        ids = self.objects if object_id is None else [whole(object_id)]
-        return propagation.doubtful(self, ids, least)
+        ids = None if object_id is None else [whole(object_id)]
+        return doubts.doubtful(self.document, ids, least)
+
+    def conflicts(
+        self, object_id: int | None = None, plane: Plane | None = None
+    ) -> list[doubts.Conflict]:
+        """Planes of different axes that disagree on an object where they cross.
+
+        Both were prompted, so neither is changed: where one of them has the object,
+        the labels have it. The worst come first; correct one of the two.
+
+        Parameters
+        ----------
+        object_id : int, optional
+            Of one object; of all when left out.
+        plane : Plane, optional
+            Only what this plane disagrees with.
+        """
+        ids = None if object_id is None else [whole(object_id)]
+        return doubts.conflicts(self.document, ids, plane)

@@ -107,7 +107,8 @@ class VolumeView(Section):
             self.bar.setValue(volume.done)
             self.bar.setFormat(f"{volume.done} planes")
         self.strip.show_planes(volume.n_planes, volume.current, volume.strip)
-        self.legend.setText(_legend(volume.strip, state.object_id))
+        said = _legend(volume.strip, state.object_id), volume.conflict
+        self.legend.setText("\n".join(filter(None, said)))
         self.doubtful.setText(f"Next doubtful ({volume.doubtful})")
         self.doubtful.setEnabled(volume.doubtful > 0)
         self.reviewed.setEnabled(any(p.number == volume.current for p in volume.strip))

@@ -9,6 +9,8 @@ Opens real windows, lets a 20 ms timer tick, and measures by how much each tick 
   is late there is napari's and the renderer's, whatever the machine.
 - ``volume``: while the widget is made ready, during the first clicks, and while a whole
   volume is embedded with clicks in between; and how long a cancel takes.
+- ``fill``: while one click on a ball is carried through an embedded volume, while that
+  is taken back and made again, and while the strip is gone through.
 
     python benchmarks/event_loop.py                       # nano
     python benchmarks/event_loop.py --only volume --model sam_vit_b --random
@@ -321,6 +323,63 @@ def measure(model: str, planes: int, side: int, clicks: int) -> dict[str, Any]:
     return report
 
 
+def measure_fill(model: str, planes: int, side: int) -> dict[str, Any]:
+    """Fill a volume from one click and measure; see the module's text."""
+    rng = np.random.default_rng(0)
+    z, y, x = np.ogrid[:planes, :side, :side]
+    middle = planes // 2
+    away = ((z - middle) / (0.45 * planes)) ** 2 + (
+        (y - 0.5 * side) / (0.3 * side)
+    ) ** 2
+    ball = away + ((x - 0.45 * side) / (0.25 * side)) ** 2 < 1
+    data = rng.normal(np.where(ball, 140, 60), 8).clip(0, 255).astype(np.uint8)
+    window = Window(data)
+    viewer, app = window.viewer, window.app
+    _, widget = viewer.window.add_plugin_dock_widget(
+        "napari-sam-anysize", "Segment Anything"
+    )
+    controller, board = widget.controller, widget.controller.board
+    if model != "nano":
+        controller.use_model(model)
+    wait(app, lambda: controller.session is not None)
+    wait(app, lambda: not widget.jobs.keys)
+    controller.embed()
+    wait(app, lambda: board.state.encoding.phase == "idle")
+    window.click(middle, 0.5 * side, 0.45 * side)
+    wait(app, lambda: board.state.object_id in controller.session.objects)
+    wait(app, lambda: not widget.jobs.keys)
+    report: dict[str, Any] = {"model": Path(model).stem, "cores": os.cpu_count()}
+    ticker = Ticker()
+    pause(app, 0.5)
+    ticker.take()
+
+    def quiet() -> bool:
+        following = controller.following
+        return not following.state.running and not following._drawing
+
+    start = time.perf_counter()
+    controller.following.fill()
+    wait(app, quiet)
+    took = time.perf_counter() - start
+    pause(app, 0.3)
+    filled = len(board.state.volume.strip) - 1
+    report["filled"] = filled
+    report["ms_a_plane"] = round(1000 * took / max(filled, 1), 1)
+    report["filling"] = ticker.take()
+    for _ in range(2):
+        controller.undo()
+        pause(app, 0.3)
+        controller.redo()
+        pause(app, 0.3)
+    report["undo_and_redo"] = ticker.take()
+    for number in range(0, planes, 4):
+        controller.following.show_plane(number)
+        pause(app, 0.05)
+    report["going_through"] = ticker.take()
+    viewer.close()
+    return report
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="nano")
@@ -330,7 +389,7 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=5)
     parser.add_argument("--mosaic", type=int, default=4000, help="its side in pixels")
     parser.add_argument("--objects", type=int, default=20, help="of the mosaic, twice")
-    parts = ("mosaic", "volume")
+    parts = ("mosaic", "volume", "fill")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -344,6 +403,8 @@ def main() -> None:
             report["mosaic"] = measure_mosaic(model, args.mosaic, args.objects)
         if "volume" in args.only:
             report["volume"] = measure(model, args.planes, args.side, args.clicks)
+        if "fill" in args.only:
+            report["fill"] = measure_fill(model, 64, args.side)
     print(json.dumps(report))
 
 

@@ -9,7 +9,8 @@
 Truths are made here from the template's tissue maps, with the thresholds below: brain
 (T1 > 0.25, filled), the right lateral ventricle (neither tissue > 0.3, opened once),
 left putamen and right caudate (grey matter > 0.5 in a box, opened twice). Keys are true
-masks at 1/6, 1/2 and 5/6 of an object's planes. Printed for each: Dice of the whole
+masks at 1/6, 1/2 and 5/6 of an object's planes (``--keys 5``: at 1/6, 1/3 and so on),
+or what the model makes of their boxes (``--own``). Printed for each: Dice of the whole
 object by interpolation alone, and by propagation; then the area under the ROC curve of
 `doubt` for planes whose Dice is under 0.7, and seconds a plane.
 """
@@ -26,8 +27,9 @@ from scipy import ndimage
 from scipy.stats import rankdata
 
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt
+from napari_sam.core.prompts import MaskPrompt, Prompts
 from napari_sam.engine.engine import Engine
+from napari_sam.engine.predict import predict
 from napari_sam.engine.propagate import PropagateOptions, propagate
 from napari_sam.models.registry import load_model
 from napari_sam.volume.opening import open_volume
@@ -105,11 +107,29 @@ def from_file(path: Path) -> Iterator[Case]:
             yield f"{path.stem} {i}", image, truth
 
 
-def keys_of(truth: np.ndarray) -> dict[int, MaskPrompt]:
+PLACES = {
+    1: (1 / 2,),
+    2: (1 / 6, 5 / 6),
+    3: (1 / 6, 1 / 2, 5 / 6),
+    5: (1 / 6, 1 / 3, 1 / 2, 2 / 3, 5 / 6),
+}
+"""Of key planes, by how many there are: parts of the way through an object."""
+
+
+def keys_of(truth: np.ndarray, count: int = 3) -> dict[int, MaskPrompt]:
     there = np.flatnonzero(truth.any((1, 2)))
     span = there[-1] - there[0]
-    numbers = [round(there[0] + span * f) for f in (1 / 6, 1 / 2, 5 / 6)]
+    numbers = [round(there[0] + span * f) for f in PLACES[count]]
     return {n: MaskPrompt.of(truth[n]) for n in numbers if truth[n].any()}
+
+
+def own(engine: Engine, keys: dict[int, MaskPrompt]) -> dict[int, MaskPrompt]:
+    """What the model makes of the boxes of masks."""
+    out = {}
+    for n, mask in keys.items():
+        found = predict(engine, Prompts.of(box=mask.bbox), Plane((n,))).chosen
+        out[n] = MaskPrompt(found.bbox, found.mask)
+    return out
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -121,13 +141,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="an .npz with image and labels")
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--keys", type=int, choices=sorted(PLACES), default=3)
+    parser.add_argument("--own", action="store_true", help="keys the model makes")
     args = parser.parse_args()
     model = load_model(args.model)
     cases = from_file(args.data) if args.data else iter([phantom(), *template()])
     shapes, followed, doubts, bad = [], [], [], []
     for name, image, truth in cases:
         engine = Engine.of(open_volume(image), model)
-        keys = {Plane((n,)): mask for n, mask in keys_of(truth).items()}
+        made = keys_of(truth, args.keys)
+        made = own(engine, made) if args.own else made
+        keys = {Plane((n,)): mask for n, mask in made.items()}
         scores = {}
         for method in ("interpolate", "auto"):
             whole, start = np.zeros(truth.shape, bool), time.perf_counter()

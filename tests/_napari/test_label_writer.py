@@ -61,6 +61,38 @@ def test_one_patch_is_one_data_setitem(monkeypatch):
     assert len(calls[0][1]) == 2  # two of the six pixels differ
 
 
+@pytest.mark.parametrize(
+    ("axis", "index", "order", "drawn"),
+    [
+        pytest.param(0, 2, (0, 1, 2), True, id="shown"),
+        pytest.param(0, 4, (0, 1, 2), False, id="another"),
+        pytest.param(1, 4, (0, 1, 2), True, id="crosses what is shown"),
+        pytest.param(0, 4, (1, 0, 2), True, id="crosses another view"),
+    ],
+)
+def test_only_what_is_in_view_is_drawn(monkeypatch, axis, index, order, drawn):
+    data = np.zeros(SHAPE, np.uint16)
+    viewer, writer, _ = _make(data)
+    viewer.dims.order = order
+    viewer.dims.set_point(order[0], 2 * viewer.dims.range[order[0]].step)
+    calls = []
+    real = writer.layer.data_setitem
+    monkeypatch.setattr(
+        writer.layer, "data_setitem", lambda *a: (calls.append(a), real(*a))
+    )
+    patch = LabelPatch(
+        Plane((index,), axis),
+        (1, 4, 3, 6),
+        np.zeros((2, 2), "u2"),
+        np.ones((2, 2), "u2"),
+    )
+    writer.write(patch)
+    assert data.sum() == 4 and bool(calls) is drawn
+    viewer.dims.ndisplay = 3
+    writer.write(patch.reversed())
+    assert not data.any() and len(calls) == drawn + 1
+
+
 def test_patches_are_written_when_the_layer_is_gone_and_shown_when_it_is_back():
     data = np.zeros(SHAPE, np.uint16)
     viewer, writer, _ = _make(data)

@@ -1,5 +1,7 @@
 """Filling a volume in a real window: one click, one button, doubt, undo."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
@@ -7,6 +9,7 @@ from qtpy.QtTest import QTest
 
 from napari_sam._napari.controller import Controller
 from napari_sam.core.masks import mask_iou
+from napari_sam.session.entries import Entry
 from napari_sam.testing import ToyModel, phantom_volume
 
 pytestmark = pytest.mark.canvas
@@ -95,11 +98,9 @@ def test_keys_go_through_what_is_doubtful(opened):
     plane, record = next(
         (p, r) for p, r in session.objects[1].planes.items() if r.doubt is not None
     )
-    session.change(
-        lambda d: d.painted.__setitem__(
-            (1, plane), type(record)(record.origin, None, record.score, 0.9)
-        )
-    )
+    doubted = replace(record, doubt=0.9)
+    entry = Entry("record", values={"painted": {(1, plane): (record, doubted)}})
+    session.change(lambda d: (d.put(entry), d.commit(entry)))
     settle()
     view = widget.panel.volume
     assert view.doubtful.text() == "Next doubtful (1)"

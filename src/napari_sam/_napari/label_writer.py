@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
+from napari_sam._napari.plane_view import shown_plane
 from napari_sam._napari.prompt_layers import TAG, find_layer, place_of
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.planes import Plane
+from napari_sam.errors import VolumeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,7 +97,8 @@ class LabelWriter:
             if self.shown:
                 self.layer.refresh(highlight=False, extent=False)
             return
-        if not self.shown or self.layer.data is not self._data:
+        hidden = not self.shown or self.layer.data is not self._data
+        if hidden or self._elsewhere(patch.plane):
             patch.write(self._data)
             return
         with self._ours():
@@ -107,6 +110,14 @@ class LabelWriter:
             else:  # indexing point by point is slow for many, and in chunked arrays
                 patch.write(self._data)
                 self.layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def _elsewhere(self, plane: Plane) -> bool:
+        """Whether nothing of a plane is in view: filling writes hundreds of these."""
+        try:
+            seen = shown_plane(self.viewer.dims, self.image, self._data.shape)
+        except VolumeError:
+            return False
+        return seen.axis == plane.axis and seen.index != plane.index
 
     def color(self, object_id: int) -> str:
         """Colour of an object in the layer, as #rrggbb."""

@@ -30,6 +30,7 @@ from napari_sam.cli.options import (
 from napari_sam.cli.propagate import propagate
 from napari_sam.cli.stopping import StoppableGroup
 from napari_sam.cli.store import store_app
+from napari_sam.cli.volumes import clean, doubtful, interpolate
 
 app = typer.Typer(
     name="napari-sam",
@@ -321,9 +322,27 @@ app.command(
 app.command(
     epilog=example(
         "napari-sam propagate work.nsam --object 1 --planes 10-60",
-        "napari-sam propagate work.nsam --method interpolate -o labels.nii.gz",
+        "napari-sam propagate work.nsam --method projection -o labels.nii.gz",
     )
 )(propagate)
+
+app.command(
+    epilog=example("napari-sam interpolate work.nsam --object 1 -o labels.nii.gz")
+)(interpolate)
+
+app.command(
+    epilog=example(
+        "napari-sam doubtful work.nsam",
+        "napari-sam doubtful work.nsam --object 1 --least 0.5 --json",
+    )
+)(doubtful)
+
+app.command(
+    epilog=example(
+        "napari-sam clean work.nsam --object 1 --smallest-part 50",
+        "napari-sam clean work.nsam --largest-only --smooth 1.5 -o labels.nii.gz",
+    )
+)(clean)
 
 app.command(
     epilog=example(

@@ -75,6 +75,8 @@ def propagate(
         progress(_steps(task, found), "propagate", "planes")
         filled = opened.accept_propagation(task, found)
         step["detail"] = f"{filled} planes of {len(task.keys)} object(s)"
+    for note in task.notes:
+        report.say(f"  {note}")
     waiting = opened.doubtful()
     for object_id, where, doubt in waiting[:10]:
         report.say(f"  doubtful: object {object_id}, plane {where.index}, {doubt:.2f}")
@@ -92,6 +94,7 @@ def propagate(
             {"object_id": i, "plane": p.to_json(), "doubt": round(d, 4)}
             for i, p, d in waiting
         ],
+        "notes": task.notes,
         "written": [str(p) for p in out or ()],
     }
     report.finish()

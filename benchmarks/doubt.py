@@ -11,7 +11,7 @@
 Objects are filled from three true key planes, as `benchmarks/volumes.py` says. Printed:
 the area under the ROC curve of `doubt` for planes whose Dice is under 0.7; and for each
 range of doubt, how many planes were given it and what part of them was bad. `--plot`
-draws that as an SVG, a line for each data set.
+draws that as an SVG, a line for each data set, without ranges of fewer than 5 planes.
 
 `--correct`: three times, one plane is corrected with the truth and the object is filled
 anew; the gain in Dice where the planes are those that `Session.doubtful` lists first,
@@ -104,7 +104,7 @@ def plot(curves: dict[str, list[tuple[float, float, int]]]) -> str:
     (x0, y1), (x1, y0) = at(0, 1), at(1, 0)
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="560" height="{side + 60}">',
-        '<rect width="100%" height="100%" fill="white"/>',
+        '<rect width="560" height="360" fill="white"/>',
         f'<rect x="{x0}" y="{y1}" width="{side}" height="{side}" fill="none" '
         'stroke="#888"/>',
         f'<path d="M{x0} {y0}L{x1} {y1}" stroke="#bbb" stroke-dasharray="4 4"/>',
@@ -118,6 +118,7 @@ def plot(curves: dict[str, list[tuple[float, float, int]]]) -> str:
         out.append(f'<text x="{edge - 24}" y="{y + 4}" {text}>{tick}</text>')
     for row, (name, points) in enumerate(curves.items()):
         color = COLORS[row % len(COLORS)]
+        points = [point for point in points if point[2] >= 5]
         places = [at(x, y) for x, y, _ in points]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
         out.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="2"/>')

@@ -254,6 +254,7 @@ def test_an_object_is_propagated_through_a_volume_along_any_axis(
         max_growth=np.inf,
         min_overlap=0,
         max_contrast=np.inf,
+        max_doubt=1,
     )
     found = {c.plane: c for c in propagate(engine, keys, options=anything)}
     plane_3 = Plane.of(volume.shape, 3, axis=axis)

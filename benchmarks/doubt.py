@@ -29,8 +29,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from benchmarks.volumes import BAD, Case, dice, from_file, keys_of, phantom, template
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.propagate import propagate
 from napari_sam.models.registry import load_model

@@ -26,8 +26,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.stats import rankdata
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.prompts import Prompts
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.predict import predict
 from napari_sam.engine.propagate import PropagateOptions, propagate

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.mask_prompt import MaskPrompt
+from napari_sam.core.prompts import Prompts
 from napari_sam.errors import PromptError
 
 COORDS = st.floats(0, 99, width=32)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import mask_iou
-from napari_sam.core.prompts import MaskPrompt
 from napari_sam.engine.interpolate import blend, interpolate
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.prompts import Prompts
 from napari_sam.engine import engine as decoding
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.predict import predict

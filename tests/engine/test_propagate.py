@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import MaskCandidate, mask_iou
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt, WindowPrompts
+from napari_sam.core.prompts import WindowPrompts
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.follow import Propagator, innermost
 from napari_sam.engine.propagate import (

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import crops_overlap
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.exemplars import Exemplars, look_of
 from napari_sam.engine.plane_search import PlaneSearch

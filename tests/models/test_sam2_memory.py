@@ -13,9 +13,10 @@ pytest.importorskip("transformers")
 from sam2_reference import GOLDEN, MINI_SIDE, mini, mini_state, window
 
 from napari_sam.core.embedding import Embedding
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import mask_iou
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt, WindowPrompts
+from napari_sam.core.prompts import WindowPrompts
 from napari_sam.core.tiles import Window
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.follow import Propagator

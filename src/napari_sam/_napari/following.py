@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from napari_sam._napari.state import Board, VolumeState
     from napari_sam._napari.workers import Cancel, Jobs
     from napari_sam.core.clean import CleanOptions
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.objects import PlaneRecord
-    from napari_sam.core.prompts import MaskPrompt
     from napari_sam.engine.propagate import PlaneMask, PropagateOptions
     from napari_sam.session import Session
     from napari_sam.session.entries import ObjectState

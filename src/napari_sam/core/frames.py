@@ -90,16 +90,12 @@ class Frame:
         return out
 
 
-ALL_FORMS = PromptForms()
-"""Forms of a model that reads points, boxes and masks."""
-
-
 def window_prompts(
     prompts: Prompts,
     frame: Frame,
     previous: np.ndarray | None,
     plane_shape: tuple[int, int],
-    forms: PromptForms = ALL_FORMS,
+    forms: PromptForms,
 ) -> WindowPrompts:
     """Express prompts in the pixels of a frame's window, as the model understands them.
 

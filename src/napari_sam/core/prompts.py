@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.core import prompt_values as values
-from napari_sam.core.masks import crop_mask, union_bbox
+from napari_sam.core.mask_prompt import MaskPrompt, same_mask
 from napari_sam.errors import PromptError
 
 if TYPE_CHECKING:
@@ -16,78 +16,6 @@ if TYPE_CHECKING:
 
     from napari_sam.core.prompt_values import Line
     from napari_sam.core.tiles import Box
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MaskPrompt:
-    """A mask given as a prompt: a boolean crop and where it lies on the plane."""
-
-    bbox: tuple[int, int, int, int]
-    """(y0, x0, y1, x1) in level-0 pixels, half-open."""
-    mask: np.ndarray
-    """(y1 - y0, x1 - x0), bool."""
-    shape: tuple[int, int] | None = None
-    """(height, width) of the array it was cut from; None for a crop."""
-
-    @classmethod
-    def of(cls, mask: Any) -> MaskPrompt:
-        """Crop a mask of the whole plane to its pixels.
-
-        Parameters
-        ----------
-        mask : array-like, (h, w), bool or integers
-            Integers other than 0 are in the mask.
-
-        Raises
-        ------
-        PromptError
-            If the mask is empty, not 2-D, or holds fractions or logits.
-        """
-        mask = np.asarray(mask)
-        if mask.ndim != 2 or mask.dtype.kind not in "biu" or not mask.any():
-            raise PromptError(
-                "a mask prompt is a 2-D boolean array of the plane's shape with at "
-                f"least one pixel set; got {mask.dtype} of shape {mask.shape} with "
-                f"{np.count_nonzero(mask)} set. Of logits, give `logits > 0`"
-            )
-        h, w = mask.shape
-        bbox, pixels = crop_mask(mask != 0)
-        return cls(bbox, pixels, (h, w))
-
-    def joined(self, other: MaskPrompt) -> MaskPrompt:
-        """Return the mask of both."""
-        y0, x0, y1, x1 = bbox = union_bbox(self.bbox, other.bbox)
-        pixels = np.zeros((y1 - y0, x1 - x0), bool)
-        for part in (self, other):
-            a, b, c, d = part.bbox
-            pixels[a - y0 : c - y0, b - x0 : d - x0] |= part.mask
-        return MaskPrompt(bbox, pixels, self.shape)
-
-    def check(self, plane_shape: tuple[int, int]) -> None:
-        """Refuse a mask of another shape than the plane's (height, width).
-
-        Raises
-        ------
-        PromptError
-        """
-        h, w = plane_shape
-        y0, x0, y1, x1 = self.bbox
-        if self.shape is not None and self.shape != plane_shape:
-            raise PromptError(
-                f"a mask prompt has the plane's shape, {h} x {w} px; got "
-                f"{self.shape[0]} x {self.shape[1]}"
-            )
-        if (
-            y0 < 0
-            or x0 < 0
-            or y1 > h
-            or x1 > w
-            or self.mask.shape != (y1 - y0, x1 - x0)
-        ):
-            raise PromptError(
-                f"a mask prompt lies in the plane of {h} x {w} px and fills its box; "
-                f"got (y0, x0, y1, x1) = {self.bbox} and pixels of {self.mask.shape}"
-            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,7 +198,7 @@ class Prompts:
             and self.box == other.box
             and self.polygon == other.polygon
             and self.paths == other.paths
-            and _same_mask(self.mask, other.mask)
+            and same_mask(self.mask, other.mask)
             and self.level == other.level
         )
 
@@ -311,8 +239,7 @@ class Prompts:
         if self.polygon:
             out["polygon"] = [list(p) for p in self.polygon]
         if self.mask is not None:
-            packed = np.packbits(self.mask.mask)
-            out["mask"] = {"bbox": list(self.mask.bbox), "bits": packed.tobytes().hex()}
+            out["mask"] = self.mask.to_json()
         if self.scribbles:
             out["scribbles"] = [[list(p) for p in line] for line in self.scribbles]
             out["scribble_labels"] = list(self.scribble_labels)
@@ -336,19 +263,13 @@ class Prompts:
             raise PromptError(
                 f"unknown prompt key(s) {sorted(unknown)}; expected {sorted(known)}"
             )
-        mask = None
-        if given := value.get("mask"):
-            y0, x0, y1, x1 = (int(v) for v in given["bbox"])
-            bits = np.frombuffer(bytes.fromhex(given["bits"]), np.uint8)
-            shape = (y1 - y0, x1 - x0)
-            pixels = np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape)
-            mask = MaskPrompt((y0, x0, y1, x1), pixels.astype(bool))
+        given = value.get("mask")
         return cls.of(
             points=value.get("points"),
             point_labels=value.get("point_labels"),
             box=value.get("box"),
             polygon=value.get("polygon"),
-            mask=mask,
+            mask=MaskPrompt.from_json(given) if given else None,
             scribbles=value.get("scribbles"),
             scribble_labels=value.get("scribble_labels"),
             paths=value.get("paths"),
@@ -434,9 +355,3 @@ def _labels_of(
             f"{len(found)} {name}"
         )
     return found
-
-
-def _same_mask(a: MaskPrompt | None, b: MaskPrompt | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return a is b or (a.bbox == b.bbox and np.array_equal(a.mask, b.mask))

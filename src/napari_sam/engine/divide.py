@@ -15,8 +15,8 @@ from napari_sam.engine.windows import choose_window
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.planes import Plane
-    from napari_sam.core.prompts import MaskPrompt
     from napari_sam.engine.engine import Engine
 
 CLEAR = 8.0

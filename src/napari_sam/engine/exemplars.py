@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sam.core.masks import crop_iou
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.prompts import Prompts
 from napari_sam.core.tiles import Window
 from napari_sam.engine.follow import innermost
 from napari_sam.engine.predict import predict
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_sam.core.candidates import PlaneCandidate
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from napari_sam.core.candidates import PlaneCandidate
 from napari_sam.core.frames import Frame, touches_cut_edge, window_prompts
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import MaskCandidate, crop_iou, depth_of, union_bbox
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt, Prompts, WindowPrompts
+from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.core.sampling import sample_mask
 from napari_sam.engine.windows import choose_window
 from napari_sam.errors import ModelError, PromptError, VolumeError
@@ -200,9 +201,9 @@ class Projection(_Windows):
         """Decode with the mask so far as prompt; window pixels."""
         prompts = Prompts.of(points=[innermost(self._mask)], mask=self._mask)
         logits = self._logits if window == self._window else None
-        given = window_prompts(
-            prompts, self.engine.frame(window), logits, self.stack.shape
-        )
+        forms = self.engine.model.spec.forms
+        frame = self.engine.frame(window)
+        given = window_prompts(prompts, frame, logits, self.stack.shape, forms)
         embedding = self.engine.embedding(plane, window)
         found = self.engine.model.decode(embedding, self._understood(given))
 

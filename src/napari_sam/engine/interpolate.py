@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import Bbox, crop_mask, union_bbox
-from napari_sam.core.prompts import MaskPrompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -13,8 +13,8 @@ from napari_sam.core.tiles import Window
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.planes import Plane
-    from napari_sam.core.prompts import MaskPrompt
     from napari_sam.engine.engine import Engine
 
 _SIDE = 256

@@ -228,10 +228,10 @@ class PlaneSearch:
             return
         engine = self.engine
         asked = [Prompts.of(points=[p], level=self.level) for p in points]
-        frame = engine.frame(window)
+        frame, forms = engine.frame(window), engine.model.spec.forms
         answers = engine.model.decode_many(
             engine.embedding(self.plane, window),
-            [window_prompts(prompts, frame, None, self.shape) for prompts in asked],
+            [window_prompts(p, frame, None, self.shape, forms) for p in asked],
         )
         for prompts, raw in zip(asked, answers, strict=True):
             for k, candidate in enumerate(raw):

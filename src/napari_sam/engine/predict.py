@@ -24,9 +24,10 @@ from napari_sam.errors import Cancelled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.planes import Plane
-    from napari_sam.core.prompts import MaskPrompt, Prompts
+    from napari_sam.core.prompts import Prompts
     from napari_sam.core.tiles import Window
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.prediction import Refined

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_sam.core.prompts import MaskPrompt
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.engine.follow import Follower, Mask, Stack, follower_of, overlap
 from napari_sam.engine.interpolate import blend, interpolate
 from napari_sam.engine.look import Look

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.mask_prompt import MaskPrompt
+from napari_sam.core.prompts import Prompts
 from napari_sam.core.proposals import Proposal
 from napari_sam.engine.exemplars import look_of
 from napari_sam.engine.follow import innermost

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import crop_mask
-from napari_sam.core.prompts import MaskPrompt
 from napari_sam.core.tiles import Window
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.objects import ClassList, Key, PlaneRecord, Rule
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt
 from napari_sam.errors import PromptError, SessionError
 from napari_sam.session import edits
 from napari_sam.session.entries import Entry, ObjectState

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sam.core.clean import clean
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import crop_mask, union_bbox
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt
 from napari_sam.errors import PromptError
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from napari_sam.session.strokes import less_strokes, painted_ids, repainting
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.masks import Bbox
     from napari_sam.core.objects import Key, Origin, Review, Rule
     from napari_sam.core.planes import Plane
-    from napari_sam.core.prompts import MaskPrompt
     from napari_sam.core.proposals import Proposal
     from napari_sam.engine.prediction import Prediction
     from napari_sam.engine.propagate import PlaneMask

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.objects import ClassList, ObjectClass, ObjectRecord, PlaneRecord
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.prompts import Prompts
 from napari_sam.errors import SessionError
 from napari_sam.session.claims import Claim, Meeting
 from napari_sam.session.packed import Packed, PackedPatch, merged

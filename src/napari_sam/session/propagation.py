@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import boxes_meet, crop_mask
 from napari_sam.core.objects import FOLLOWED
-from napari_sam.core.prompts import MaskPrompt
 from napari_sam.engine.look import most_unlike
 from napari_sam.engine.propagate import PlaneMask, PropagateOptions, propagate
 from napari_sam.errors import PromptError

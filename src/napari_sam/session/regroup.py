@@ -9,12 +9,13 @@ import numpy as np
 
 from napari_sam.core.masks import LabelPatch, union_bbox
 from napari_sam.core.objects import ObjectRecord, PlaneRecord
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.prompts import Prompts
 from napari_sam.session.entries import ObjectState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
     from napari_sam.session.composition import Changes

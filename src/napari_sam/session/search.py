@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import crops_overlap
-from napari_sam.core.prompts import MaskPrompt
 from napari_sam.engine.exemplars import Exemplars
 from napari_sam.engine.plane_search import PlaneSearch
 from napari_sam.engine.suggest import SuggestRules, suggest_along

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import crop_mask, union_bbox
-from napari_sam.core.prompts import MaskPrompt, Prompts
+from napari_sam.core.prompts import Prompts
 from napari_sam.engine.divide import divide
 from napari_sam.errors import PromptError
 from napari_sam.session import regroup

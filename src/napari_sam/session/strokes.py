@@ -10,9 +10,9 @@ from napari_sam.core.masks import LabelPatch, crop_mask
 from napari_sam.session.claims import Meeting
 
 if TYPE_CHECKING:
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
-    from napari_sam.core.prompts import MaskPrompt
     from napari_sam.session.entries import Entry
 
 _HAND = ("paint", "delete", "undo", "redo")

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed
 
+from napari_sam.models.nano.generation import GENERATIONS, SECOND
 from napari_sam.models.nano.nano import Nano, load_nano, write_weights
 from napari_sam.models.nano.network import NanoNetwork
 from napari_sam.training.datasets import read_labelled
@@ -32,6 +33,7 @@ from napari_sam.training.variants import VARIANTS
 from tools.nano.backbone import load_backbone
 from tools.nano.composites import composite_images
 from tools.nano.data import CropSampler, LabelledImage, read_folder, split
+from tools.nano.growth import grow
 from tools.nano.loop import Trainer, TrainOptions
 from tools.nano.procedural import procedural_images
 
@@ -46,6 +48,7 @@ SHARES = {
     "serebrum7t": 0.6,
     "car_parts": 0.6,
     "amazon_forest": 0.7,
+    "feral_cats2": 1.5,
     "procedural": 2.6,
     "composite": 2.0,
 }
@@ -69,6 +72,18 @@ def main() -> None:
     run.add_argument("--composites", type=int, default=300)
     run.add_argument("--threads", type=int, default=2)
     run.add_argument("--device", default="cpu")
+    run.add_argument("--seed", type=int, default=usual.seed)
+    run.add_argument(
+        "--grown",
+        action="store_true",
+        help="begin with the shipped weights, grown to the second generation",
+    )
+    run.add_argument(
+        "--fixed-backbone", action="store_true", help="leave the backbone as it is"
+    )
+    run.add_argument(
+        "--bfloat16", action="store_true", help="convolve in half precision"
+    )
     run.add_argument(
         "--weights-of", type=Path, help="folder of the run whose average to begin with"
     )
@@ -119,6 +134,9 @@ def _run(args: argparse.Namespace) -> None:
         decay_steps=args.decay_steps,
         learning_rate=args.learning_rate,
         device=args.device,
+        seed=args.seed,
+        fixed_backbone=args.fixed_backbone,
+        bfloat16=args.bfloat16,
     )
     sampler = CropSampler(images, shares=SHARES)
     if args.only_ranking:
@@ -129,7 +147,7 @@ def _run(args: argparse.Namespace) -> None:
             rounds=((0, 1, 0.75), (0, 2, 0.25)),
         )
         sampler = CropSampler(images, shares=SHARES, objects_per_crop=6, native=True)
-    start = _averaged(args.weights_of) if args.weights_of else NanoNetwork()
+    start = _start(args)
     if args.backbone:
         start.encoder.backbone = load_backbone(args.backbone)
     trainer = Trainer(sampler, args.folder, options, start=start)
@@ -148,11 +166,20 @@ def _run(args: argparse.Namespace) -> None:
             sums.clear()
 
 
+def _start(args: argparse.Namespace) -> NanoNetwork:
+    if args.weights_of:
+        return _averaged(args.weights_of)
+    if not args.grown:
+        return NanoNetwork(SECOND)
+    network = load_nano().network
+    return network if network.generation is SECOND else grow(network)
+
+
 def _averaged(folder: Path) -> NanoNetwork:
     state = load_state(folder)
     if state is None:
         raise FileNotFoundError(f"no state of a run in {folder}")
-    network = NanoNetwork()
+    network = NanoNetwork(GENERATIONS[state["generation"]])
     network.load_state_dict(state["average"])
     logger.info("weights of step %d", state["step"])
     return network

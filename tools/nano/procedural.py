@@ -1,8 +1,9 @@
 """Images made from rules: closed regions of shapes that real data has too few of.
 
 Families: loose shapes with their own textures, cells that touch (Voronoi, with or
-without membranes), nested organs, large grains of which each holds many small dots (as
-a gland holds nuclei), and collages: parts of real images pasted on another one.
+without membranes), nested organs, shapes that are hollow, thin or bent, clusters of
+touching equals, large grains of which each holds many small dots (as a gland holds
+nuclei), and collages: parts of real images pasted on another one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from scipy import ndimage
 
 from tools.nano.augment import smooth_field
 from tools.nano.data import LabelledImage
+from tools.nano.shapes import odd_shapes, touching_equals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +36,10 @@ def procedural_images(
     real : sequence of LabelledImage
         Images whose parts every fourth is pasted from; plain shapes without any.
     """
-    families = (_shapes, _cells, _organs, _grains, _shapes, _cells, _organs, _large)
+    families = (
+        *(_shapes, _cells, _organs, _odd, _grains, _touching, _odd),
+        *(_shapes, _cells, _organs, _odd, _large),
+    )
     out = []
     for i in range(n):
         rng = np.random.default_rng([seed, i])
@@ -75,6 +80,14 @@ def _blob(rng: np.random.Generator, centre: np.ndarray, r: float) -> np.ndarray:
         step = 2 * np.pi / sides
         edge = np.cos(step / 2) / np.cos((angle % step) - step / 2)
     return np.asarray(radius < r * np.maximum(edge, 0.15))
+
+
+def _odd(rng: np.random.Generator) -> np.ndarray:
+    return _largest_parts(odd_shapes(rng, SIDE))
+
+
+def _touching(rng: np.random.Generator) -> np.ndarray:
+    return _largest_parts(touching_equals(rng, SIDE))
 
 
 def _large(rng: np.random.Generator) -> np.ndarray:

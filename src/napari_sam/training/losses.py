@@ -10,6 +10,9 @@ from torch import Tensor
 
 from napari_sam.models.nano.network import BEST_GUESS
 
+ALIKE = 0.6
+"""Mean overlap of the candidates of a lone click that costs nothing."""
+
 
 class Losses(NamedTuple):
     """Parts of the loss, means over objects, and the IoU that was reached."""
@@ -38,6 +41,18 @@ def dice(logits: Tensor, truth: Tensor) -> Tensor:
     return 1 - (2 * both + 1) / (p.sum((2, 3)) + truth.sum((2, 3)) + 1)
 
 
+def coincidence(logits: Tensor) -> Tensor:
+    """Mean soft IoU of the pairs of candidates; (P, M, h, w) -> (P,)."""
+    p = logits.sigmoid()
+    pairs = []
+    for i in range(p.shape[1]):
+        for j in range(i):
+            a, b = p[:, i], p[:, j]
+            both = (a * b).sum((1, 2))
+            pairs.append(both / ((a + b).sum((1, 2)) - both + 1))
+    return torch.stack(pairs, 1).mean(1)
+
+
 def candidate_losses(
     logits: Tensor,
     predicted_iou: Tensor,
@@ -48,10 +63,11 @@ def candidate_losses(
 ) -> Losses:
     """Losses of P objects with M candidates each.
 
-    For a lone click, half of the loss is that of the best guess and most of the rest
-    that of the nearest candidate. For clear prompts the nearest and the mean share.
-    Of objects that the prompt cannot tell from others only the nearest candidate
-    learns, so that one comes to try them and none is expected to.
+    For a lone click, the best guess and the nearest candidate share the loss, and
+    candidates that coincide cost: several answers are worth something where they
+    differ. For clear prompts the nearest and the mean share. Of objects that the prompt
+    cannot tell from others only the nearest candidate learns, so that one comes to try
+    them and none is expected to.
 
     Parameters
     ----------
@@ -65,7 +81,8 @@ def candidate_losses(
     target = truth[:, None].to(logits.dtype).expand_as(logits)
     each = normalised_focal(logits, target) + dice(logits, target)  # (P, M)
     nearest, mean = each.amin(1), each.mean(1)  # (P,)
-    lone = 0.5 * each[:, BEST_GUESS] + 0.4 * nearest + 0.1 * mean
+    lone = 0.4 * each[:, BEST_GUESS] + 0.55 * nearest + 0.05 * mean
+    lone = lone + 0.3 * (coincidence(logits) - ALIKE).clamp_min(0)
     mask = ambiguous * lone + (1 - ambiguous) * 0.5 * (nearest + mean)
     ranked = weight
     if unknowable is not None:

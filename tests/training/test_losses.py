@@ -3,7 +3,12 @@ from __future__ import annotations
 import torch
 
 from napari_sam.models.nano.network import BEST_GUESS
-from napari_sam.training.losses import candidate_losses, dice, normalised_focal
+from napari_sam.training.losses import (
+    candidate_losses,
+    coincidence,
+    dice,
+    normalised_focal,
+)
 
 TRUTH = torch.zeros(2, 16, 16, dtype=torch.bool)
 TRUTH[0, 4:12, 4:12] = True
@@ -55,3 +60,18 @@ def test_of_objects_no_click_can_mean_only_the_nearest_candidate_learns() -> Non
     assert gradient[:, :2].abs().max() == 0 < gradient[:, 2].abs().min()
     known = candidate_losses(logits, iou, TRUTH, ones, ones)
     assert losses.iou < 0.1 * known.iou
+
+
+def test_candidates_that_coincide_cost_more_for_a_lone_click() -> None:
+    smaller = torch.zeros(2, 1, 16, 16)
+    smaller[:, :, 6:9, 6:9] = 18
+    same = _perfect().expand(-1, 3, -1, -1)
+    apart = torch.cat([_perfect(), _perfect(), smaller - 9], 1)
+    assert coincidence(same).min() > 0.75 > coincidence(apart).min()
+    iou, ones = torch.full((2, 3), 0.5), torch.ones(2)
+    lone = [candidate_losses(x, iou, TRUTH, ones, ones).mask for x in (same, apart)]
+    clear = [
+        candidate_losses(x, iou, TRUTH, ones, 0 * ones).mask for x in (same, apart)
+    ]
+    assert lone[0] > clear[0]
+    assert lone[1] - clear[1] < lone[0] - clear[0]

@@ -11,7 +11,7 @@ from tools.nano.seed_loss import seed_loss, seed_targets
 from tools.nano.shapes import KINDS, odd_shapes, touching_equals
 
 
-def test_odd_shapes_leave_most_of_their_hull_empty() -> None:
+def test_odd_shapes_leave_a_third_of_their_hull_empty() -> None:
     hollow = []
     for kind in KINDS:
         for seed in range(4):
@@ -19,7 +19,7 @@ def test_odd_shapes_leave_most_of_their_hull_empty() -> None:
             mask = kind(rng, 128, np.array([64.0, 64.0]), 30.0)
             (found,) = regionprops(mask.astype(int))
             hollow.append(found.solidity)
-    assert np.median(hollow) < 0.6
+    assert np.median(hollow) < 0.66
     assert max(hollow) < 0.95
 
 

@@ -113,9 +113,13 @@ def test_everything_is_found_and_accepted_without_a_prompt(bench):
     assert "No suggestion is waiting" in bench.state.status
 
 
-def test_the_tab_shown_last_comes_back_with_the_panel(bench):
+def test_the_tab_shown_last_and_open_folds_come_back_with_the_panel(bench):
     bench.click(30, 20)
     before = bench.labels.copy()
+    show_tab(bench, "Find")
+    fold = bench.widget.panel.review.folded
+    assert not fold.isExpanded()
+    press(bench, fold.toggleButton())
     show_tab(bench, "Objects")
     jobs = bench.widget.jobs
     bench.viewer.window.remove_dock_widget(bench.widget)
@@ -126,6 +130,8 @@ def test_the_tab_shown_last_comes_back_with_the_panel(bench):
     bench.settle()
     tabs = bench.widget.panel.tabs
     assert tabs.tabText(tabs.currentIndex()) == "Objects"
+    assert bench.widget.panel.review.folded.isExpanded()
+    assert not bench.widget.panel.volume.folded.isExpanded()
     np.testing.assert_array_equal(bench.labels, before)
     table = bench.widget.panel.objects.table
     assert [row.object_id for row in table.rows] == [1]
@@ -155,7 +161,7 @@ def test_a_row_of_the_table_and_a_class_typed_beside_it(bench):
     assert bench.controller.session.objects[1].class_name is None
 
 
-def test_commands_of_the_menu_arm_tools_and_export(bench, monkeypatch, tmp_path):
+def test_commands_of_the_menu_arm_tools_export_and_read(bench, monkeypatch, tmp_path):
     choose(bench.viewer, "Layers", "Segment", "Box tool (napari-sam)")
     bench.settle()
     assert lit(bench) == ["box"]
@@ -166,3 +172,13 @@ def test_commands_of_the_menu_arm_tools_and_export(bench, monkeypatch, tmp_path)
     choose(bench.viewer, "Layers", "Segment", "Export… (napari-sam)")
     bench.settle()
     assert out.exists() and str(out) in bench.state.status
+    bar = bench.labels.copy()
+    press(bench, bench.widget.panel.object.delete)
+    assert not bench.labels.any()
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_, **__: (str(out), ""))
+    choose(bench.viewer, "Layers", "Segment", "Read objects… (napari-sam)")
+    bench.settle()
+    np.testing.assert_array_equal(bench.labels, bar)
+    assert "1 object(s) read" in bench.state.status and bench.state.object_id == 2
+    bench.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not bench.labels.any()

@@ -109,6 +109,7 @@ def test_fragments_go_and_the_change_can_be_undone(work, capsys):
         pytest.param(["--method", "magic"], "--method", id="method"),
         pytest.param(["--object", "7"], "object 7 was drawn on no plane", id="object"),
         pytest.param(["--planes", "a"], "--planes takes", id="planes"),
+        pytest.param(["-o", "x.png"], "PNG holds one plane", id="one-plane"),
         pytest.param(["--axis", "w"], "--axis takes", id="axis"),
     ],
 )

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from napari_sam.core.planes import Plane
     from napari_sam.core.prompts import Prompts
     from napari_sam.embeddings.scheduler import Viewport
+    from napari_sam.results.results import Results
     from napari_sam.session import ObjectState, Result, Session
     from napari_sam.volume.volume import Volume
 
@@ -244,6 +245,13 @@ class Annotation:
         if found is not None:
             go_to(self.viewer, self.image, self.volume.shape, *found)
         self.select(object_id)
+
+    def take_in(self, taken: Results) -> None:
+        """Show objects that were read from a file; prompts then begin another."""
+        self._highest = max(self._highest, *taken.objects, 0)
+        if self.object_id in taken.objects:
+            self.select(self._highest + 1)
+        self.show_object()
 
     def choose(self, k: int) -> None:
         """Take another candidate for the current object."""

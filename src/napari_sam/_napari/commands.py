@@ -131,6 +131,11 @@ def open_session(viewer: Viewer) -> None:
     contents_of(viewer).open()
 
 
+def import_objects(viewer: Viewer) -> None:
+    """Take in the objects of a file: labels or annotations of the image."""
+    contents_of(viewer).read()
+
+
 def export(viewer: Viewer) -> None:
     """Write the objects to a file; its suffix says in which format."""
     contents_of(viewer).export()

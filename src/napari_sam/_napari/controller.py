@@ -26,6 +26,7 @@ from napari_sam._napari.state import Board, PanelState
 from napari_sam._napari.tool_watch import ToolWatch
 from napari_sam._napari.training import Training
 from napari_sam.errors import NapariSamError
+from napari_sam.results.registry import formats_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from napari_sam.core.objects import Rule
     from napari_sam.core.planes import Plane
     from napari_sam.models.protocol import PromptableModel
+    from napari_sam.results.results import Results
     from napari_sam.session import Session
 
 
@@ -301,6 +303,17 @@ class Controller:
         if self.annotation is not None:
             self.annotation.take_back_clicks()
         self.board.say("Stopped; what was finished is kept.")
+
+    def read_objects(self, path: str) -> None:
+        """Take in the objects of a file of labels or annotations, as one change."""
+        flat = all("volume" not in kind.holds for kind in formats_of(path))
+        annotation = self.annotation
+
+        def done(taken: Results) -> None:
+            if annotation is not None:
+                annotation.take_in(taken)
+
+        self.files.read(path, self.shown_plane if flat else None, done)
 
     @property
     def shown_plane(self) -> Plane | None:

@@ -286,7 +286,11 @@ def _place(store: EmbeddingStore) -> str:
     from napari_sam.embeddings.cache import cache_folder, cache_limit
 
     if store.max_bytes is not None:
-        return "The embeddings of this image are kept in memory: it is in no file."
+        return (
+            "The embeddings of this image are kept in memory: how it was opened does "
+            "not tell which file it is. napari-sam view, or File › Open with its "
+            "reader, keeps them for the next time."
+        )
     where, limit = Path(str(store.path)), cache_limit()
     if cache_folder() not in where.parents:
         return f"Embeddings are kept in {where}."

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_sam._napari.workers import PREPARE
+from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_sam._napari.state import Board
     from napari_sam._napari.workers import Jobs
+    from napari_sam.core.planes import Plane
+    from napari_sam.results.results import Results
     from napari_sam.session import Session
 
 
@@ -66,6 +69,48 @@ class Files:
             ("run", "report"),
             lambda _: make(),
             lambda text: self.board.say(done(text)),
+            self.board.fail,
+            priority=PREPARE,
+        )
+
+    def read(
+        self, path: str, plane: Plane | None, done: Callable[[Results], None]
+    ) -> None:
+        """Take in the objects of a file, as one change; they are found in the worker.
+
+        Parameters
+        ----------
+        path : str
+            Labels or annotations of the image in use.
+        plane : Plane, optional
+            Where a file of one plane belongs.
+        done : callable
+            Gets what was taken in.
+        """
+        from napari_sam.session import exchange
+
+        session = self._session()
+        if session is None:
+            self.board.say("First open the image that the file belongs to.")
+            return
+
+        def found(results: Results) -> None:
+            if session is not self._session():
+                return
+            try:
+                taken = exchange.take_in(session, results, path, "new")
+            except (NapariSamError, OSError) as error:
+                self.board.fail(error)
+                return
+            done(taken)
+            some = f"{len(taken.objects)} object(s) read from {path}"
+            self.board.say(". ".join((some, *taken.notes)) + ". Ctrl-Z: undo.")
+
+        self.board.say(f"Reading {path}…", "busy")
+        self.jobs.submit(
+            ("run", path),
+            lambda _: exchange.find(session.volume, path, plane=plane),
+            found,
             self.board.fail,
             priority=PREPARE,
         )

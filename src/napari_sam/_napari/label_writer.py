@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from psygnal import Signal
 
+from napari_sam._napari.label_colors import object_colormap
 from napari_sam._napari.plane_view import shown_plane
 from napari_sam._napari.prompt_layers import TAG, find_layer, place_of
 from napari_sam.core.masks import LabelPatch
@@ -141,6 +142,7 @@ class LabelWriter:
         tag = {"role": ROLE, "image": self.image.unique_id}
         layer = Labels(
             data, name=name, opacity=0.5, metadata={TAG: tag},
+            colormap=object_colormap(),
             multiscale=huge is not None, **place_of(self.image, self._data.ndim),
         )  # fmt: skip
         selection = set(self.viewer.layers.selection)

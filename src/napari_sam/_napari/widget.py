@@ -201,6 +201,7 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.output.export_wanted.connect(self.export)
         panel.output.save_wanted.connect(self.save)
         panel.output.open_wanted.connect(self.open)
+        panel.output.read_wanted.connect(self.read)
         panel.output.report_wanted.connect(self.copy_report)
         panel.status.cancel_wanted.connect(do.cancel)
 
@@ -249,6 +250,15 @@ class Contents(QWidget):  # type: ignore[misc]
             lambda s: s.export(path, kind.name, plane=plane, overwrite=replace),
             lambda told: ". ".join((f"Wrote {path}", *told)) + ".",
         )
+
+    def read(self) -> None:
+        """Ask for a file, and take in its objects."""
+        offered = [f.filter for f in FORMATS.values() if f.reads and not f.missing]
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Read objects", "", ";;".join(("All files (*)", *offered))
+        )
+        if path:
+            self.controller.read_objects(path)
 
     def _may_replace(self, path: str) -> bool:
         """Ask what file dialogs do not ask for folders that stand for files."""

@@ -49,7 +49,7 @@ def propagate(
     """Carry objects from the planes they were made on to the others; one undo step."""
     from napari_sam.cli import arguments
     from napari_sam.cli.report import Report, load_with_progress, progress
-    from napari_sam.cli.results import check_results, write
+    from napari_sam.cli.results import check_planes, check_results, write
     from napari_sam.engine.propagate import PropagateOptions
     from napari_sam.session import Session
 
@@ -63,6 +63,7 @@ def propagate(
     opened = Session.load(
         session, volume=image, model=network, embeddings=False if no_store else None
     )
+    check_planes(out or (), opened.volume)
     task = opened.set_propagation(
         object_ids or sorted(opened.objects),
         None if plane is None else arguments.plane(plane),

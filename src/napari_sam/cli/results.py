@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from napari_sam.errors import ExportError
-from napari_sam.results.registry import format_for
+from napari_sam.results.registry import check_holds, format_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.planes import Plane
     from napari_sam.session import Session
+    from napari_sam.volume.volume import Volume
 
 
 def check_results(
@@ -41,6 +42,21 @@ def check_results(
             raise ExportError(
                 f"{str(path)!r} is a folder: choose another name, or remove it first"
             )
+
+
+def check_planes(paths: Iterable[Path], volume: Volume) -> None:
+    """Check that the results can hold all planes of a volume, before the work is done.
+
+    Raises
+    ------
+    ExportError
+        If one cannot; the message names formats that can.
+    """
+    for path in paths:
+        try:
+            check_holds(format_for(path), volume)
+        except ExportError as error:
+            raise ExportError(f"{str(path)!r}: {error}") from None
 
 
 def check_target(path: Path) -> None:

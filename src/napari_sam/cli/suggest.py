@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_sam.cli import arguments
 from napari_sam.cli.arguments import ArgumentError
 from napari_sam.cli.report import Report, load_with_progress, progress
-from napari_sam.cli.results import check_results, write
+from napari_sam.cli.results import check_planes, check_results, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +47,7 @@ def run(
     session = Session.load(
         options.session, volume=options.image, model=network, embeddings=options.store
     )
+    check_planes(options.out, session.volume)
     with report.timed("suggest") as step:
         last = progress(
             session.suggestions.find(

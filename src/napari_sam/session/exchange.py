@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_sam.session.annotation import Annotation
+    from napari_sam.volume.volume import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -65,13 +66,43 @@ def read(
     VolumeError
         If the file cannot be read.
     """
+    found = find(session.volume, path, name, plane=plane, **options)
+    return take_in(session, found, path, taken)
+
+
+def find(
+    volume: Volume,
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    /,
+    *,
+    plane: int | Sequence[int] | Plane | None = None,
+    **options: Any,
+) -> Results:
+    """Read the objects of a file, for any thread; no session is changed.
+
+    Raises
+    ------
+    VolumeError
+        If the file cannot be read.
+    """
     if plane is None:
-        found = registry.read(path, session.volume, name, **options)
-    else:
-        where = Plane.of(session.volume.shape, plane)
-        flat = plane_volume(session.volume, where)
-        found = registry.read(path, flat, name, **options)
-        found = found.lifted(session.volume, where)
+        return registry.read(path, volume, name, **options)
+    where = Plane.of(volume.shape, plane)
+    flat = plane_volume(volume, where)
+    return registry.read(path, flat, name, **options).lifted(volume, where)
+
+
+def take_in(
+    session: Annotation, found: Results, path: str | os.PathLike[str], taken: Taken, /
+) -> Results:
+    """Paint results into a session as one change; `path` names them in the log.
+
+    Raises
+    ------
+    SessionError
+        If ids are taken and `taken` is "refuse".
+    """
     ids = _ids(found.labels)
     there = _ids(session.labels) | set(session.objects)
     new_ids = _renumbered(ids, found.numbered, there, taken)

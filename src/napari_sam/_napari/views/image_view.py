@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLabel
+from qtpy.QtWidgets import QComboBox, QLabel, QSizePolicy
 
 from napari_sam._napari.state import AXES
 from napari_sam._napari.views.section import Section, button, combo, fill
@@ -29,7 +29,8 @@ class ImageView(Section):
         self.images = combo("Layer to segment")
         self.images.activated.connect(self.image_chosen)
         self.axis = combo("Which way the volume is cut into planes")
-        self.axis.setFixedWidth(76)
+        self.axis.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+        self.axis.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.axis.activated.connect(self.axis_chosen)
         self.previous = button("‹", "Go to the image before (PageUp)")
         self.next = button("›", "Go to the next image (PageDown)")

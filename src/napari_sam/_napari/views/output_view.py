@@ -1,4 +1,4 @@
-"""Results: export to files, save and open the session."""
+"""Results: export to files and read them, save and open the session."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 
 class OutputView(Section):
-    """Export menu, save and open."""
+    """Export menu, read, save and open."""
 
     export_wanted = Signal(str)
     """Name of a format."""
     save_wanted = Signal()
     open_wanted = Signal()
+    read_wanted = Signal()
     report_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -40,10 +41,16 @@ class OutputView(Section):
         self.save.clicked.connect(self.save_wanted)
         self.open = button("Open…", "Continue a saved session")
         self.open.clicked.connect(self.open_wanted)
+        self.read = button(
+            "Read…",
+            "Take in the objects of a file: labels or annotations of this image",
+        )
+        self.read.clicked.connect(self.read_wanted)
         self.kept = note()
         self.report = button("Copy a report", "What to send along with a question")
         self.report.clicked.connect(self.report_wanted)
-        self.add("", self.export, self.save, self.open)
+        self.add("", self.export, self.read)
+        self.add("", self.save, self.open)
         self.add("", self.kept)
         self.add("", self.report)
 
@@ -51,5 +58,6 @@ class OutputView(Section):
         """Offer what there is to write."""
         self.export.setEnabled(state.can_export)
         self.save.setEnabled(state.can_export)
+        self.read.setEnabled(state.can_embed)
         self.kept.setText(f"Every change is kept in {state.kept_in}")
         self.kept.setVisible(bool(state.kept_in))

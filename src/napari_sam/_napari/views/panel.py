@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSettings, Qt
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QCollapsible
 
 from napari_sam._napari.views.encoding_view import EncodingBar, EncodingView
 from napari_sam._napari.views.image_list_view import ImageListView
@@ -41,7 +43,7 @@ class Panel(QWidget):  # type: ignore[misc]
     Parameters
     ----------
     memory : QSettings, optional
-        Where the tab shown last is kept between windows.
+        Where the tab shown last, and which folds are open, are kept between windows.
     """
 
     def __init__(self, memory: QSettings | None = None) -> None:
@@ -93,7 +95,14 @@ class Panel(QWidget):  # type: ignore[misc]
             self.encoding_bar, self.status,
         )  # fmt: skip
         self._shown: PanelState | None = None
+        self._folds = {
+            f"fold/{title}/{fold.text()}": fold
+            for i, title in enumerate(self.names)
+            for fold in self.tabs.widget(i).findChildren(QCollapsible)
+        }
         self._recall()
+        for name, fold in self._folds.items():
+            fold.toggled.connect(partial(self._on_fold, name))
         self.tabs.currentChanged.connect(self._on_tab)
 
     def show_state(self, state: PanelState) -> None:
@@ -110,6 +119,14 @@ class Panel(QWidget):  # type: ignore[misc]
         self.tabs.setCurrentIndex(
             self.names.index(last if last in self.names else "Find")
         )
+
+        for name, fold in self._folds.items():
+            if self._memory is not None and self._memory.value(name) == "open":
+                fold.expand(animate=False)
+
+    def _on_fold(self, name: str, opened: bool) -> None:
+        if self._memory is not None:
+            self._memory.setValue(name, "open" if opened else "closed")
 
     def _on_tab(self, index: int) -> None:
         if self._memory is not None:

@@ -199,7 +199,8 @@ class Projection(_Windows):
 
     def _look(self, plane: Plane, window: Window) -> MaskCandidate:
         """Decode with the mask so far as prompt; window pixels."""
-        prompts = Prompts.of(points=[innermost(self._mask)], mask=self._mask)
+        point = [innermost(self._mask)] if self._takes_point else None
+        prompts = Prompts.of(points=point, mask=self._mask)
         logits = self._logits if window == self._window else None
         forms = self.engine.model.spec.forms
         frame = self.engine.frame(window)
@@ -212,6 +213,12 @@ class Projection(_Windows):
             return c.predicted_iou * overlap(moved, self._mask)
 
         return max(found, key=likeness)
+
+    @property
+    def _takes_point(self) -> bool:
+        """Whether the model follows a point, too, or understands nothing else."""
+        spec = self.engine.model.spec
+        return "mask" not in spec.prompts or "points" in spec.follow_with
 
     def _understood(self, given: WindowPrompts) -> WindowPrompts:
         """Keep the mask, softened, and the point where the model gains by it.
@@ -226,7 +233,7 @@ class Projection(_Windows):
         if mask is None or "mask" not in kinds:
             return replace(given, box=None, mask_input=None, multimask_output=True)
         soft = np.clip(mask, -_PROMPT_LOGIT, _PROMPT_LOGIT)
-        if "points" not in self.engine.model.spec.follow_with:
+        if not self._takes_point:
             return WindowPrompts(mask_input=soft, multimask_output=True)
         return replace(given, box=None, mask_input=soft)
 

@@ -157,7 +157,7 @@ def refine(model: str) -> None:
     desk.close()
 
 
-def suggestions(model: str) -> None:
+def proposals(model: str) -> None:
     """Coins: three annotated, the rest proposed, to be gone through."""
     from skimage.data import coins
 
@@ -227,7 +227,7 @@ def main() -> None:
         first_click(model)
         refine(model)
         fill_volume(model)
-        suggestions(model)
+        proposals(model)
         many_images(model)
         embedding(model)
 

@@ -110,7 +110,7 @@ def test_everything_is_found_and_accepted_without_a_prompt(bench):
     panel.review.doubt.setValue(1)
     press(bench, panel.review.below)
     assert (bench.labels[20:40, 10:80] > 0).all()
-    assert "No suggestion is waiting" in bench.state.status
+    assert "No proposal is waiting" in bench.state.status
 
 
 def test_the_tab_shown_last_and_open_folds_come_back_with_the_panel(bench):

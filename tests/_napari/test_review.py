@@ -24,12 +24,10 @@ def review(desk_for, cells):
 
 
 def _preview(desk):
-    return desk.viewer.layers["cells · suggestions"]
+    return desk.viewer.layers["cells · proposals"]
 
 
-def test_suggestions_are_listed_by_doubt_and_drawn_in_a_layer_of_their_own(
-    review, cells
-):
+def test_proposals_are_listed_by_doubt_and_drawn_in_a_layer_of_their_own(review, cells):
     rows = review.state.review.rows
     assert len(rows) == 5 and not review.state.review.running
     doubts = [row.doubt for row in rows]
@@ -38,7 +36,7 @@ def test_suggestions_are_listed_by_doubt_and_drawn_in_a_layer_of_their_own(
     assert ((layer.data > 0) == (cells.labels > 1)).mean() > 0.99
     assert not layer.editable
     assert set(np.unique(review.labels)) == {0, 1}
-    assert "5 suggestions wait" in review.state.status
+    assert "5 proposals wait" in review.state.status
     points = review.annotation.layers.points
     assert review.viewer.layers.selection.active is points
 
@@ -69,7 +67,7 @@ def test_accept_goes_on_to_the_next_and_is_one_step_back(review):
     do.review.accept()
     review.main.settle()
     assert do.review.current.number == review.state.review.rows[0].number
-    new = review.session.suggestions.object_id(first)
+    new = review.session.proposals.object_id(first)
     assert (review.labels == new).sum() == first.area
     assert len(review.state.review.rows) == 4
     y0, x0, y1, x1 = first.bbox
@@ -108,13 +106,13 @@ def test_rejected_ones_stay_away_until_they_are_brought_back(review):
     assert len(review.state.review.rows) == 5
 
 
-def test_a_suggestion_is_corrected_with_points_like_any_object(review):
+def test_a_proposal_is_corrected_with_points_like_any_object(review):
     do = review.controller
     do.review.next()
     found = do.review.current
     do.review.correct()
     review.main.settle()
-    object_id = review.session.suggestions.object_id(found)
+    object_id = review.session.proposals.object_id(found)
     assert review.state.object_id == object_id
     np.testing.assert_array_equal(
         review.annotation.layers.points.data, found.prompts.points
@@ -139,7 +137,7 @@ def test_all_below_a_doubt_are_accepted_as_one_step(review):
     review.main.settle()
     np.testing.assert_array_equal(review.labels, before)
     do.review.accept_below(-1.0)
-    assert "No suggestion has a doubt" in review.state.status
+    assert "No proposal has a doubt" in review.state.status
 
 
 def test_the_order_can_be_turned(review):
@@ -162,7 +160,7 @@ def test_keys_of_our_layers_go_through_the_list(review):
     assert len(review.state.review.rows) == 3
 
 
-def test_the_view_jumps_to_the_plane_of_a_suggestion(desk_for):
+def test_the_view_jumps_to_the_plane_of_a_proposal(desk_for):
     stack = phantom_volume((7, 40, 64), n_objects=2, noise=0)
     desk = desk_for(ToyModel(48))
     layer = desk.open(stack.image, scale=(3.0, 0.5, 0.5), translate=(10, 5, 5))
@@ -170,7 +168,7 @@ def test_the_view_jumps_to_the_plane_of_a_suggestion(desk_for):
     desk.click(*stack.center(1))
     desk.controller.review.suggest("all")
     desk.main.settle()
-    planes = {s.plane for s in desk.session.suggestions.pending}
+    planes = {s.plane for s in desk.session.proposals.pending}
     assert len(planes) > 2
     for _ in desk.state.review.rows:
         desk.controller.review.next()
@@ -205,7 +203,7 @@ def test_an_error_of_the_search_is_shown_and_nothing_is_lost(review, monkeypatch
     np.testing.assert_array_equal(review.labels, before)
 
 
-def test_another_model_leaves_suggestions_and_prompts_in_place(review):
+def test_another_model_leaves_proposals_and_prompts_in_place(review):
     rows = review.state.review.rows
     review.controller.use_model("another")
     review.main.settle()

@@ -152,7 +152,7 @@ def test_scores_of_few_objects_come_with_a_warning(trained, held_back):
     assert message.startswith("better Only") and f"{held_back} object" in message
 
 
-def test_suggestions_are_looked_for_while_a_model_trains(trained):
+def test_proposals_are_looked_for_while_a_model_trains(trained):
     trained.trainer.wait_for = lambda: False
     trained.controller.training.start("")
     trained.main.pump(lambda: trained.trainer.calls)

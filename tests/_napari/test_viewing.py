@@ -38,7 +38,7 @@ def test_a_session_is_shown_and_goes_on_belonging_to_its_owner(
     assert session.undo() and (session.labels == 3).any()
 
 
-def test_a_saved_session_is_opened_with_its_prompts_suggestions_and_model(
+def test_a_saved_session_is_opened_with_its_prompts_proposals_and_model(
     desk, cells, tmp_path
 ):
     session = Session(cells.image, ToyModel(64), embeddings=False)

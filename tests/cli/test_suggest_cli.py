@@ -47,7 +47,7 @@ def test_what_is_sure_is_accepted_and_written_and_the_rest_waits(
     assert 0 < said["accepted"] < 5
     assert all(s["doubt"] > 0.25 for s in said["waiting"])
     again = Session.load(work, model=ToyModel(48), embeddings=False)
-    assert len(again.suggestions.pending) == len(said["waiting"])
+    assert len(again.proposals.pending) == len(said["waiting"])
     assert np.asarray(again.labels).max() == 1 + said["accepted"]
     again.close()
 

@@ -16,9 +16,11 @@ import pytest
 
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
+from napari_sam.core.proposals import Proposal
 from napari_sam.results import label_arrays
 from napari_sam.session import Session
 from napari_sam.session.files import SessionFiles
+from napari_sam.session.search import Found
 from napari_sam.testing import ToyModel
 
 PLANE = Plane(())
@@ -97,12 +99,17 @@ def let_go() -> None:
 def made(path: Path) -> Session:
     session = Session(IMAGE, ToyModel(64), embeddings=False, path=path)
     session.segment(1, points=[(30, 30)])
+    session.proposals.add(Found(1, 1, (proposed(0), proposed(32))))
     session.flush()
     return session
 
 
-def seen(path: Path) -> tuple[bytes, list[int], bool, bool]:
-    """What somebody finds who opens a session: pixels, objects, history."""
+def proposed(x: int) -> Proposal:
+    return Proposal(PLANE, (0, x, 4, x + 4), np.eye(4, dtype=bool), 0.9, 0.9)
+
+
+def seen(path: Path) -> tuple[object, ...]:
+    """What somebody finds who opens a session: pixels, objects, history, proposals."""
     session = Session.load(path, volume=IMAGE, model=ToyModel(64), embeddings=False)
     try:
         labels = np.asarray(session.labels, np.uint32).tobytes()
@@ -111,6 +118,8 @@ def seen(path: Path) -> tuple[bytes, list[int], bool, bool]:
             sorted(session.objects),
             session.can_undo,
             session.can_redo,
+            [p.number for p in session.proposals.pending],
+            [p.number for p in session.proposals.rejected],
         )
         while session.undo():
             pass
@@ -152,7 +161,25 @@ def change_class(session: Session) -> None:
     session.flush()
 
 
-ACTS = [save, undo, segment_and_save, sharpen, change_class]
+def find_more(session: Session) -> None:
+    session.proposals.add(Found(1, 1, (proposed(40), proposed(44))))
+    session.flush()
+
+
+def accept_proposals(session: Session) -> None:
+    assert session.proposals.accept() == 2
+    session.flush()
+
+
+def reject_a_proposal(session: Session) -> None:
+    session.proposals.reject(session.proposals.pending[:1])
+    session.flush()
+
+
+ACTS = [
+    save, undo, segment_and_save, sharpen, change_class,
+    find_more, accept_proposals, reject_a_proposal,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])

@@ -91,28 +91,28 @@ def delete_object(viewer: Viewer) -> None:
     controller_of(viewer).delete_object()
 
 
-def next_suggestion(viewer: Viewer) -> None:
-    """Go to the next suggestion."""
+def next_proposal(viewer: Viewer) -> None:
+    """Go to the next proposal."""
     controller_of(viewer).review.next()
 
 
-def previous_suggestion(viewer: Viewer) -> None:
-    """Go to the suggestion before."""
+def previous_proposal(viewer: Viewer) -> None:
+    """Go to the proposal before."""
     controller_of(viewer).review.previous()
 
 
-def accept_suggestion(viewer: Viewer) -> None:
-    """Make the suggestion at hand an object."""
+def accept_proposal(viewer: Viewer) -> None:
+    """Make the proposal at hand an object."""
     controller_of(viewer).review.accept()
 
 
-def reject_suggestion(viewer: Viewer) -> None:
-    """Take the suggestion at hand away."""
+def reject_proposal(viewer: Viewer) -> None:
+    """Take the proposal at hand away."""
     controller_of(viewer).review.reject()
 
 
-def correct_suggestion(viewer: Viewer) -> None:
-    """Accept the suggestion at hand, to be corrected by points."""
+def correct_proposal(viewer: Viewer) -> None:
+    """Accept the proposal at hand, to be corrected by points."""
     controller_of(viewer).review.correct()
 
 

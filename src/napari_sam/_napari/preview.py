@@ -1,4 +1,4 @@
-"""The layer that shows suggestions as outlines, apart from the masks."""
+"""The layer that shows proposals as outlines, apart from the masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.proposals import Proposal
 
-ROLE = "suggestions"
+ROLE = "proposals"
 COLORS = ("#4fd1c5", "#f6ad55", "#fc5c65")
 """Little doubt, some, much."""
 STEPS = 0.25, 0.5
@@ -27,7 +27,7 @@ _SHADES = 80
 
 
 class Preview:
-    """Draws suggestions into a Labels layer of its own, which nobody paints in.
+    """Draws proposals into a Labels layer of its own, which nobody paints in.
 
     The layer is made when there is something to show, and anew should the user
     delete it.
@@ -56,9 +56,9 @@ class Preview:
         """Whether the layer is in the viewer."""
         return self.layer is not None and self.layer in self.viewer.layers
 
-    def show(self, suggestions: Iterable[Proposal], current: int = 0) -> None:
-        """Show these suggestions and no others; the current one stands out."""
-        wanted = {s.number: (s, _value(s, current)) for s in suggestions}
+    def show(self, proposals: Iterable[Proposal], current: int = 0) -> None:
+        """Show these proposals and no others; the current one stands out."""
+        wanted = {s.number: (s, _value(s, current)) for s in proposals}
         if not wanted and not self._drawn:
             return
         if not self.shown:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari_sam.core.planes import Plane
     from napari_sam.core.proposals import Proposal
     from napari_sam.session import Session
+    from napari_sam.session.proposals import Proposals
     from napari_sam.session.search import Found
-    from napari_sam.session.suggestions import Suggestions
 
 KEY = "suggest"
 Scope = Literal["view", "plane", "all"]
@@ -43,7 +43,7 @@ class Review:
         self.board = board
         self.jobs = jobs
         self._annotation: Annotation | None = None
-        self._suggestions: Suggestions | None = None
+        self._proposals: Proposals | None = None
         self._preview: Preview | None = None
         self._drawing = False
 
@@ -54,7 +54,7 @@ class Review:
 
     @property
     def current(self) -> Proposal | None:
-        """The suggestion at hand."""
+        """The proposal at hand."""
         return next((s for s in self._listed() if s.number == self.state.current), None)
 
     def use(self, annotation: Annotation | None) -> None:
@@ -73,8 +73,8 @@ class Review:
         self._leave()
         session = self._session
         if session is not None:
-            self._suggestions = session.suggestions
-            self._suggestions.changed.connect(self._on_changed)
+            self._proposals = session.proposals
+            self._proposals.changed.connect(self._on_changed)
         self._draw()
 
     # -- looking for them ------------------------------------------------------------
@@ -92,7 +92,7 @@ class Review:
         try:
             # Clicks wait for a batch at most.
             batch = 16 if session.model.device == "cpu" else 64
-            search = session.suggestions.search(
+            search = session.proposals.search(
                 planes,
                 axis=plane.axis,
                 region=region,
@@ -129,7 +129,7 @@ class Review:
     # -- going through them ----------------------------------------------------------
 
     def show(self, number: int) -> None:
-        """Go to a suggestion: its plane, and its place there."""
+        """Go to a proposal: its plane, and its place there."""
         self._show(current=number)
         found, annotation = self.current, self._annotation
         self._draw()
@@ -146,7 +146,7 @@ class Review:
         self.board.say(self._waiting(), guide=False)
 
     def next(self) -> None:
-        """Go to the next suggestion of the list."""
+        """Go to the next proposal of the list."""
         self._step(1)
 
     def previous(self) -> None:
@@ -161,7 +161,7 @@ class Review:
     # -- the user's word -------------------------------------------------------------
 
     def accept(self) -> None:
-        """Make the suggestion at hand an object, and go to the next."""
+        """Make the proposal at hand an object, and go to the next."""
         found = self._at_hand()
         if found is not None:
             following = self._following(found)
@@ -170,26 +170,26 @@ class Review:
 
     def reject(self) -> None:
         """Do not suggest this again, and go to the next."""
-        found, suggestions = self._at_hand(), self._suggestions
-        if found is not None and suggestions is not None:
+        found, proposals = self._at_hand(), self._proposals
+        if found is not None and proposals is not None:
             following = self._following(found)
-            suggestions.reject([found])
-            self._go_on(following, "Rejected; it is not suggested again.")
+            proposals.reject([found])
+            self._go_on(following, "Rejected, not proposed again (Ctrl-Z: undo).")
 
     def correct(self) -> None:
-        """Accept the suggestion at hand and take it up, to be corrected by points."""
+        """Accept the proposal at hand and take it up, to be corrected by points."""
         found, annotation = self._at_hand(), self._annotation
-        if found is None or annotation is None or self._suggestions is None:
+        if found is None or annotation is None or self._proposals is None:
             return
         self.show(found.number)
         if not self._accept([found]):
             return
-        annotation.select(self._suggestions.object_id(found))
+        annotation.select(self._proposals.object_id(found))
         self._show(current=0)
         self._draw()
         self.board.say(
             "Click where it is missing a part; T, then a click, takes a part away. "
-            "Then . goes on to the next suggestion.",
+            "Then . goes on to the next proposal.",
             guide=False,
         )
 
@@ -197,7 +197,7 @@ class Review:
         """Accept all that are at most as doubtful as this, as one change."""
         chosen = [s for s in self._listed() if s.doubt <= doubt]
         if not chosen:
-            self.board.say(f"No suggestion has a doubt of {doubt:.2f} or less.")
+            self.board.say(f"No proposal has a doubt of {doubt:.2f} or less.")
         elif self._accept(chosen):
             self._show(current=0)
             self.board.say(
@@ -207,11 +207,11 @@ class Review:
             )
 
     def restore(self) -> None:
-        """Let the suggestion that was rejected last wait again."""
-        suggestions = self._suggestions
-        if suggestions is not None and suggestions.rejected:
-            last = suggestions.rejected[-1]
-            suggestions.restore([last])
+        """Let the proposal that was rejected last wait again."""
+        proposals = self._proposals
+        if proposals is not None and proposals.rejected:
+            last = proposals.rejected[-1]
+            proposals.restore([last])
             self.show(last.number)
 
     # -- inside ----------------------------------------------------------------------
@@ -222,9 +222,9 @@ class Review:
 
     def _leave(self) -> None:
         self.jobs.cancel(KEY)
-        if self._suggestions is not None:
-            self._suggestions.changed.disconnect(self._on_changed)
-        self._suggestions = None
+        if self._proposals is not None:
+            self._proposals.changed.disconnect(self._on_changed)
+        self._proposals = None
         self._show(running=False)
 
     def _where(
@@ -249,20 +249,20 @@ class Review:
 
     def _listed(self) -> list[Proposal]:
         """What waits, in the order of the list."""
-        if self._suggestions is None:
+        if self._proposals is None:
             return []
-        waiting = self._suggestions.pending
+        waiting = self._proposals.pending
         return waiting if self.state.doubtful_first else waiting[::-1]
 
     def _at_hand(self) -> Proposal | None:
-        """The current suggestion; where there is none, go to the first."""
+        """The current proposal; where there is none, go to the first."""
         if self.current is None:
             self._step(1)
             return None
         return self.current
 
     def _following(self, found: Proposal) -> int:
-        """Number of the suggestion after one, or of the last before it."""
+        """Number of the proposal after one, or of the last before it."""
         listed = [s.number for s in self._listed()]
         place = listed.index(found.number)
         rest = listed[place + 1 :] or listed[:place][-1:]
@@ -290,11 +290,11 @@ class Review:
     def _accept(self, chosen: list[Proposal]) -> bool:
         """Accept; the object at hand, where it is still empty, gets another number."""
         annotation, session = self._annotation, self._session
-        if annotation is None or session is None or self._suggestions is None:
+        if annotation is None or session is None or self._proposals is None:
             return False
         empty = annotation.object_id not in session.objects
         try:
-            n = self._suggestions.accept(chosen)
+            n = self._proposals.accept(chosen)
         except (NapariSamError, OSError) as error:
             self.board.fail(error)
             return False
@@ -303,9 +303,9 @@ class Review:
         return n > 0
 
     def _on_found(self, found: Found) -> None:
-        if self._suggestions is not None:
+        if self._proposals is not None:
             self._show(done=found.done, total=found.total)
-            self._suggestions.add(found)
+            self._proposals.add(found)
 
     def _on_done(self) -> None:
         self._show(running=False)
@@ -318,8 +318,8 @@ class Review:
     def _waiting(self) -> str:
         n = len(self._listed())
         if not n:
-            return "No suggestion is waiting; prompt objects by hand."
-        some = "1 suggestion waits" if n == 1 else f"{n} suggestions wait"
+            return "No proposal is waiting; prompt objects by hand."
+        some = "1 proposal waits" if n == 1 else f"{n} proposals wait"
         return f"{some}: . goes to the first. {HOW}"
 
     def _on_changed(self) -> None:
@@ -336,7 +336,7 @@ class Review:
     def _draw(self) -> None:
         listed = self._listed()
         rows = tuple(_row(s) for s in listed)
-        rejected = 0 if self._suggestions is None else len(self._suggestions.rejected)
+        rejected = 0 if self._proposals is None else len(self._proposals.rejected)
         self._show(rows=rows, rejected=rejected)
         if self._preview is not None:
             self._preview.show(listed, self.state.current)

@@ -88,7 +88,7 @@ class ImageListState:
 
 @dataclass(frozen=True, slots=True)
 class ReviewRow:
-    """One suggestion in the list."""
+    """One proposal in the list."""
 
     number: int
     doubt: float
@@ -100,7 +100,7 @@ class ReviewState:
     """What was suggested, and how far the search and the review are."""
 
     rows: tuple[ReviewRow, ...] = ()
-    """Suggestions that wait, in the order of the list."""
+    """Proposals that wait, in the order of the list."""
     current: int = 0
     """Number of the one at hand; 0 for none."""
     rejected: int = 0

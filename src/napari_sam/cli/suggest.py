@@ -50,7 +50,7 @@ def run(
     check_planes(options.out, session.volume)
     with report.timed("suggest") as step:
         last = progress(
-            session.suggestions.find(
+            session.proposals.find(
                 planes or None,
                 axis=arguments.axis(options.axis),
                 rules=SuggestRules(max_doubt=options.max_doubt),
@@ -58,18 +58,18 @@ def run(
             "suggest",
             "steps",
         )
-        found = session.suggestions.pending
+        found = session.proposals.pending
         step["detail"] = f"{len(found)} suggested in {last[1]} steps"
     accepted = 0
     if options.accept is not None:
-        accepted = session.suggestions.accept(max_doubt=options.accept)
+        accepted = session.proposals.accept(max_doubt=options.accept)
         report.say(f"  accepted {accepted} with a doubt of at most {options.accept:g}")
         session.save()
     for path in options.out:
         with report.timed("write") as step:
             write(path, session)
             step["detail"] = str(path)
-    waiting = session.suggestions.pending
+    waiting = session.proposals.pending
     report.say(f"  {len(waiting)} wait in {options.session}: review them in napari")
     session.close()
     report.data = {

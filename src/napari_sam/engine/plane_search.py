@@ -14,7 +14,7 @@ from napari_sam.core.prompts import Prompts
 from napari_sam.engine.predict import predict
 from napari_sam.engine.prediction import Prediction
 from napari_sam.engine.refine import refine
-from napari_sam.engine.suggest import doubt_of, suggestion_of
+from napari_sam.engine.suggest import judged, proposal_of
 from napari_sam.errors import Cancelled, ModelError
 
 if TYPE_CHECKING:
@@ -244,17 +244,18 @@ class PlaneSearch:
     def _judged(
         self, prompts: Prompts, candidates: Sequence[PlaneCandidate], k: int
     ) -> Proposal:
-        doubt = doubt_of(self.engine, self.plane, candidates[k], self.like)
-        return suggestion_of(self.plane, prompts, candidates, k, doubt)
+        doubt, likeness = judged(self.engine, self.plane, candidates[k], self.like)
+        origin = "everything" if self.like is None else "like"
+        return proposal_of(self.plane, prompts, candidates, k, doubt, likeness, origin)
 
     def _select(self, found: Iterator[tuple[Proposal, Prediction]]) -> Batch:
         """Keep the best of those that overlap, each made whole and sharp."""
         batch = Batch([], [])
-        for suggestion, seen in sorted(found, key=lambda pair: pair[0].doubt):
-            rivals = self._rivals(suggestion)
+        for proposal, seen in sorted(found, key=lambda pair: pair[0].doubt):
+            rivals = self._rivals(proposal)
             if rivals is None:
                 continue
-            whole = self._finished(suggestion, seen)
+            whole = self._finished(proposal, seen)
             rivals = None if whole is None else self._rivals(whole)
             if whole is None or rivals is None:
                 continue
@@ -267,11 +268,11 @@ class PlaneSearch:
                 held.append(whole)
         return batch
 
-    def _rivals(self, suggestion: Proposal) -> list[Proposal] | None:
+    def _rivals(self, proposal: Proposal) -> list[Proposal] | None:
         """Proposals that this one would replace; None if it is not wanted."""
-        bbox, mask = suggestion.bbox, suggestion.mask
-        area = suggestion.area
-        if area == 0 or suggestion.doubt > self.rules.max_doubt:
+        bbox, mask = proposal.bbox, proposal.mask
+        area = proposal.area
+        if area == 0 or proposal.doubt > self.rules.max_doubt:
             return None
         if any(s.overlap(bbox, mask) > 0.5 for s in self.refused):
             return None
@@ -284,17 +285,17 @@ class PlaneSearch:
         for s in self._near if inside else self.known:
             shared = crops_overlap(s.bbox, s.mask, bbox, mask)
             if shared > (1 - _FREE) * min(area, s.area):
-                if s.object_id or s.doubt <= suggestion.doubt:
+                if s.object_id or s.doubt <= proposal.doubt:
                     return None
                 rivals.append(s)
         return rivals
 
-    def _finished(self, suggestion: Proposal, seen: Prediction) -> Proposal | None:
+    def _finished(self, proposal: Proposal, seen: Prediction) -> Proposal | None:
         """Predict a mask that its tile cuts in a window that holds it, and sharpen."""
         engine, window = self.engine, seen.window
-        bbox = seen.candidates[suggestion.choice].seen.bbox
+        bbox = seen.candidates[proposal.choice].seen.bbox
         if touches_cut_edge(bbox, window, self.grid.level_shape(window.level)):
-            seen = predict(engine, suggestion.prompts, self.plane)
+            seen = predict(engine, proposal.prompts, self.plane)
             whole = [
                 self._judged(seen.prompts, seen.candidates, k)
                 for k, c in enumerate(seen.candidates)
@@ -302,11 +303,11 @@ class PlaneSearch:
             ]
             if not whole:
                 return None
-            suggestion = min(whole, key=lambda s: s.doubt)
-            seen = seen.choose(suggestion.choice)
+            proposal = min(whole, key=lambda s: s.doubt)
+            seen = seen.choose(proposal.choice)
         for sharper in refine(engine, seen, self.plane, self.cancel):
             seen = sharper
-        return replace(suggestion, bbox=seen.chosen.bbox, mask=seen.chosen.mask)
+        return replace(proposal, bbox=seen.chosen.bbox, mask=seen.chosen.mask)
 
 
 def _coarse_to_fine(points: np.ndarray) -> Iterator[list[tuple[float, float]]]:

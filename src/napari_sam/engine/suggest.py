@@ -61,19 +61,21 @@ class SuggestRules:
             )
 
 
-def doubt_of(
+def judged(
     engine: Engine, plane: Plane, mask: PlaneCandidate, like: Exemplars | None
-) -> float:
-    """How doubtful a mask is: 1 - predicted IoU x stability score.
+) -> tuple[float, float]:
+    """How doubtful a mask is, 1 - predicted IoU x stability score, and how like.
 
     With known objects the product is measured by theirs, and counts the less the less
-    the mask is like them in size and look.
+    the mask is like them in size and look. Both 0..1.
     """
     sure = min(max(mask.predicted_iou, 0.0), 1.0) * mask.stability_score
+    likeness = 1.0
     if like is not None:
         seen = look_of(engine, plane, MaskPrompt(mask.bbox, mask.mask))
-        sure = min(sure / max(like.sure, 1e-6), 1.0) * like.likeness(mask.area, seen)
-    return float(min(max(1 - sure, 0.0), 1.0))
+        likeness = like.likeness(mask.area, seen)
+        sure = min(sure / max(like.sure, 1e-6), 1.0) * likeness
+    return float(min(max(1 - sure, 0.0), 1.0)), likeness
 
 
 def suggest_along(
@@ -116,45 +118,38 @@ def suggest_along(
                     mask = MaskPrompt(one.bbox, one.mask)
                     prompts = Prompts.of(points=[innermost(mask)])
                 score = 0.0 if one.score is None else float(one.score)
-                found.append(
-                    Proposal(
-                        one.plane,
-                        one.bbox,
-                        one.mask,
-                        score,
-                        1 - one.doubt,
-                        one.doubt,
-                        "propagated",
-                        prompts=prompts,
-                        scores=(score,),
-                        object_id=object_id,
-                    )
-                )
+                proposal = Proposal(
+                    one.plane, one.bbox, one.mask, score, 1 - one.doubt, one.doubt,
+                    "propagated", prompts=prompts, scores=(score,),
+                    object_id=object_id,
+                )  # fmt: skip
+                found.append(proposal)
         except Cancelled:
             yield object_id, found
             raise
         yield object_id, found
 
 
-def suggestion_of(
+def proposal_of(
     plane: Plane,
     prompts: Prompts,
     candidates: Sequence[PlaneCandidate],
     k: int,
     doubt: float,
-    object_id: int = 0,
+    likeness: float,
+    origin: str,
 ) -> Proposal:
     """Keep what a review needs of a candidate; its logits would fill the memory."""
     c = candidates[k]
     scores = tuple(float(c.predicted_iou) for c in candidates)
     return Proposal(
         plane, c.bbox, c.mask, scores[k], float(c.stability_score), doubt,
-        prompts=prompts, choice=k, scores=scores, object_id=object_id,
+        origin, likeness, prompts, k, scores,
     )  # fmt: skip
 
 
 def regrouped(found: Proposal, others: Sequence[Proposal], new_group: int) -> Proposal:
-    """Return a suggestion that shares the object of the neighbour it goes on from.
+    """Return a proposal that shares the object of the neighbour it goes on from.
 
     Parameters
     ----------

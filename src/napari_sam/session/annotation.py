@@ -18,10 +18,9 @@ from napari_sam.session.entries import Entry, ObjectState
 from napari_sam.session.objects import Objects, checked_classes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from napari_sam.core.intensity import IntensityMapping
-    from napari_sam.core.proposals import Proposal
     from napari_sam.engine.engine import Engine
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.session.document import Document
@@ -137,15 +136,6 @@ class Annotation:
         with self.document.journal.lock:
             make(self.document)
         self.changed.emit()
-
-    def accept_suggestions(self, chosen: Sequence[tuple[int, Proposal]]) -> int:
-        """Make suggestions the objects of those ids, as one change; count them."""
-        document = self.document
-        document.order += 1
-        with document.journal.lock:
-            made = edits.accept_suggestions(document, chosen, document.order)
-        self.changed.emit()
-        return made
 
     # -- history ---------------------------------------------------------------------
 

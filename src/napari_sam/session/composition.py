@@ -97,6 +97,24 @@ class Composition:
         self._record(to, key, claim)
         return claim
 
+    def claim_new(
+        self, to: Changes, patches: Iterable[LabelPatch], claims: Mapping[Key, Claim]
+    ) -> None:
+        """Put masks on free pixels where these objects hold nothing yet.
+
+        Parameters
+        ----------
+        to : Changes
+            Takes what changes.
+        patches : iterable of LabelPatch
+            All pixels of the claims, which were free, as `FreePixels` gives them.
+        claims : mapping of Key to Claim
+        """
+        for patch in patches:
+            self._write(to, patch)
+        for key, claim in claims.items():
+            self._record(to, key, claim)
+
     def release(self, to: Changes, key: Key) -> None:
         """Give up what an object's mask holds on a plane."""
         old = self.claims.get(key)

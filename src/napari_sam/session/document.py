@@ -20,7 +20,14 @@ from napari_sam.core.objects import (
 )
 from napari_sam.errors import PromptError, SessionError
 from napari_sam.session.composition import Changes, Composition
-from napari_sam.session.entries import SECTIONS, Entry, ObjectState, Values
+from napari_sam.session.entries import (
+    DECIDED,
+    NOTED,
+    SECTIONS,
+    Entry,
+    ObjectState,
+    Values,
+)
 from napari_sam.session.journal import Journal
 
 if TYPE_CHECKING:
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox, LabelPatch
     from napari_sam.core.objects import Key
     from napari_sam.core.planes import Plane
+    from napari_sam.core.proposals import Proposal
 
 
 class Document:
@@ -53,6 +61,14 @@ class Document:
         self.classes: dict[str, ClassList] = {"": ClassList()}
         self.verdicts: dict[int, tuple[int, bool]] = {}
         """Objects drawn at random and whether each was right, by number."""
+        self.proposals: dict[int, Proposal] = {}
+        """Masks that were found and that nobody has accepted, by number."""
+        self.accepted: dict[int, int] = {}
+        """Objects that proposals became, by the number of the proposal."""
+        self.rejected: dict[int, Proposal] = {}
+        """Proposals that are not made again, by number, in the order of rejection."""
+        self.decided = 0
+        """Number of changes of proposals, or of what was decided on them."""
         self.touched: dict[int, int] = {}
         """Objects by the number of the change that touched them last, in its order."""
         self.revision = 0
@@ -126,6 +142,7 @@ class Document:
                         self.last = key
                 if section in ("states", "painted"):
                     self._index(key)
+        self.decided += any(section in entry.values for section in DECIDED)
         self._touch(entry)
 
     def changed_since(self, revision: int) -> list[int]:
@@ -170,6 +187,16 @@ class Document:
         about = self.about.get(object_id) or ObjectRecord(object_id)
         return replace(about, planes=self.planes(object_id))
 
+    def note(self, values: Mapping[str, Mapping[Any, Any]]) -> None:
+        """Put values by section in force that no undo takes back; None removes one."""
+        entry = Entry("note")
+        with self.journal.lock:
+            for section, found in values.items():
+                held = getattr(self, section)
+                entry.values[section] = {k: (held.get(k), v) for k, v in found.items()}
+            self.put(entry)
+            self.journal.note(entry)
+
     def is_painted(self, key: Key) -> bool:
         """Whether a person painted an object on a plane, or a file brought it."""
         record = self.painted.get(key)
@@ -186,8 +213,14 @@ class Document:
 
     def steps(self) -> list[tuple[str, Entry | None]]:
         """Return the fewest steps that lead here from the labels given."""
-        before = [] if self.start is None else [("start", self.start)]
-        return [*before, *self.journal.steps()]
+        out = [] if self.start is None else [("start", self.start)]
+        noted: dict[str, Values] = {
+            section: {k: (None, v) for k, v in getattr(self, section).items()}
+            for section in NOTED
+        }
+        if any(noted.values()):
+            out.append(("note", Entry("note", values=noted)))
+        return [*out, *self.journal.steps()]
 
     # -- bringing back ---------------------------------------------------------------
 
@@ -205,6 +238,8 @@ class Document:
         journal = self.journal
         if step == "start":
             self.begin(entry)
+        elif step == "note":
+            self.put(entry)
         elif step == "commit":
             journal.done.append(entry)
             journal.undone.clear()

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox
     from napari_sam.core.objects import Key, Origin, Review, Rule
     from napari_sam.core.planes import Plane
-    from napari_sam.core.proposals import Proposal
     from napari_sam.engine.prediction import Prediction
     from napari_sam.engine.propagate import PlaneMask
     from napari_sam.session.document import Document
@@ -58,27 +57,6 @@ def accept(
     document.commit(entry, sharper=sharper)
     document.sharpening = request
     return changes.patches
-
-
-def accept_suggestions(
-    document: Document, chosen: Sequence[tuple[int, Proposal]], order: int
-) -> int:
-    """Make suggestions objects, each on what is free; count those that are."""
-    states: dict[Key, ObjectState] = {}
-    with document.changing() as changes:
-        for object_id, s in chosen:
-            key = object_id, s.plane
-            claim = document.pixels.claim(changes, key, s.bbox, s.mask, order, "keep")
-            if not claim.mask.any():
-                document.pixels.release(changes, key)
-                del changes.claims[key]
-                continue
-            states[key] = ObjectState(
-                *key, s.prompts, (s.choice,), s.scores, "suggested", s.doubt
-            )
-    if states:
-        document.commit(document.entry("suggest", changes, {"states": states}))
-    return len(states)
 
 
 def fill(

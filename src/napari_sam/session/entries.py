@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.objects import ClassList, ObjectClass, ObjectRecord, PlaneRecord
 from napari_sam.core.planes import Plane
-from napari_sam.core.prompts import Prompts
 from napari_sam.errors import SessionError
+from napari_sam.session.blobs import (
+    Blobs,
+    array_in,
+    array_out,
+    bbox_in,
+    prompts_in,
+    prompts_out,
+    proposal_in,
+    proposal_out,
+)
 from napari_sam.session.claims import Claim, Meeting
 from napari_sam.session.packed import Packed, PackedPatch, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     from napari_sam.core.masks import Bbox, LabelPatch
     from napari_sam.core.objects import Origin
+    from napari_sam.core.prompts import Prompts
 
 Values = dict[Any, tuple[Any, Any]]
 """What changes by key: (before, after); None where there is nothing."""
-SECTIONS = ("claims", "states", "painted", "about", "classes", "verdicts")
-"""Kinds of values that an entry changes beside pixels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,11 +142,11 @@ def encode(step: str, entry: Entry | None = None) -> bytes:
 
     Parameters
     ----------
-    step : {"commit", "replace", "start", "undo", "redo"}
+    step : {"commit", "replace", "note", "start", "undo", "redo"}
     entry : Entry, optional
         None for undo and redo.
     """
-    blobs: list[bytes] = []
+    blobs: Blobs = []
     head: dict[str, Any] = {"step": step, "time": round(time.time(), 3)}
     if entry is not None:
         head |= {"kind": entry.kind, "time": round(entry.time, 3)}
@@ -149,9 +154,10 @@ def encode(step: str, entry: Entry | None = None) -> bytes:
         head["hidden"] = [_patch_out(p, blobs) for p in _packed(entry.hidden)]
         for name in SECTIONS:
             if name in entry.values:
+                kind = _SECTIONS[name]
                 head[name] = [
-                    [_KEYS_OUT[name](key), value and _OUT[name](value, blobs)]
-                    for key, value in entry.target(name).items()
+                    [kind.key_out(k), None if v is None else kind.out(v, blobs)]
+                    for k, v in entry.target(name).items()
                 ]
     head["sizes"] = [len(b) for b in blobs]
     text = json.dumps(head, separators=(",", ":")).encode()
@@ -181,7 +187,8 @@ def decode(payload: bytes, now: Mapping[str, Mapping[Any, Any]]) -> tuple[str, E
     try:
         size = int.from_bytes(payload[:4], "little")
         head = json.loads(payload[4 : 4 + size])
-        blobs, at = [], 4 + size
+        blobs: Blobs = []
+        at = 4 + size
         for n in head["sizes"]:
             blobs.append(payload[at : at + n])
             at += n
@@ -189,9 +196,10 @@ def decode(payload: bytes, now: Mapping[str, Mapping[Any, Any]]) -> tuple[str, E
         for name in SECTIONS:
             if name in head:
                 held, section = now.get(name, {}), values.setdefault(name, {})
+                kind = _SECTIONS[name]
                 for raw, value in head[name]:
-                    key = _KEYS_IN[name](raw)
-                    after = None if value is None else _IN[name](value, blobs, key)
+                    key = kind.key_in(raw)
+                    after = None if value is None else kind.into(value, blobs, key)
                     section[key] = held.get(key), after
         entry = Entry(
             head.get("kind", ""),
@@ -208,78 +216,38 @@ def decode(payload: bytes, now: Mapping[str, Mapping[Any, Any]]) -> tuple[str, E
         ) from error
 
 
-def _array_out(array: Packed, blobs: list[bytes]) -> list[Any]:
-    blobs.append(array.pack())
-    return [len(blobs) - 1, array.dtype.str, list(array.shape)]
-
-
-def _array_in(value: list[Any], blobs: list[bytes]) -> Packed:
-    number, dtype, shape = value
-    return Packed.of_bytes(blobs[number], dtype, shape)
-
-
-def _patch_out(patch: PackedPatch, blobs: list[bytes]) -> dict[str, Any]:
+def _patch_out(patch: PackedPatch, blobs: Blobs) -> dict[str, Any]:
     out: dict[str, Any] = {"plane": patch.plane.to_json(), "bbox": list(patch.bbox)}
-    out["mask"] = _array_out(patch.mask, blobs)
+    out["mask"] = array_out(patch.mask, blobs)
     for name, value in (("before", patch.before), ("after", patch.after)):
-        out[name] = value if isinstance(value, int) else _array_out(value, blobs)
+        out[name] = value if isinstance(value, int) else array_out(value, blobs)
     return out
 
 
-def _patch_in(value: dict[str, Any], blobs: list[bytes]) -> PackedPatch:
+def _patch_in(value: dict[str, Any], blobs: Blobs) -> PackedPatch:
     before, after = (
-        v if isinstance(v, int) else _array_in(v, blobs)
+        v if isinstance(v, int) else array_in(v, blobs)
         for v in (value["before"], value["after"])
     )
-    mask = _array_in(value["mask"], blobs)
+    mask = array_in(value["mask"], blobs)
     plane = Plane.from_json(value["plane"])
-    return PackedPatch(plane, _bbox(value["bbox"]), mask, before, after)
+    return PackedPatch(plane, bbox_in(value["bbox"]), mask, before, after)
 
 
-def _bbox(value: Iterable[Any]) -> Bbox:
-    y0, x0, y1, x1 = (int(v) for v in value)
-    return y0, x0, y1, x1
-
-
-def _claim_out(claim: Claim, blobs: list[bytes]) -> dict[str, Any]:
+def _claim_out(claim: Claim, blobs: Blobs) -> dict[str, Any]:
     return {
         "order": claim.order,
         "bbox": [int(v) for v in claim.bbox],
-        "pixels": _array_out(claim.pixels, blobs),
+        "pixels": array_out(claim.pixels, blobs),
     }
 
 
-def _claim_in(value: dict[str, Any], blobs: list[bytes], _: Any) -> Claim:
-    pixels = _array_in(value["pixels"], blobs)
-    return Claim(int(value["order"]), _bbox(value["bbox"]), pixels)
+def _claim_in(value: dict[str, Any], blobs: Blobs, _: Any) -> Claim:
+    pixels = array_in(value["pixels"], blobs)
+    return Claim(int(value["order"]), bbox_in(value["bbox"]), pixels)
 
 
-def prompts_out(prompts: Prompts | None, blobs: list[bytes]) -> dict[str, Any] | None:
-    """Plain values of prompts; a mask goes to the blobs."""
-    if prompts is None:
-        return None
-    out = replace(prompts, mask=None).to_json()
-    if prompts.mask is not None:
-        pixels = _array_out(Packed(np.asarray(prompts.mask.mask, bool)), blobs)
-        out["mask"] = [[int(v) for v in prompts.mask.bbox], pixels]
-    return out
-
-
-def prompts_in(value: dict[str, Any] | None, blobs: list[bytes]) -> Prompts | None:
-    """Read what `prompts_out` gave."""
-    if value is None:
-        return None
-    mask = value.pop("mask", None)
-    prompts = Prompts.from_json(value)
-    if mask is None:
-        return prompts
-    bbox, pixels = mask
-    return replace(
-        prompts, mask=MaskPrompt(_bbox(bbox), _array_in(pixels, blobs).array)
-    )
-
-
-def _state_out(state: ObjectState, blobs: list[bytes]) -> dict[str, Any]:
+def _state_out(state: ObjectState, blobs: Blobs) -> dict[str, Any]:
     return {
         "prompts": prompts_out(state.prompts, blobs),
         "choices": [int(v) for v in state.choices],
@@ -290,9 +258,8 @@ def _state_out(state: ObjectState, blobs: list[bytes]) -> dict[str, Any]:
     }
 
 
-def _state_in(value: dict[str, Any], blobs: list[bytes], key: Any) -> ObjectState:
+def _state_in(value: dict[str, Any], blobs: Blobs, key: Any) -> ObjectState:
     prompts = prompts_in(value["prompts"], blobs)
-    assert prompts is not None
     object_id, plane = key
     return ObjectState(
         object_id, plane, prompts, tuple(value["choices"]), tuple(value["scores"]),
@@ -300,39 +267,47 @@ def _state_in(value: dict[str, Any], blobs: list[bytes], key: Any) -> ObjectStat
     )  # fmt: skip
 
 
-def _plane_record_out(record: PlaneRecord, _: list[bytes]) -> list[Any]:
+def _plane_record_out(record: PlaneRecord, _: Blobs) -> list[Any]:
     return [record.origin, record.score, record.doubt, record.reviewed]
 
 
-def _plane_record_in(value: list[Any], _: list[bytes], key: Any) -> PlaneRecord:
+def _plane_record_in(value: list[Any], _: Blobs, key: Any) -> PlaneRecord:
     origin, score, doubt, reviewed = value
     return PlaneRecord(origin, None, score, doubt, reviewed)
 
 
-def _about_out(record: ObjectRecord, _: list[bytes]) -> dict[str, Any]:
+def _about_out(record: ObjectRecord, _: Blobs) -> dict[str, Any]:
     names = ("name", "class_name", "color", "review", "note", "parent")
     return {n: getattr(record, n) for n in names}
 
 
-def _about_in(value: dict[str, Any], _: list[bytes], key: Any) -> ObjectRecord:
+def _about_in(value: dict[str, Any], _: Blobs, key: Any) -> ObjectRecord:
     return ObjectRecord(key, **value)
 
 
-def _classes_out(classes: ClassList, _: list[bytes]) -> list[dict[str, Any]]:
+def _classes_out(classes: ClassList, _: Blobs) -> list[dict[str, Any]]:
     return [asdict(c) for c in classes.classes]
 
 
-def _classes_in(value: list[dict[str, Any]], _: list[bytes], key: Any) -> ClassList:
+def _classes_in(value: list[dict[str, Any]], _: Blobs, key: Any) -> ClassList:
     return ClassList(tuple(ObjectClass(**v) for v in value))
 
 
-def _verdict_out(verdict: tuple[int, bool], _: list[bytes]) -> list[Any]:
+def _verdict_out(verdict: tuple[int, bool], _: Blobs) -> list[Any]:
     return [int(verdict[0]), bool(verdict[1])]
 
 
-def _verdict_in(value: list[Any], _: list[bytes], key: Any) -> tuple[int, bool]:
+def _verdict_in(value: list[Any], _: Blobs, key: Any) -> tuple[int, bool]:
     object_id, right = value
     return int(object_id), bool(right)
+
+
+def _number_out(number: int, _: Blobs) -> int:
+    return int(number)
+
+
+def _number_in(value: Any, _: Blobs, key: Any) -> int:
+    return int(value)
 
 
 def _key_out(key: Any) -> Any:
@@ -347,30 +322,29 @@ def _same(value: Any) -> Any:
     return value
 
 
-_KEYS_OUT: dict[str, Any] = dict(
-    zip(SECTIONS, (*(_key_out,) * 3, int, _same, int), strict=True)
-)
-_KEYS_IN: dict[str, Any] = dict(
-    zip(SECTIONS, (*(_key_in,) * 3, int, _same, int), strict=True)
-)
-_OUT: dict[str, Any] = dict(
-    zip(
-        SECTIONS,
-        (
-            _claim_out,
-            _state_out,
-            _plane_record_out,
-            _about_out,
-            _classes_out,
-            _verdict_out,
-        ),
-        strict=True,
-    )
-)
-_IN: dict[str, Any] = dict(
-    zip(
-        SECTIONS,
-        (_claim_in, _state_in, _plane_record_in, _about_in, _classes_in, _verdict_in),
-        strict=True,
-    )
-)
+class _Section(NamedTuple):
+    """How values of a kind are written and read, with their keys."""
+
+    key_out: Callable[[Any], Any]
+    key_in: Callable[[Any], Any]
+    out: Callable[[Any, Blobs], Any]
+    into: Callable[[Any, Blobs, Any], Any]
+
+
+_SECTIONS = {
+    "claims": _Section(_key_out, _key_in, _claim_out, _claim_in),
+    "states": _Section(_key_out, _key_in, _state_out, _state_in),
+    "painted": _Section(_key_out, _key_in, _plane_record_out, _plane_record_in),
+    "about": _Section(int, int, _about_out, _about_in),
+    "classes": _Section(_same, _same, _classes_out, _classes_in),
+    "verdicts": _Section(int, int, _verdict_out, _verdict_in),
+    "accepted": _Section(int, int, _number_out, _number_in),
+    "rejected": _Section(int, int, proposal_out, proposal_in),
+    "proposals": _Section(int, int, proposal_out, proposal_in),
+}
+SECTIONS = tuple(_SECTIONS)
+"""Kinds of values that an entry changes beside pixels."""
+NOTED = ("proposals",)
+"""Those that are noted as they come, and that no undo takes back."""
+DECIDED = (*NOTED, "accepted", "rejected")
+"""Those that tell which proposals wait."""

@@ -197,6 +197,10 @@ class Journal:
         self._step(entry.kind, entry)
         self._hand_over("replace", whole)
 
+    def note(self, entry: Entry) -> None:
+        """Write down what no undo takes back."""
+        self._hand_over("note", entry)
+
     def undo(self) -> Entry | None:
         """Step back; return the change to take back, or None at the beginning."""
         if not self.done:

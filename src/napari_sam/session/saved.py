@@ -58,7 +58,6 @@ class Saved(Annotation):
             ever given. The session in memory stays as it is.
         """
         self._storage.save(path, self._head())
-        self._save_more()
 
     def results(self, *, reviewed_only: bool = False) -> Results:
         """Return labels, objects and provenance, as every writer takes them.
@@ -177,9 +176,6 @@ class Saved(Annotation):
             If the last changes could not be written; the folder is let go of.
         """
         self._storage.close()
-
-    def _save_more(self) -> None:
-        """Write what lies beside labels and objects."""
 
     def _head(self) -> dict[str, Any]:
         return head_of(self.volume, self.model, self.engine.intensity, self.rule)

@@ -36,9 +36,9 @@ class Found:
 
     done: int
     total: int
-    suggestions: tuple[Proposal, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
     withdrawn: tuple[Proposal, ...] = ()
-    """Suggestions of this search, or that waited, which better ones replace."""
+    """Proposals of this search, or that waited, which better ones replace."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class Search:
     region: Bbox | None = None
     rules: SuggestRules = field(default_factory=SuggestRules)
     kept: Mapping[Plane, list[Proposal]] = field(default_factory=dict)
-    """Suggestions that wait and stay."""
+    """Proposals that wait and stay."""
     refused: Mapping[Plane, list[Proposal]] = field(default_factory=dict)
 
     def run(self, cancel: Cancel | None = None) -> Iterator[Found]:

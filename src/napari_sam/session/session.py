@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from napari_sam.core.intensity import IntensityMapping
 from napari_sam.engine.engine import Engine
 from napari_sam.session.annotation import imported, own_labels
 from napari_sam.session.document import Document
+from napari_sam.session.proposing import Proposing
 from napari_sam.session.requests import Requests
 from napari_sam.session.reviewing import Reviewing
 from napari_sam.session.saved import Saved
@@ -23,16 +23,14 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import LabelPatch
     from napari_sam.core.objects import Rule
-    from napari_sam.core.proposals import Proposal
     from napari_sam.errors import SessionError
     from napari_sam.models.protocol import PromptableModel
-    from napari_sam.session.suggestions import Suggestions
     from napari_sam.volume.volume import Volume
 
     Intensity = IntensityMapping | tuple[float, float]
 
 
-class Session(Shaping, Stacked, Reviewing, Saved):
+class Session(Shaping, Stacked, Proposing, Reviewing, Saved):
     """Prompts, masks and labels of one volume, with undo and autosave.
 
     Parameters
@@ -104,24 +102,6 @@ class Session(Shaping, Stacked, Reviewing, Saved):
         self.document.journal.writer.on_error = _emitting(self)
         if path is not None:
             self.save(path)
-
-    # -- suggestions -----------------------------------------------------------------
-
-    @cached_property
-    def suggestions(self) -> Suggestions:
-        """What a model proposes for the rest, apart from the labels until accepted."""
-        from napari_sam.session.suggestions import Suggestions
-
-        return Suggestions(self)
-
-    def suggest(self, planes: Any = None, **options: Any) -> list[Proposal]:
-        """Look for further objects; return all that wait, most doubtful first.
-
-        Takes what `Suggestions.find` does; accept or reject them in `suggestions`.
-        """
-        for _ in self.suggestions.find(planes, **options):
-            pass
-        return self.suggestions.pending
 
     # -- files -----------------------------------------------------------------------
 
@@ -234,10 +214,6 @@ class Session(Shaping, Stacked, Reviewing, Saved):
         return session_png(self)
 
     # -- inside ----------------------------------------------------------------------
-
-    def _save_more(self) -> None:
-        if "suggestions" in vars(self):
-            self.suggestions.save()
 
     def _mapping(self, given: Intensity | None) -> IntensityMapping | None:
         if given is None or isinstance(given, IntensityMapping):

@@ -1,4 +1,4 @@
-"""Suggestions: ask for them, go through them, take or leave them."""
+"""Proposals: ask for them, go through them, take or leave them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ MOST_ROWS = 500
 
 
 class ReviewView(Section):
-    """The search, the list of suggestions, and what to do with the one at hand."""
+    """The search, the list of proposals, and what to do with the one at hand."""
 
     suggest_wanted = Signal(str, object)
     """A key of `SCOPES`, and `SuggestRules`."""
     stop_wanted = Signal()
     row_chosen = Signal(int)
-    """Number of a suggestion."""
+    """Number of a proposal."""
     previous_wanted = Signal()
     next_wanted = Signal()
     accept_wanted = Signal()
@@ -70,10 +70,10 @@ class ReviewView(Section):
         self.rows.setMinimumHeight(66)
         self.rows.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.rows.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.rows.setToolTip("Doubt of each suggestion: 0 is as good as yours")
+        self.rows.setToolTip("Doubt of each proposal: 0 is as good as yours")
         self.rows.currentItemChanged.connect(self._on_row)
-        self.previous = button("‹ ,", "Go to the suggestion before")
-        self.next = button(". ›", "Go to the next suggestion")
+        self.previous = button("‹ ,", "Go to the proposal before")
+        self.next = button(". ›", "Go to the next proposal")
         self.accept = button("Accept (Y)", "Make it an object (undoable)")
         self.reject = button("Reject (R)", "Take it away, and do not suggest it again")
         for made in (self.previous, self.next):

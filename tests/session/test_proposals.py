@@ -1,5 +1,4 @@
-import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -26,33 +25,33 @@ def _session(phantom, ids=(1,), plane=0, **options):
     return session
 
 
-def test_suggestions_leave_the_labels_alone_until_one_step_accepts_them(cells):
+def test_proposals_leave_the_labels_alone_until_one_step_accepts_them(cells):
     session = _session(cells)
     before = np.array(session.labels)
     found = session.suggest()
     assert len(found) == 5
     assert [s.doubt for s in found] == sorted((s.doubt for s in found), reverse=True)
     np.testing.assert_array_equal(session.labels, before)
-    assert session.suggestions.accept() == 5
+    assert session.proposals.accept() == 5
     assert sorted(np.unique(session.labels)) == [0, 1, 2, 3, 4, 5, 6]
     accepted = np.array(session.labels)
     assert ((accepted > 0) == (cells.labels > 0)).mean() > 0.99
     np.testing.assert_array_equal(accepted == 1, before == 1)
-    assert not session.suggestions.pending
+    assert not session.proposals.pending
 
     session.undo()
     np.testing.assert_array_equal(session.labels, before)
-    assert len(session.suggestions.pending) == 5
+    assert len(session.proposals.pending) == 5
     session.redo()
     np.testing.assert_array_equal(session.labels, accepted)
-    assert not session.suggestions.pending
+    assert not session.proposals.pending
 
 
-def test_an_accepted_suggestion_is_an_object_like_any_other(cells):
+def test_an_accepted_proposal_is_an_object_like_any_other(cells):
     session = _session(cells)
     (first, *_) = session.suggest()
-    session.suggestions.accept([first])
-    object_id = session.suggestions.object_id(first)
+    session.proposals.accept([first])
+    object_id = session.proposals.object_id(first)
     state = session.object(object_id, first.plane)
     assert state.prompts is first.prompts and state.chosen == first.choice
     assert len(state.scores) == 3
@@ -72,33 +71,33 @@ def test_only_those_under_a_doubt_are_accepted(cells):
     limit = float(np.median([s.doubt for s in found]))
     expected = sum(s.doubt <= limit for s in found)
     assert 0 < expected < len(found)
-    assert session.suggestions.accept(max_doubt=limit) == expected
-    assert all(s.doubt > limit for s in session.suggestions.pending)
+    assert session.proposals.accept(max_doubt=limit) == expected
+    assert all(s.doubt > limit for s in session.proposals.pending)
 
 
 def test_the_rejected_are_not_suggested_again_until_restored(cells):
     session = _session(cells)
     bad = session.suggest()[0]
-    session.suggestions.reject([bad])
-    assert len(session.suggestions.pending) == 4
+    session.proposals.reject([bad])
+    assert len(session.proposals.pending) == 4
     again = session.suggest()
     assert len(again) == 4
     assert all(s.overlap(bad.bbox, bad.mask) == 0 for s in again)
-    assert session.suggestions.restore() == 1
-    assert bad in session.suggestions.pending
-    assert session.suggestions.restore() == 0
+    assert session.proposals.restore() == 1
+    assert bad in session.proposals.pending
+    assert session.proposals.restore() == 0
 
 
-def test_painting_over_a_suggestion_withdraws_it_and_undo_brings_it_back(cells):
+def test_painting_over_a_proposal_withdraws_it_and_undo_brings_it_back(cells):
     session = _session(cells)
     first = session.suggest()[-1]
     told = []
-    session.suggestions.changed.connect(lambda: told.append(1))
+    session.proposals.changed.connect(lambda: told.append(1))
     y, x = first.prompts.points[0]
     session.segment(9, points=[(y, x)])
-    assert first not in session.suggestions.pending and told
+    assert first not in session.proposals.pending and told
     session.undo()
-    assert first in session.suggestions.pending
+    assert first in session.proposals.pending
 
 
 def test_accepting_keeps_what_was_annotated_meanwhile(cells):
@@ -107,9 +106,9 @@ def test_accepting_keeps_what_was_annotated_meanwhile(cells):
     y0, x0, y1, x1 = first.bbox
     session.labels[y0 : y0 + (y1 - y0) // 3, x0:x1] = 7
     held = np.array(session.labels) == 7
-    assert session.suggestions.accept([first]) == 1
+    assert session.proposals.accept([first]) == 1
     np.testing.assert_array_equal(np.array(session.labels) == 7, held)
-    new = session.suggestions.object_id(first)
+    new = session.proposals.object_id(first)
     assert (np.array(session.labels) == new).sum() == first.area - (
         first.mask[: (y1 - y0) // 3].sum()
     )
@@ -121,7 +120,7 @@ def test_objects_are_followed_to_other_planes_and_keep_their_number():
     found = session.suggest(rules=SuggestRules(grid=False))
     assert {s.object_id for s in found} == {1, 2}
     assert all(s.plane.index[0] != 3 for s in found)
-    session.suggestions.accept()
+    session.proposals.accept()
     labels = np.array(session.labels)
     for k in (1, 2):
         both = (labels == k) & (stack.labels == k)
@@ -134,7 +133,7 @@ def test_new_objects_of_neighbouring_planes_are_one():
     stack = phantom_volume((7, 40, 64), n_objects=2, noise=0)
     session = _session(stack, ids=(1,), plane=3)
     session.suggest([3, 4, 2])
-    session.suggestions.accept()
+    session.proposals.accept()
     labels = np.array(session.labels)
     other = stack.labels == 2
     values = {int(v) for v in np.unique(labels[2:5][other[2:5]])} - {0}
@@ -151,48 +150,73 @@ def test_one_plane_alone_takes_the_nearest_annotated_one():
 
 def test_a_search_that_is_stopped_keeps_what_it_found(cells):
     session = _session(cells)
-    steps = session.suggestions.find(cancel=lambda: len(session.suggestions) >= 2)
+    steps = session.proposals.find(cancel=lambda: len(session.proposals) >= 2)
     done, total = list(steps)[-1]
-    assert 2 <= len(session.suggestions) < 5
+    assert 2 <= len(session.proposals) < 5
     assert done < total
 
 
-def test_suggestions_and_rejections_come_back_with_the_session(cells, tmp_path):
+def test_proposals_and_decisions_come_back_with_the_session(cells, tmp_path):
     session = _session(cells, path=tmp_path / "work.nsam")
     found = session.suggest()
-    session.suggestions.reject(found[:1])
-    session.suggestions.accept(found[1:2])
+    session.proposals.reject(found[:1])
+    session.proposals.accept(found[1:2])
     ids = np.array(session.labels)
     session.close()
 
-    file = tmp_path / "work.nsam" / "suggestions.jsonl"
-    with file.open("ab") as out:
-        out.write(b'["reject", [')  # torn by a crash
     again = Session.load(
         tmp_path / "work.nsam", volume=cells.image, model=ToyModel(48), embeddings=False
     )
     np.testing.assert_array_equal(again.labels, ids)
-    waiting = again.suggestions.pending
-    assert [s.number for s in waiting] == [s.number for s in found[2:]]
-    np.testing.assert_array_equal(waiting[0].mask, found[2].mask)
-    assert again.suggestions.object_id(found[1]) == 2
-    assert [s.number for s in again.suggestions.rejected] == [found[0].number]
-    again.suggestions.reject(waiting[:1])
+    waiting = again.proposals.pending
+    assert [p.number for p in waiting] == [p.number for p in found[2:]]
+    for before, after in zip(found[2:], waiting, strict=True):
+        np.testing.assert_array_equal(after.mask, before.mask)
+        for name in (f.name for f in fields(before)):
+            if name not in ("mask", "prompts"):
+                assert getattr(after, name) == getattr(before, name), name
+        assert after.prompts.to_json() == before.prompts.to_json()
+    assert again.proposals.object_id(found[1]) == 2
+    assert [p.number for p in again.proposals.rejected] == [found[0].number]
+    again.undo(), again.undo()
+    assert len(again.proposals.pending) == 5
     again.close()
-    assert json.loads(file.read_bytes().splitlines()[-1])[0] == "reject"
 
 
-def test_suggestions_made_before_the_first_save_are_saved_with_it(cells, tmp_path):
+def test_a_rejection_is_a_change_like_any_other(cells):
     session = _session(cells)
     found = session.suggest()
-    session.suggestions.reject(found[:2])
+    assert session.proposals.reject(found[:2]) == 2
+    assert session.proposals.reject(found[:2]) == 0
+    session.undo()
+    assert session.proposals.pending == found and not session.proposals.rejected
+    session.redo()
+    assert session.proposals.pending == found[2:]
+    assert session.proposals.restore(found[:1]) == 1
+    assert session.proposals.reject() == 4 and not session.proposals.pending
+
+
+def test_a_deleted_object_is_not_proposed_again_by_what_it_was(cells):
+    session = _session(cells)
+    first = session.suggest()[0]
+    session.proposals.accept([first])
+    session.delete_object(session.proposals.object_id(first))
+    assert first not in session.proposals.pending
+    session.undo(), session.undo()
+    assert first in session.proposals.pending
+
+
+def test_proposals_made_before_the_first_save_are_saved_with_it(cells, tmp_path):
+    session = _session(cells)
+    found = session.suggest()
+    session.proposals.reject(found[:2])
     session.save(tmp_path / "late.nsam")
     session.close()
     again = Session.load(
         tmp_path / "late.nsam", volume=cells.image, model=ToyModel(48), embeddings=False
     )
-    assert len(again.suggestions.pending) == 3
-    assert len(again.suggestions.rejected) == 2
+    assert len(again.proposals.pending) == 3
+    assert len(again.proposals.rejected) == 2
     again.close()
 
 
@@ -202,27 +226,27 @@ def test_a_region_outside_the_plane_is_refused_and_nothing_is_dropped(cells, reg
     session.suggest()
     with pytest.raises(PromptError, match="region is"):
         session.suggest(region=region)
-    assert len(session.suggestions) == 5
+    assert len(session.proposals) == 5
 
 
-def test_a_better_suggestion_takes_the_place_of_one_shown_before(cells):
+def test_a_better_proposal_takes_the_place_of_one_shown_before(cells):
     """A part, tried first, gives way to the whole that is more like the known."""
     session = _session(cells)
     rules = SuggestRules(points_per_batch=1, max_doubt=1, min_area=16)
     shown, withdrawn = [], 0
-    search = session.suggestions.search(rules=rules)
+    search = session.proposals.search(rules=rules)
     for step in search.run():
-        session.suggestions.add(step)
+        session.proposals.add(step)
         withdrawn += len(step.withdrawn)
-        shown.append(len(session.suggestions))
-    found = session.suggestions.pending
+        shown.append(len(session.proposals))
+    found = session.proposals.pending
     for i, a in enumerate(found):
         assert all(a.overlap(b.bbox, b.mask) < 0.3 for b in found[:i])
     assert max(shown) >= len(found) >= 5
     first = found[0]
     better = replace(first, number=0, doubt=0.0)
-    session.suggestions.add(Found(1, 1, (better,), (first,)))
-    numbers = [s.number for s in session.suggestions.pending]
+    session.proposals.add(Found(1, 1, (better,), (first,)))
+    numbers = [s.number for s in session.proposals.pending]
     assert first.number not in numbers and len(numbers) == len(found)
-    session.suggestions.add(Found(1, 1, (), (better,)))
-    assert len(session.suggestions.pending) == len(found) - 1
+    session.proposals.add(Found(1, 1, (), (better,)))
+    assert len(session.proposals.pending) == len(found) - 1

@@ -42,6 +42,21 @@ def test_readme_has_the_two_commands_word_for_word():
     )
 
 
+def test_an_index_renders_the_readme_with_its_pictures():
+    from readme_renderer.markdown import render
+
+    html = render((ROOT / "README.md").read_text(encoding="utf-8"))
+    pictures = re.findall(r'<img[^>]* src="([^"]+)"', html)
+
+    assert "<h1>" in html or "<h1 " in html
+    assert pictures
+    for address in pictures:
+        # An index shows no picture by a relative address.
+        _, on_main, path = address.partition("/napari-sam/napari-sam/raw/main/")
+        assert on_main, address
+        assert (ROOT / path).is_file(), path
+
+
 @pytest.mark.parametrize("requirement", list(requirements()))
 def test_tested_version_lies_in_the_open_range(requirement):
     if requirement.name == "napari-sam-anysize":

@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import zarr
 
+from napari_sam import Session
 from napari_sam._napari import sample_data
 from napari_sam._napari.layer_data import layer_data
 from napari_sam._napari.readers import get_dicom_reader, get_ome_zarr_reader
+from napari_sam.testing import ToyModel
 from napari_sam.volume.opening import open_volume
 from napari_sam.volume.volume import Volume
 
@@ -107,6 +111,37 @@ def test_samples_are_real_images_that_need_no_network(make, shape):
     [(data, options, kind)] = make()
     assert kind == "image" and tuple(data.shape) == shape
     assert np.asarray(data[...]).std() > 1 and options["name"]
+
+
+def test_the_volume_among_the_samples_goes_out_as_dicom(tmp_path, monkeypatch):
+    import highdicom
+    import nibabel
+
+    monkeypatch.setenv("NAPARI_SAM_CACHE", str(tmp_path))
+    [(data, options, _)] = sample_data.mr_volume()
+    volume = options["metadata"]["napari_sam"]["volume"]
+    session = Session(volume, ToyModel(), embeddings=False)
+    session.segment(1, 12, points=[(60, 60)])
+    before = np.array(session.labels)
+
+    session.export(tmp_path / "seg.dcm")
+    session.export(tmp_path / "rt.dcm", format="rtstruct")
+
+    for name in ("seg.dcm", "rt.dcm"):
+        fresh = Session(volume, ToyModel(), embeddings=False)
+        fresh.read(tmp_path / name)
+        np.testing.assert_array_equal(fresh.labels, before)
+    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    assert str(seg.PatientName) == "Sample^MR"
+    folder = Path(nibabel.__file__).parent / "tests" / "data"
+    source = nibabel.load(folder / "example4d.nii.gz")
+    values = np.asarray(source.dataobj[..., 0])
+    for index in [(0, 0, 0), (23, 95, 127), (11, 60, 40)]:
+        z, y, x, _ = volume.affine @ (*index, 1)
+        ijk = np.linalg.inv(source.affine) @ (-x, -y, z, 1)
+        at = tuple(np.round(ijk[:3]).astype(int))
+        np.testing.assert_allclose(ijk[:3], at, atol=1e-3)
+        assert np.asarray(data[...])[index] == values[at]
 
 
 def test_the_ct_sample_is_in_hounsfield_units_and_millimetres():

@@ -21,34 +21,16 @@ def mr_slice() -> list[LayerData]:
 
 
 def mr_volume() -> list[LayerData]:
-    """MR of a head, 24 slices of 96 x 128, 2.2 mm apart (from nibabel)."""
+    """MR of a head, 24 slices of 96 x 128, 2.2 mm apart (from nibabel), as DICOM."""
     from dataclasses import replace
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    import numpy as np
 
     from napari_sam._napari.layer_data import layer_data
-    from napari_sam.errors import VolumeError
+    from napari_sam._napari.sample_series import mr_head
+    from napari_sam.embeddings.cache import cache_folder
     from napari_sam.volume.opening import open_volume
 
-    spec = find_spec("nibabel")
-    if spec is None or spec.origin is None:
-        raise VolumeError("this sample comes with nibabel: pip install nibabel")
-    data = Path(spec.origin).parent / "tests" / "data"
-    series = open_volume(data / "example4d.nii.gz")
-    first = replace(
-        series,
-        levels=(np.asarray(series.levels[0][0]),),
-        axes=series.axes[1:],
-        spacing=series.spacing[1:],
-        units=series.units[1:],
-        affine=series.affine[1:, 1:],
-        source=None,
-        recipe=None,
-        name="MR head",
-    )
-    return layer_data(first)
+    volume = open_volume(mr_head(cache_folder().parent))
+    return layer_data(replace(volume, name="MR head"))
 
 
 def cells() -> list[LayerData]:

@@ -173,6 +173,47 @@ def proposals(model: str) -> None:
     desk.close()
 
 
+def objects(model: str) -> None:
+    """Coins from a threshold: measured, the large ones chosen in the plot and named."""
+    import numpy as np
+    from skimage import data, filters, measure, morphology, segmentation
+
+    from napari_sam.session import Session
+
+    image, disk = data.coins(), morphology.disk(4)
+    inside = morphology.opening(image > filters.threshold_local(image, 151), disk)
+    labels = measure.label(segmentation.clear_border(inside))
+    desk = Desk(image, model)
+    made = Session(image, desk.controller.session.model, labels=labels)
+    desk.controller.use_image(desk.viewer.layers[0], made)
+    desk.settle()
+    view, many = desk.widget.panel.objects, desk.controller.reviewing
+    desk.show_tab("Objects")
+    many.measure()
+    desk.settle()
+    size = desk.controller.board.state.measured.columns["size"]
+    large = [n + 1 for n, v in enumerate(size) if v > np.median(size)]
+    many.set_class(large, "large")
+    many.set_class(sorted({*range(1, len(size) + 1)} - {*large}), "small")
+    many.accept(large[:4])
+    desk.controller.arm_point()
+    desk.settle()
+    view.plotted.click()
+    column = view.table.names.index("size")
+    view.rows.sortByColumn(column, descending())
+    view.choose(large)
+    view.plot.show_table(view.table, large)
+    desk.shoot("objects.png")
+    desk.close()
+
+
+def descending() -> Any:
+    """The order of sorting that puts the largest first."""
+    from qtpy.QtCore import Qt
+
+    return Qt.SortOrder.DescendingOrder
+
+
 def many_images(model: str) -> None:
     """A folder of three images, the second at hand with one object."""
     from PIL import Image
@@ -228,6 +269,7 @@ def main() -> None:
         refine(model)
         fill_volume(model)
         proposals(model)
+        objects(model)
         many_images(model)
         embedding(model)
 

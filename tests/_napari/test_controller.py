@@ -349,9 +349,11 @@ def test_keys_on_our_layers_and_on_no_other(desk, cells):
     other = desk.viewer.add_points(ndim=2)
     image = desk.open(cells.image)
     layers, writer = desk.annotation.layers, desk.annotation.writer
-    anywhere = {"T", "P", "B", "PageUp", "PageDown"}
+    anywhere = {"T", "P", "B", "PageUp", "PageDown"} | {
+        f"Alt+{n}" for n in range(1, 10)
+    }
     undo, review = {"Ctrl+Z", "Ctrl+Shift+Z"}, {".", ",", "Y", "R", "D", "O"}
-    ours = anywhere | undo | review | {"N", "C"}
+    ours = anywhere | undo | review | {"N", "C", "J", "K"}
     assert {str(k) for k in layers.points.keymap} == ours
     assert {str(k) for k in writer.layer.keymap} == ours
     assert {str(k) for k in image.keymap} == anywhere

@@ -27,7 +27,7 @@ from napari_sam._napari.plane_view import (
 from napari_sam._napari.prompt_layers import PromptLayers, with_undrawn
 from napari_sam._napari.state import as_sentence
 from napari_sam.errors import NapariSamError, PromptError
-from napari_sam.results.label_objects import boxes_of
+from napari_sam.results.label_objects import boxes_of, boxes_on_plane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ class Annotation:
         self._clicks = Clicks(board, jobs)
         self._candidates = Candidates(board, jobs)
         self._highest = 0
-        self.objects = ObjectList(board, jobs, self.writer.color)
+        self.objects = ObjectList(board, jobs)
         self._painting = Painting(board, self.writer)
         self._foreign = self._fresh = False
         self._its_writer: Callable[[LabelPatch], None] | None = None
@@ -241,10 +241,27 @@ class Annotation:
 
     def go_to(self, object_id: int) -> None:
         """Go on with an object, and show where it is."""
+        shape = self.volume.shape
         found = self.objects.place(object_id, self.plane)
         if found is not None:
-            go_to(self.viewer, self.image, self.volume.shape, *found)
+            go_to(self.viewer, self.image, shape, *found)
         self.select(object_id)
+        plane = self.objects.plane(object_id, self.plane)
+        if found is not None or plane is None:
+            return
+
+        def show(boxes: dict[int, tuple[int, int, int, int]]) -> None:
+            if object_id in boxes and object_id == self.object_id:
+                go_to(self.viewer, self.image, shape, plane, boxes[object_id])
+
+        # Where it was painted or imported only its pixels say.
+        labels = self.labels
+        self.jobs.submit(
+            "place",
+            lambda _: boxes_on_plane(labels, plane, [object_id]),
+            show,
+            self.board.fail,
+        )
 
     def take_in(self, taken: Results) -> None:
         """Show objects that were read from a file; prompts then begin another."""

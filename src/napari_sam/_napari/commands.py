@@ -91,6 +91,41 @@ def delete_object(viewer: Viewer) -> None:
     controller_of(viewer).delete_object()
 
 
+def next_object(viewer: Viewer) -> None:
+    """Go to the next object."""
+    controller_of(viewer).reviewing.next_object()
+
+
+def previous_object(viewer: Viewer) -> None:
+    """Go to the object before."""
+    controller_of(viewer).reviewing.previous_object()
+
+
+def accept(viewer: Viewer) -> None:
+    """Say that the object or proposal at hand is right."""
+    controller_of(viewer).reviewing.accept()
+
+
+def reject(viewer: Viewer) -> None:
+    """Say that the object or proposal at hand is wrong."""
+    controller_of(viewer).reviewing.reject()
+
+
+def review_by_doubt(viewer: Viewer) -> None:
+    """Go through all objects, the most doubtful first."""
+    controller_of(viewer).reviewing.check("doubt")
+
+
+def review_at_random(viewer: Viewer) -> None:
+    """Go through objects drawn by lot, and say how many are wrong in all."""
+    controller_of(viewer).reviewing.check("random")
+
+
+def measure(viewer: Viewer) -> None:
+    """Measure all objects for the table."""
+    controller_of(viewer).reviewing.measure()
+
+
 def next_proposal(viewer: Viewer) -> None:
     """Go to the next proposal."""
     controller_of(viewer).review.next()

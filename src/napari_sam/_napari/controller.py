@@ -22,6 +22,7 @@ from napari_sam._napari.intensity import Intensity
 from napari_sam._napari.loading import Loading
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam._napari.review import Review
+from napari_sam._napari.reviewing import Reviewing
 from napari_sam._napari.state import Board, PanelState
 from napari_sam._napari.tool_watch import ToolWatch
 from napari_sam._napari.training import Training
@@ -68,6 +69,7 @@ class Controller:
         self.encoding = Encoding(self.board, jobs)
         self.review = Review(self.board, jobs)
         self.following = Following(self.board, jobs)
+        self.reviewing = Reviewing(self.board, jobs, self.go_to_object, self.review)
         self.training = Training(self.board, jobs)
         self.intensity = Intensity(self.board)
         self.files = Files(self.board, jobs, lambda: self.session)
@@ -76,6 +78,7 @@ class Controller:
             self.encoding,
             self.review,
             self.following,
+            self.reviewing,
             self.training,
         )
         """What works on the image in use beside clicks, one a tab."""
@@ -400,6 +403,7 @@ class Controller:
         self.encoding.renew()
         self.review.renew()
         self.following.renew()
+        self.reviewing.renew()
         if made.copied:
             self.board.say(
                 "This session is open in another window or process: you go on with a "
@@ -455,6 +459,7 @@ class Controller:
         if annotation is not None and annotation.image in self.viewer.layers:
             annotation.on_view()
             self.following.look()
+            self.reviewing.on_view()
             self._on_camera()
 
     def _on_camera(self) -> None:

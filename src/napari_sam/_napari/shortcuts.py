@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -25,23 +26,32 @@ ON_ALL = {
     "Control-Shift-Z": "redo",
     ".": "review.next",
     ",": "review.previous",
-    "Y": "review.accept",
-    "R": "review.reject",
+    "Y": "reviewing.accept",
+    "R": "reviewing.reject",
+    "J": "reviewing.next_object",
+    "K": "reviewing.previous_object",
     "D": "following.next_doubtful",
     "O": "following.set_reviewed",
 }
 """Keys on our prompt layers and our Labels layer, and the controller's methods."""
+
+CLASSES = tuple(f"Alt-{n}" for n in range(1, 10))
+"""Keys that give the object at hand the class of that number, on our layers and on the
+image. Digits alone are napari's tools there; in the table of objects they are ours."""
 
 
 def bind(layer: Any, actions: Any, *, ours: bool = True) -> None:
     """Bind the keys of one of our layers, or of the image, to methods of `actions`."""
     for key, name in (ON_ALL if ours else ANYWHERE).items():
         layer.bind_key(key, _call(attrgetter(name)(actions)), overwrite=True)
+    for number, key in enumerate(CLASSES, 1):
+        call = partial(actions.reviewing.set_number, number)
+        layer.bind_key(key, _call(call), overwrite=True)
 
 
 def unbind(layer: Any, *, ours: bool = True) -> None:
     """Take the keys off again."""
-    for key in ON_ALL if ours else ANYWHERE:
+    for key in (*(ON_ALL if ours else ANYWHERE), *CLASSES):
         layer.bind_key(key, None)
 
 

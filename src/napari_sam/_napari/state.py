@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from psygnal import Signal
@@ -169,14 +169,49 @@ class ObjectRow:
     """One object in the table."""
 
     object_id: int
-    color: str
+    color: str = ""
+    """Its own, as #rrggbb; "" for the layer's."""
     class_name: str = ""
+    review: str = "open"
+    doubt: float | None = None
+    """Greatest of its planes; None where it is not known."""
     planes: int = 1
     """On how many planes it is known to be."""
     score: float | None = None
     """Best predicted IoU; None where a hand drew it."""
     how: str = ""
     """How most of its pixels came."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredState:
+    """What was measured of the objects, at the time point in view."""
+
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    """Values by name; None where one has no meaning."""
+    place: dict[int, int] = field(default_factory=dict)
+    """Where in them an object is; those that changed since are missing."""
+    size_unit: str = ""
+
+    def of(self, name: str, object_id: int) -> Any:
+        """Return one value; None where it is not known."""
+        at, values = self.place.get(object_id), self.columns.get(name)
+        return None if at is None or values is None else values[at]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckState:
+    """Going through objects, and what is known of them all."""
+
+    order: Literal["", "doubt", "random"] = ""
+    """How they are gone through; "" when they are not."""
+    left: int = 0
+    """Objects to look at yet."""
+    error_rate: str = ""
+    """In words; "" when nothing was drawn at random."""
+    measuring: bool = False
+    outdated: int = 0
+    """Objects that changed since they were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +251,8 @@ class PanelState:
     has_object: bool = False
     """Whether the current object is one yet, and may have a class."""
     objects: tuple[ObjectRow, ...] = ()
+    measured: MeasuredState | None = None
+    check: CheckState = CheckState()
     elsewhere: str = ""
     """Where clicks on the canvas go when they give no prompts; "" when they do."""
     rule: Rule = "keep"

@@ -168,7 +168,17 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.object.class_chosen.connect(do.set_class)
         panel.object.new_wanted.connect(do.new_object)
         panel.object.delete_wanted.connect(do.delete_object)
-        panel.objects.row_chosen.connect(do.go_to_object)
+        objects, many = panel.objects, do.reviewing
+        objects.table.color_of = self._color_of
+        objects.row_chosen.connect(do.go_to_object)
+        objects.accept_wanted.connect(many.accept)
+        objects.reject_wanted.connect(many.reject)
+        objects.delete_wanted.connect(many.delete)
+        objects.class_wanted.connect(many.set_class)
+        objects.measure_wanted.connect(many.measure)
+        objects.check_wanted.connect(many.check)
+        objects.undo_wanted.connect(do.undo)
+        objects.redo_wanted.connect(do.redo)
         panel.prompt.rule_chosen.connect(do.set_rule)
         panel.prompt.tool_chosen.connect(do.arm)
         panel.prompt.candidate_chosen.connect(do.choose)
@@ -204,6 +214,10 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.output.read_wanted.connect(self.read)
         panel.output.report_wanted.connect(self.copy_report)
         panel.status.cancel_wanted.connect(do.cancel)
+
+    def _color_of(self, object_id: int) -> str:
+        shown = self.controller.annotation
+        return "#888888" if shown is None else shown.writer.color(object_id)
 
     def _choose_checkpoint(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Checkpoint", "", CHECKPOINTS)

@@ -128,6 +128,22 @@ def boxes_of_each(
     return boxes
 
 
+def boxes_on_plane(
+    labels: Any, plane: Plane, object_ids: Collection[int]
+) -> dict[int, Bbox]:
+    """Where objects have pixels on one plane, of any axis: their bounding boxes."""
+    boxes: dict[int, Bbox] = {}
+    for y, x, y1, x1 in _blocks_of_plane(labels, plane, _BLOCK):
+        for object_id, (rows, columns) in boxes_in_block(
+            np.asarray(labels[plane.window((y, x, y1, x1))])
+        ):
+            if object_id in object_ids:
+                at = (y + rows.start, x + columns.start,
+                      y + rows.stop, x + columns.stop)  # fmt: skip
+                boxes[object_id] = union_bbox(at, boxes.get(object_id, (0, 0, 0, 0)))
+    return boxes
+
+
 def iter_blocks(
     labels: Any, plane: Plane, *, block: int = _BLOCK
 ) -> Iterator[tuple[tuple[int, int], np.ndarray]]:

@@ -12,6 +12,10 @@ _SAM_URL = "https://dl.fbaipublicfiles.com/segment_anything/"
 _SAM2_CITATION = (
     "Ravi et al., SAM 2: Segment Anything in Images and Videos, 2024, arXiv:2408.00714"
 )
+_SAM3_CITATION = (
+    "Carion et al., SAM 3: Segment Anything with Concepts, 2025, arXiv:2511.16719"
+)
+_SAM3_PAGE = "https://huggingface.co/facebook/sam3"
 _HQ_URL = "https://huggingface.co/lkeab/hq-sam/resolve/main/"
 _MICRO_SAM_URL = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/"
 _FAST_SAM_URL = "https://github.com/ultralytics/assets/releases/download/v8.3.0/"
@@ -41,6 +45,10 @@ class KnownModel:
     file: str = ""
     """Name in the cache, or whole path; the last part of `url` where not given."""
     prompts: frozenset[str] = frozenset({"points", "box", "mask"})
+    terms: str = ""
+    """Where the licence is to be read, and accepted before the weights can be had."""
+    conditions: str = ""
+    """What that licence asks that others do not, in a few words."""
 
     @property
     def path(self) -> Path:
@@ -76,7 +84,10 @@ class KnownModel:
     def notice(self) -> str:
         """What a user should read before the first download."""
         licence = (
-            "Read its authors' page for the licence of the weights"
+            f"Weights under terms of their own ({self.conditions}), to be accepted at "
+            f"{self.terms}"
+            if self.terms
+            else "Read its authors' page for the licence of the weights"
             if self.license in ("", "NOASSERTION")
             else f"Weights under {self.license}: "
             f"https://spdx.org/licenses/{self.license}.html"
@@ -357,6 +368,23 @@ KNOWN = (
             "2025, arXiv:2504.03600"
         ),
         url="https://huggingface.co/wanglab/MedSAM2/resolve/main/MedSAM2_latest.pt",
+    ),
+    KnownModel(
+        name="sam3",
+        family="sam3",
+        summary="SAM 3: finds all instances of what a word names, and reads clicks",
+        input_side=1008,
+        size_bytes=3_440_000_000,
+        license="NOASSERTION",
+        citation=_SAM3_CITATION,
+        url=f"{_SAM3_PAGE}/resolve/main/model.safetensors",
+        file="sam3/model.safetensors",
+        prompts=frozenset({"points", "box", "mask", "text"}),
+        terms=_SAM3_PAGE,
+        conditions=(
+            "the SAM License: no military or ITAR-controlled use, no reverse "
+            "engineering"
+        ),
     ),
     _fast_sam("s", "FastSAM, all instances in one pass, small", 23_800_000),
     _fast_sam("x", "FastSAM, all instances in one pass, large", 138_000_000),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
+    from numpy.typing import ArrayLike
 
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.masks import MaskCandidate
@@ -124,5 +125,53 @@ class SeedingModel(PromptableModel, Protocol):
         -------
         ndarray, (n, 3), float
             y, x in pixels of the window and a score in 0..1, best first.
+        """
+        ...
+
+
+@runtime_checkable
+class InstanceModel(PromptableModel, Protocol):
+    """A model that finds all objects of a window in one pass, with their masks."""
+
+    def instances(
+        self, embedding: Embedding, min_score: float = ...
+    ) -> list[MaskCandidate]:
+        """Return all masks of an encoded window, the surest first.
+
+        Parameters
+        ----------
+        embedding : Embedding
+        min_score : float
+            Least confidence, 0..1.
+        """
+        ...
+
+
+@runtime_checkable
+class TextModel(PromptableModel, Protocol):
+    """A model that reads words: it finds all instances of what they name."""
+
+    def instances_of(
+        self,
+        embedding: Embedding,
+        text: str = ...,
+        *,
+        boxes: ArrayLike = ...,
+        box_labels: ArrayLike | None = ...,
+        min_score: float = ...,
+    ) -> list[MaskCandidate]:
+        """Return the masks of what a text names, or boxes show, the surest first.
+
+        Parameters
+        ----------
+        embedding : Embedding
+        text : str
+            A short noun phrase. May be left out where there are boxes.
+        boxes : array-like, (n, 4)
+            y0, x0, y1, x1 in pixels of the window, half-open: boxes of examples.
+        box_labels : array-like, (n,), optional
+            1 for examples of what is wanted, 0 for what is not; all 1 when left out.
+        min_score : float
+            Least score, 0..1.
         """
         ...

@@ -21,6 +21,7 @@ from napari_sam.models.catalogue import KnownModel
 from napari_sam.models.fast_sam import MARK
 from napari_sam.models.protocol import ModelSpec
 from napari_sam.models.sam2.keys import CONVERTED, OFFICIAL
+from napari_sam.models.sam3 import MARK as SAM3_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,6 +41,7 @@ FAMILIES = {
     "sam2": "sam2",
     "medsam2": "sam2",
     "fast_sam": "fast_sam",
+    "sam3": "sam3",
 }
 """Which code runs a model -> the network, as it shows in a file's tensors."""
 _SUFFIXES = (".pth", ".pt", ".safetensors")
@@ -185,6 +187,13 @@ def download(name: str) -> Iterator[tuple[int, int]]:
     if known.cached:
         size = known.path.stat().st_size
         yield size, size
+    elif known.terms:
+        raise DownloadError(
+            f"{known.notice} Do so, then get it and the tokenizer.json beside it "
+            f"yourself and put both into {known.path.parent}: hf download "
+            f"{known.terms.partition('.co/')[2]} model.safetensors tokenizer.json "
+            f"--local-dir {known.path.parent}"
+        )
     elif known.url and not known.digest:
         raise DownloadError(
             f"{known.name} is not here, and its authors publish no hash to check a "
@@ -262,10 +271,10 @@ def _load_any(name_or_path: str | Path, device: str) -> PromptableModel:
         family, path = _split(noted["source"])
         return _load(path, None, device, family, name_or_path)
     known = find_model(name_or_path)
-    if FAMILIES.get(known.family) == "sam2":
+    if FAMILIES.get(known.family) in ("sam2", "sam3"):
         from napari_sam.models.sam2.network import check_installed
 
-        check_installed()
+        check_installed(known.name)
     for _ in download(known.name):
         pass
     return _load(known.path, known, device, known.family)
@@ -346,6 +355,10 @@ def _build(
 
         tiny = mobile_sam.TinySamNetwork
         return mobile_sam.from_checkpoint(checkpoint, spec, device, network_type=tiny)
+    if family == "sam3":
+        from napari_sam.models.sam3 import sam3
+
+        return sam3.from_checkpoint(checkpoint, spec, device)
     if family == "fast_sam":
         from napari_sam.models.fast_sam import fast_sam
 
@@ -383,10 +396,12 @@ def _architecture(checkpoint: Checkpoint) -> str:
         return "sam2"
     if MARK in checkpoint.state:
         return "fast_sam"
+    if SAM3_MARK in checkpoint.state:
+        return "sam3"
     raise CheckpointError(
         f"{checkpoint.path.name} is of no known architecture: expected tensors named "
         "image_encoder..., prompt_encoder... and mask_decoder... as in SAM, HQ-SAM and "
-        f"MobileSAM, or as in SAM 2 or FastSAM; got {checkpoint.some_names()}"
+        f"MobileSAM, or as in SAM 2, SAM 3 or FastSAM; got {checkpoint.some_names()}"
     )
 
 

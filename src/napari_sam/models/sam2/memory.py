@@ -1,4 +1,4 @@
-"""SAM 2's memory: one object followed from plane to plane on stored embeddings.
+"""Memory of SAM 2 and SAM 3: an object followed through planes on stored embeddings.
 
 The network looks at one plane at a time and at what it remembers of the planes it has
 seen; where it would encode a plane's pixels, it is given the plane's embedding.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.masks import MaskCandidate
     from napari_sam.core.preprocess import ResizeTransform
-    from napari_sam.models.sam2.network import Sam2Network
+    from napari_sam.models.sam2.network import TrackingNetwork
 
 _OBJECT = 1
 
@@ -32,7 +32,7 @@ class MemoryTracker:
 
     Parameters
     ----------
-    network : Sam2Network
+    network : TrackingNetwork
     embedding : callable
         Gives the embedding of a plane's window, by number.
     n_planes : int
@@ -44,7 +44,7 @@ class MemoryTracker:
 
     def __init__(
         self,
-        network: Sam2Network,
+        network: TrackingNetwork,
         embedding: Callable[[int], Embedding],
         n_planes: int,
         resize: ResizeTransform,
@@ -147,24 +147,28 @@ class _Features:
 
     def __init__(
         self,
-        network: Sam2Network,
+        network: TrackingNetwork,
         embedding: Callable[[int], Embedding],
         device: torch.device,
     ) -> None:
         self._embedding, self._device = embedding, device
-        self._positions = network.positions
+        self._network = network
         self._last: tuple[int, dict[str, list[Tensor]]] | None = None
 
     def get_vision_features(self, plane: int) -> dict[str, list[Tensor]]:
         """Feature maps and position encoding of a plane, as (h * w, 1, C)."""
         if self._last is None or self._last[0] != plane:
             features = self._embedding(plane).features
-            maps = [
-                torch.from_numpy(np.asarray(features[k], np.float32)).to(self._device)
-                for k in ("fine_4", "fine_8", "image_embedding")
-            ]
+            given = {
+                k: torch.from_numpy(np.asarray(v, np.float32)).to(self._device)
+                for k, v in features.items()
+            }
+            with torch.inference_mode():
+                maps = self._network.maps(given)
             coarse = maps[-1][None]
-            encoding = self._positions(coarse.shape, coarse.device, coarse.dtype)
+            encoding = self._network.positions(
+                coarse.shape, coarse.device, coarse.dtype
+            )
             found = {
                 "vision_feats": [_as_row(m) for m in maps],
                 "vision_pos_embeds": [_as_row(encoding[0])],

@@ -1,6 +1,10 @@
 """SAM 2's network as `TorchModel` calls it: transformers' `Sam2VideoModel` inside.
 
-Shapes: B images, P prompts, K masks, C = 256 channels, side s (1024, MedSAM2 512).
+SAM 3 answers clicks and follows objects by the same decoder and memory, on features of
+another encoder: what both share is `TrackingNetwork`.
+
+Shapes: B images, P prompts, K masks, C = 256 channels, side s (1024, MedSAM2 512,
+SAM 3 1008), g = s / 16 cells a side (SAM 3: s / 14).
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from torch.nn import functional as F
 from napari_sam.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_sam.models.sam.decoder import PromptBatch
 
@@ -24,7 +28,7 @@ _BOX_LABELS = (2, 3)
 """Labels of a box's two corners among the points."""
 
 
-def check_installed() -> None:
+def check_installed(what: str = "SAM 2") -> None:
     """Make sure that transformers can be imported, without importing it.
 
     Raises
@@ -34,7 +38,7 @@ def check_installed() -> None:
     """
     if importlib.util.find_spec("transformers") is None:
         raise ModelError(
-            "SAM 2 runs on the package transformers, which is not installed here: "
+            f"{what} runs on the package transformers, which is not installed here: "
             "pip install transformers"
         )
 
@@ -43,28 +47,27 @@ class Sam2Image(NamedTuple):
     """An embedding as the mask decoder takes it."""
 
     tokens: Tensor
-    """(1, C, s / 16, s / 16), marked as an image without a past."""
+    """(1, C, g, g), marked as an image without a past."""
     fine: tuple[Tensor, Tensor]
-    """(1, C / 8, s / 4, s / 4) and (1, C / 4, s / 8, s / 8)."""
+    """(1, C / 8, 4 g, 4 g) and (1, C / 4, 2 g, 2 g)."""
     position: Tensor
-    """(1, C, s / 16, s / 16)."""
+    """(1, C, g, g)."""
 
 
-class Sam2Network:
-    """transformers' network behind the calls that `TorchModel` makes.
+class TrackingNetwork:
+    """Prompts and memory of SAM 2 and SAM 3 behind the calls that `TorchModel` makes.
 
     Parameters
     ----------
-    model : transformers.Sam2VideoModel
+    model : transformers.Sam2VideoModel or transformers.Sam3TrackerVideoModel
+    positions : torch.nn.Module
+        Makes position encodings of feature maps; only memory attention reads them.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, positions: Any) -> None:
         self.model = model
         self.config = model.config
-        neck = model.vision_encoder.neck
-        self.positions = neck.position_encoding
-        """Position encoding of feature maps; only memory attention reads it."""
-        neck.position_encoding = _NoPositions()
+        self.positions = positions
         # What a key plane's mask leaves in memory is read off the single-mask token, as
         # the authors do; transformers says nothing there and gets the best of three.
         model._single_frame_forward = partial(
@@ -72,34 +75,27 @@ class Sam2Network:
         )
         model._use_mask_as_output = partial(_as_remembered, model._use_mask_as_output)
 
-    def to(self, device: torch.device) -> Sam2Network:
-        """Move all parameters."""
-        self.model.to(device)
-        return self
+    def maps(self, features: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        """Features of one image -> maps (C', h, w) for decoder and memory, fine first.
 
-    def encode(self, frames: Tensor) -> dict[str, Tensor]:
-        """Normalised frames (B, 3, s, s) -> the three feature maps, finest first."""
-        maps = self.model.vision_encoder(frames, return_dict=True).fpn_hidden_states
-        decoder = self.model.mask_decoder
-        return {
-            "fine_4": decoder.conv_s0(maps[0]),  # (B, C / 8, s / 4, s / 4)
-            "fine_8": decoder.conv_s1(maps[1]),  # (B, C / 4, s / 8, s / 8)
-            "image_embedding": maps[2],  # (B, C, s / 16, s / 16)
-        }
+        C' is C / 8 at 4 g, C / 4 at 2 g and C at g cells a side.
+        """
+        raise NotImplementedError
 
-    def prepare(self, features: Mapping[str, Tensor]) -> Sam2Image:
+    def prepare(self, features: Mapping[str, Tensor]) -> Any:
         """Bring the features (C, h, w) of one image to the decoder."""
+        fine_4, fine_8, coarse = self.maps(features)
         no_memory = self.model.no_memory_embedding.view(-1, 1, 1)
         return Sam2Image(
-            (features["image_embedding"] + no_memory)[None],
-            (features["fine_4"][None], features["fine_8"][None]),
+            (coarse + no_memory)[None],
+            (fine_4[None], fine_8[None]),
             self.model.get_image_wide_positional_embeddings(),
         )
 
     def decode(
-        self, image: Sam2Image, prompts: PromptBatch, *, multimask_output: bool
+        self, image: Any, prompts: PromptBatch, *, multimask_output: bool
     ) -> tuple[Tensor, Tensor]:
-        """Logits (P, K, s / 4, s / 4) and predicted IoU (P, K); K is 3 or 1."""
+        """Logits (P, K, 4 g, 4 g) and predicted IoU (P, K); K is 3 or 1."""
         sparse, dense = self._prompts(prompts)
         n = len(sparse)
         logits, iou, _, _ = self.model.mask_decoder(
@@ -133,6 +129,39 @@ class Sam2Network:
         return sparse, dense
 
 
+class Sam2Network(TrackingNetwork):
+    """transformers' network of SAM 2.
+
+    Parameters
+    ----------
+    model : transformers.Sam2VideoModel
+    """
+
+    def __init__(self, model: Any) -> None:
+        neck = model.vision_encoder.neck
+        super().__init__(model, neck.position_encoding)
+        neck.position_encoding = NoPositions()
+
+    def to(self, device: torch.device) -> Sam2Network:
+        """Move all parameters."""
+        self.model.to(device)
+        return self
+
+    def encode(self, frames: Tensor) -> dict[str, Tensor]:
+        """Normalised frames (B, 3, s, s) -> the three feature maps, finest first."""
+        maps = self.model.vision_encoder(frames, return_dict=True).fpn_hidden_states
+        decoder = self.model.mask_decoder
+        return {
+            "fine_4": decoder.conv_s0(maps[0]),  # (B, C / 8, s / 4, s / 4)
+            "fine_8": decoder.conv_s1(maps[1]),  # (B, C / 4, s / 8, s / 8)
+            "image_embedding": maps[2],  # (B, C, s / 16, s / 16)
+        }
+
+    def maps(self, features: Mapping[str, Tensor]) -> Sequence[Tensor]:
+        """Features as they are."""
+        return [features[k] for k in ("fine_4", "fine_8", "image_embedding")]
+
+
 def _as_remembered(use_mask: Callable[..., Any], *given: Any) -> Any:
     """Let memory keep a key plane's mask as the authors do: through low resolution.
 
@@ -149,7 +178,7 @@ def _as_remembered(use_mask: Callable[..., Any], *given: Any) -> Any:
     return output
 
 
-class _NoPositions(nn.Module):
+class NoPositions(nn.Module):
     """Stands where the neck makes position encodings, 88 MB that nobody reads."""
 
     def forward(self, shape: Any, device: Any, dtype: Any, mask: Any = None) -> Tensor:

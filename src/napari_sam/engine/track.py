@@ -49,8 +49,9 @@ class TrackOptions:
     """Whether two objects may go on as one."""
     max_cost: float = field(default=0.8, metadata={"range": (0, 1)})
     """Links that are more doubtful are not made."""
-    look: float = field(default=0.3, metadata={"range": (0, 1)})
-    """Weight of the likeness of embeddings, where they are there."""
+    look: float = field(default=0.0, metadata={"range": (0, 1)})
+    """Weight of how alike objects look to the model, against place and size. With 0
+    nothing is encoded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

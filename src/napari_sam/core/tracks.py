@@ -18,10 +18,19 @@ class Node(NamedTuple):
 
 Edge = tuple[Node, Node]
 """From an object to what it is in a later frame."""
-LinkState = Literal["validated", "refused", "merged"]
-"""What is known of an edge beside labels and parents: a person made it or said that it
-is right; a person cut it; or it is a second way into an object, which has but one
-parent."""
+LinkState = Literal["open", "validated", "refused"]
+"""What a person has said of an edge: nothing, that it is right, that it is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What is known of an edge beside the ids of its nodes and their parents."""
+
+    state: LinkState = "open"
+    merged: bool = False
+    """Whether it is a second way into an object, which has but one parent."""
+    doubt: float | None = None
+    """0 (sure) to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,11 @@ class Tracks:
     def gaps(self) -> list[Edge]:
         """Edges that skip frames."""
         return [e for e in self.edges if e[1].frame - e[0].frame > 1]
+
+    def doubtful(self, least: float = 0.5) -> list[Edge]:
+        """Edges whose doubt is at least `least`, the most doubtful first."""
+        found = [e for e, doubt in self.edges.items() if doubt >= least]
+        return sorted(found, key=lambda e: (-self.edges[e], e))
 
     def lines(self) -> list[list[Node]]:
         """Return the nodes of each track, the tracks that begin first coming first."""

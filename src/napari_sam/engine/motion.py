@@ -146,8 +146,8 @@ def overlaps(a: Frame, b: Frame, shifts: np.ndarray) -> coo_matrix:
 def drift(a: Frame, b: Frame) -> np.ndarray:
     """Return the one shift that lays most objects of `a` onto those of `b`.
 
-    Found by phase correlation of the coarse frames (Kuglin and Hines, 1975); no shift
-    where that does not cover clearly more.
+    Found by cross-correlation of the coarse frames, which is greatest where most is
+    covered; no shift where that is not clearly more than without one.
 
     Returns
     -------
@@ -163,8 +163,7 @@ def drift(a: Frame, b: Frame) -> np.ndarray:
         return still
     cell = max(1, -(-max(a.shape[-2:]) // _COARSE))
     one, two = _coarse(a, cell), _coarse(b, cell)
-    with np.errstate(all="ignore"):
-        found, *_ = phase_cross_correlation(two, one, normalization="phase")
+    found, *_ = phase_cross_correlation(two, one, normalization=None)
     shift = np.asarray(found, float) * cell * a.scale
     if not np.isfinite(shift).all() or not shift.any():
         return still

@@ -196,7 +196,8 @@ class Linking:
 
     def _take(self, to: dict[Edge, float], found: dict[Edge, float]) -> None:
         for edge, cost in found.items():
-            if edge not in self._refused and cost <= self.options.max_cost:
+            said = edge in self._refused or edge[0] in self._next
+            if not said and edge[1] not in self._last and cost <= self.options.max_cost:
                 to[edge] = cost
 
     def _pairs(self, a: Frame, b: Frame, motion: np.ndarray) -> Pairs:

@@ -80,6 +80,8 @@ def test_click_fill_correct_fill_and_undo_is_bit_identical(opened):
     view.fill.click()
     settle()
     assert np.array_equal(labels[other], corrected[other])
+    above = sum(n > other for n in kinds(widget))
+    assert widget.controller.board.state.said.startswith(f"{above} planes filled")
 
     canvas = viewer.window._qt_viewer.canvas.native
     control = Qt.KeyboardModifier.ControlModifier

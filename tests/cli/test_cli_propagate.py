@@ -50,6 +50,15 @@ def test_one_plane_becomes_an_object_that_is_saved_and_written(work, tmp_path, c
     again.close()
 
 
+def test_reach_bounds_and_what_is_unchanged_is_left(work, capsys):
+    assert not _run("propagate", work, "--no-store", "--reach", 1, "--json")
+    assert json.loads(capsys.readouterr().out)["filled"] == 2
+    assert not _run("propagate", work, "--no-store", "--changed", "--json")
+    assert json.loads(capsys.readouterr().out)["filled"] == 0
+    assert not _run("propagate", work, "--no-store", "--patience", 2, "--json")
+    assert json.loads(capsys.readouterr().out)["filled"] > 3
+
+
 def test_interpolation_fills_between_planes_that_were_made(work, capsys):
     session = Session.load(work, model=ToyModel(96), embeddings=False)
     z = next(iter(session.objects[1].planes)).index[0]

@@ -11,14 +11,10 @@ from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import MaskCandidate, mask_iou
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import WindowPrompts
+from napari_sam.engine.doubt import doubt_beyond, shape_weight
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.follow import Propagator, innermost
-from napari_sam.engine.propagate import (
-    PropagateOptions,
-    doubt_beyond,
-    propagate,
-    shape_weight,
-)
+from napari_sam.engine.propagate import PlaneMask, PropagateOptions, propagate
 from napari_sam.errors import Cancelled, ModelError, PromptError, VolumeError
 from napari_sam.models.registry import load_model
 from napari_sam.testing import ToyModel, phantom_volume
@@ -54,9 +50,9 @@ class _Recall:
 
     def follow(self, plane, *, reverse=False):
         self.model.followed.append((plane, reverse))
-        near = plane + 1 if reverse else plane - 1
-        before = self.masks.get(near, self.keys.get(near))
-        assert before is not None, "planes are visited one after the other"
+        known = {**self.keys, **self.masks}
+        passed = [n for n in known if (n > plane) == reverse and n != plane]
+        before = known[min(passed, key=lambda n: abs(n - plane))]
         prompts = WindowPrompts(mask_input=before, multimask_output=False)
         embedding = self.embedding(plane)
         assert embedding.original_size == self.size
@@ -247,6 +243,38 @@ def test_beyond_the_keys_doubt_ends_a_walk() -> None:
     assert left == [c.plane for c in found[: next(
         i for i, d in enumerate(doubts) if d > strict.max_doubt
     )]] and len(left) <= at  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [ToyModel, RecallingToy])
+def test_a_spoilt_slice_is_stepped_over_by_those_with_patience(model) -> None:
+    image = PHANTOM.image.copy()
+    image[14] = 30
+    keys = dict([key(12)])
+    there = [n for n in extent(1, 0) if n > 12]
+
+    def filled(patience: int) -> dict[int, PlaneMask]:
+        run = propagate(
+            engine(model(128), image), keys, first=13,
+            options=PropagateOptions(patience=patience),
+        )  # fmt: skip
+        return {c.plane.index[0]: c for c in run}
+
+    assert list(filled(0)) == [13]
+    found = filled(1)
+    assert sorted(found)[:4] == [13, 14, 15, 16] and set(found) <= set(there)
+    assert found[14].origin == "interpolated" and found[14].doubt >= 0.5
+    assert found[15].origin == "propagated"
+    assert mask_iou(found[14].full((96, 112)), truth(14)) > 0.85
+    image[15] = 30
+    assert list(filled(1)) == [13]
+
+
+def test_reach_bounds_what_lies_beyond_the_keys() -> None:
+    keys = dict([key(9), key(13)])
+    whole = {c.plane.index[0] for c in propagate(engine(), keys)}
+    options = PropagateOptions(reach=1)
+    found = {c.plane.index[0] for c in propagate(engine(), keys, options=options)}
+    assert found == whole & {8, 10, 11, 12, 14}
 
 
 def test_growing_beyond_a_key_is_doubtful_and_shrinking_is_not() -> None:

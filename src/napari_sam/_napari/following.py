@@ -52,6 +52,8 @@ class Following:
         self._drawing = False
         self._drawn = 0
         """Object that the strip shows."""
+        self._filled_with: PropagateOptions | None = None
+        """How it was filled last."""
         self._stack: tuple[Any, ...] = ()
         """Object, axis and time point of `_bars`."""
         self._bars: dict[int, tuple[Any, StripPlane]] = {}
@@ -94,7 +96,7 @@ class Following:
             return
         ids = self._ids(scope)
         try:
-            task = session.set_propagation(ids, plane, options=options)
+            task = self._task(session, ids, plane, options)
         except NapariSamError as error:
             self.board.fail(error)
             return
@@ -109,6 +111,21 @@ class Following:
             progress=lambda done: self._show(done=done),
             priority=PREPARE,
         )
+
+    def _task(
+        self,
+        session: Session,
+        ids: list[int],
+        plane: Plane,
+        options: PropagateOptions | None,
+    ) -> Propagation:
+        """What has changed since it was last filled this way, or else all of it."""
+        anew = options != self._filled_with
+        task = session.set_propagation(ids, plane, options=options, anew=anew)
+        if not (anew or task.total):
+            task = session.set_propagation(ids, plane, options=options)
+        self._filled_with = options
+        return task
 
     def stop(self) -> None:
         """Stop filling; nothing is changed."""

@@ -35,6 +35,16 @@ def propagate(
         str,
         typer.Option(help="auto, memory (SAM 2), projection, or interpolate."),
     ] = "auto",
+    reach: Annotated[
+        int, typer.Option(min=0, help="Most planes beyond the keys; 0: no bound.")
+    ] = 0,
+    patience: Annotated[
+        int, typer.Option(min=0, help="Spoilt planes in a row to step over.")
+    ] = 0,
+    changed: Annotated[
+        bool,
+        typer.Option("--changed", help="Only next to planes that have changed since."),
+    ] = False,
     image: Annotated[
         str | None, typer.Option(help="Its image, where that has moved.")
     ] = None,
@@ -69,7 +79,12 @@ def propagate(
         None if plane is None else arguments.plane(plane),
         axis=arguments.axis(axis),
         planes=(min(numbers), max(numbers)) if numbers else None,
-        options=PropagateOptions(method),  # type: ignore[arg-type]
+        options=PropagateOptions(
+            method,  # type: ignore[arg-type]
+            reach=reach,
+            patience=patience,
+        ),
+        anew=not changed,
     )
     found: list[tuple[int, PlaneMask]] = []
     with report.timed("propagate") as step:

@@ -121,6 +121,10 @@ class Follower(Protocol):
         """Find the object on the next plane, in level-0 pixels."""
         ...
 
+    def go_on_from(self, number: int, mask: MaskPrompt) -> None:
+        """Go on from an earlier plane: what was found since is not the object."""
+        ...
+
 
 def follower_of(method: str, engine: Engine, stack: Stack) -> Follower:
     """Return what follows an object through a stack.
@@ -196,6 +200,10 @@ class Projection(_Windows):
         if moved.mask.any():
             self._mask = MaskPrompt(moved.bbox, moved.mask)
         return moved
+
+    def go_on_from(self, number: int, mask: MaskPrompt) -> None:
+        """Go on from an earlier plane: what was found since is not the object."""
+        self._mask, self._logits = mask, None
 
     def _look(self, plane: Plane, window: Window) -> MaskCandidate:
         """Decode with the mask so far as prompt; window pixels."""
@@ -274,6 +282,12 @@ class Memory(_Windows):
         if moved.mask.any():
             self._number, self._mask = number, MaskPrompt(moved.bbox, moved.mask)
         return moved
+
+    def go_on_from(self, number: int, mask: MaskPrompt) -> None:
+        """Remember nothing but the key planes and an earlier plane."""
+        assert self._window is not None
+        self._number, self._mask = number, mask
+        self._remember(self._window)
 
     def _remember(self, window: Window) -> None:
         """Start over in a window: the key planes, and the plane found last."""

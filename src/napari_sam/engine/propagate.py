@@ -13,29 +13,27 @@ as soon as its plane is more doubtful than the options allow.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from napari_sam.core.mask_prompt import MaskPrompt
+from napari_sam.engine.doubt import doubt_between, doubt_beyond, shape_weight
 from napari_sam.engine.follow import Follower, Mask, Stack, follower_of, overlap
 from napari_sam.engine.interpolate import blend, interpolate
 from napari_sam.engine.look import Look
 from napari_sam.errors import Cancelled, PromptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
 
-_SHAPE_WEIGHT = 0.5
-"""Most weight of the interpolated shape where both walks came from key to key; they
-share 1 by their distance."""
-_SHAPE_WEIGHT_LOST = 1.0
-"""The same where one of them ended on the way."""
+_LOST_DOUBT = 0.5
+"""Least doubt of a plane beyond the keys that a walk has stepped over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,12 @@ class PropagateOptions:
     max_doubt: float = field(default=0.8, metadata={"range": (0, 1)})
     """Most doubt of a plane beyond the keys, where nothing but one walk tells of the
     object: from a more doubtful one on nothing is filled. 0..1."""
+    reach: int = field(default=0, metadata={"range": (0, 100_000)})
+    """Most planes to fill beyond the outermost keys, on each side; 0: as far as the
+    object goes."""
+    patience: int = field(default=0, metadata={"range": (0, 100)})
+    """Planes that the object may be lost on, one after the other, before it counts as
+    ended: a spoilt slice is stepped over and filled by shape."""
 
     def ended(
         self,
@@ -175,71 +179,6 @@ def propagate(
     yield from walks.beyond(numbers[-1], range(numbers[-1] + 1, last + 1))
 
 
-def doubt_between(
-    mask: MaskPrompt, votes: Sequence[MaskPrompt], keys_alike: float
-) -> float:
-    """How likely a plane between keys is bad (Dice below 0.7), 0 to 1.
-
-    Fitted by logistic regression to brain structures of the MNI152 template, a phantom,
-    nuclei, cells and chloroplasts, each kind counting the same; docs/volumes.md says
-    how well it does on others.
-
-    Parameters
-    ----------
-    mask : MaskPrompt
-        What was made of the votes.
-    votes : sequence of MaskPrompt
-        Up to two walks, and the interpolated shape; a walk that ended has none.
-    keys_alike : float
-        IoU of the two keys.
-    """
-    agreed = [overlap(mask, vote) for vote in votes]
-    agreed += [0.5] * (3 - len(agreed))
-    pairs = [overlap(a, b) for a, b in combinations(votes, 2)]
-    pairs += [0.3] * (3 - len(pairs))
-    off = 3.85 * (1 - float(np.mean(pairs))) + 3.6 * (1 - float(np.mean(agreed)))
-    return _share(off + 3.7 * (1 - keys_alike) - 7.8)
-
-
-def doubt_beyond(
-    overlap_before: float, kept: float, stability: float, growth: float
-) -> float:
-    """How likely a plane beyond the keys is bad, as `doubt_between` says it.
-
-    Parameters
-    ----------
-    overlap_before : float
-        IoU with the mask of the plane before.
-    kept : float
-        Product of these from the key to here.
-    stability : float
-        Of the mask, as `MaskCandidate.stability_score`.
-    growth : float
-        Area as a multiple of the key's.
-    """
-    off = 1.4 * (1 - overlap_before) + 1.9 * (1 - kept) + 5.8 * (1 - stability)
-    return _share(off + 4.0 * max(0.0, float(np.log(growth))) - 6.4)
-
-
-def shape_weight(walks: Sequence[MaskPrompt], *, arrived: bool) -> float:
-    """How much the interpolated shape counts beside the walks on a plane.
-
-    Parameters
-    ----------
-    walks : sequence of MaskPrompt
-        Those that came to this plane: the more two agree, the less it counts.
-    arrived : bool
-        Whether both walks came all the way from one key to the other.
-    """
-    if not arrived:
-        return _SHAPE_WEIGHT_LOST
-    return min(_SHAPE_WEIGHT, 2 * (1 - overlap(walks[0], walks[1])))
-
-
-def _share(value: float) -> float:
-    return float(1 / (1 + np.exp(-value)))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Step:
     """One plane of a walk."""
@@ -264,13 +203,28 @@ class _Walks:
     def beyond(self, key: int, numbers: range) -> Iterator[PlaneMask]:
         """Follow the object past the outermost key, until it ends."""
         kept, size = 1.0, np.count_nonzero(self.stack.keys[key].mask)
-        for number, step in self._walk(key, numbers):
+        last = key, self.stack.keys[key]
+        for number, step in self._walk(key, numbers[: self.options.reach or None]):
             kept *= step.overlap
             growth = np.count_nonzero(step.mask.mask) / size
             doubt = doubt_beyond(step.overlap, kept, step.stability, growth)
             if doubt > self.options.max_doubt:
                 return
+            if abs(number - last[0]) > 1:
+                yield from self._across(last, (number, step.mask), doubt)
+            last = number, step.mask
             yield self._found(number, step.mask, "propagated", doubt, step.score)
+
+    def _across(
+        self, one: tuple[int, MaskPrompt], other: tuple[int, MaskPrompt], doubt: float
+    ) -> Iterator[PlaneMask]:
+        """Fill planes that a walk has stepped over."""
+        ends = dict([one, other])
+        doubt = max(doubt, _LOST_DOUBT)
+        for number, mask in interpolate(
+            ends, spacing=self._spacing(), shape=self.stack.shape
+        ):
+            yield self._found(number, mask, "interpolated", doubt, None)
 
     def between(self, low: int, high: int) -> Iterator[PlaneMask]:
         """Fill the span between two keys."""
@@ -307,19 +261,35 @@ class _Walks:
         size = int(np.count_nonzero(before.mask))
         look = Look.of(self.engine, self.stack.plane(key), before)
         self.follower.begin(key, before, reverse=numbers.step < 0)
+        last, lost = key, 0
         for number in numbers:
             if self.cancel is not None and self.cancel():
                 raise Cancelled(f"stopped before plane {number}; those found are kept")
             found = self.follower.follow(number)
-            if not found.mask.any():
-                return
-            mask = MaskPrompt(found.bbox, found.mask)
-            unlike = look.unlike(self.engine, self.stack.plane(number), mask)
-            if self.options.ended(found, before, size, unlike):
-                return
+            if self._ended(number, found, before, size, look):
+                lost += 1
+                if lost > self.options.patience:
+                    return
+                self.follower.go_on_from(last, before)
+                continue
+            lost, mask = 0, MaskPrompt(found.bbox, found.mask)
             scores = found.predicted_iou, found.stability_score
             yield number, _Step(mask, *scores, overlap(found, before))
-            before = mask
+            last, before = number, mask
+
+    def _ended(
+        self,
+        number: int,
+        found: PlaneCandidate,
+        before: MaskPrompt,
+        size: int,
+        look: Look,
+    ) -> bool:
+        if not found.mask.any():
+            return True
+        mask = MaskPrompt(found.bbox, found.mask)
+        unlike = look.unlike(self.engine, self.stack.plane(number), mask)
+        return self.options.ended(found, before, size, unlike)
 
     def _found(
         self,

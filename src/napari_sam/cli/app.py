@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_sam.cli.arguments import VolumeOptions
+from napari_sam.cli.everything import everything
 from napari_sam.cli.export import export
 from napari_sam.cli.model_verbs import evaluate, models_app, train
 from napari_sam.cli.options import (
@@ -30,7 +31,6 @@ from napari_sam.cli.options import (
 from napari_sam.cli.propagate import propagate
 from napari_sam.cli.stopping import StoppableGroup
 from napari_sam.cli.store import store_app
-from napari_sam.cli.track import track
 from napari_sam.cli.volumes import clean, doubtful, interpolate
 
 app = typer.Typer(
@@ -315,6 +315,14 @@ def suggest(
 
 app.command(
     epilog=example(
+        "napari-sam everything cells.png -o cells.json",
+        "napari-sam everything scan/ --plane 30 --max-area 4000 --session scan.nsam",
+        "napari-sam everything photo.jpg -m sam_vit_b --crop-n-layers 1 -o sa1b.json",
+    )
+)(everything)
+
+app.command(
+    epilog=example(
         "napari-sam export work.nsam labels.zarr objects.json",
         "napari-sam export work.nsam out.json --format labelme --plane 30",
     )
@@ -344,13 +352,6 @@ app.command(
         "napari-sam clean work.nsam --largest-only --smooth 1.5 -o labels.nii.gz",
     )
 )(clean)
-
-app.command(
-    epilog=example(
-        "napari-sam track work.nsam",
-        "napari-sam track movie.tif --labels masks.tif -o tracked.tif",
-    )
-)(track)
 
 app.command(
     epilog=example(

@@ -100,3 +100,34 @@ def _parts(mask: np.ndarray, smallest: int, largest_only: bool) -> np.ndarray:
         kept = np.arange(count + 1) == int(sizes.argmax())
     kept[0] = False
     return np.asarray(kept[parts])
+
+
+def without_small_regions(mask: np.ndarray, area: int) -> np.ndarray:
+    """Fill holes and remove parts of fewer pixels, as SAM's mask generator does.
+
+    Parameters
+    ----------
+    mask : ndarray, (h, w), bool
+        What lies beyond the array is outside.
+    area : int
+        In pixels. Regions are joined over corners; where all parts are smaller, the
+        largest stays.
+
+    Returns
+    -------
+    ndarray, (h, w), bool
+    """
+    around = np.ones((3, 3), bool)
+    holes, count = ndimage.label(np.pad(~mask, 1, constant_values=True), around)
+    small = np.bincount(holes.ravel(), minlength=count + 1) < area
+    small[0] = False
+    small[holes[0, 0]] = False
+    filled = mask | small[holes][1:-1, 1:-1]
+    parts, count = ndimage.label(filled, around)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    kept = sizes >= max(area, 1)
+    kept[0] = False
+    if count and not kept.any():
+        kept[int(sizes.argmax())] = True
+    return np.asarray(kept[parts])

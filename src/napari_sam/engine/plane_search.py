@@ -27,11 +27,10 @@ if TYPE_CHECKING:
     from napari_sam.core.tiles import Tile, TileGrid, Window
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.exemplars import Exemplars
+    from napari_sam.engine.looks import Taken
     from napari_sam.engine.suggest import SuggestRules
 
     Cancel = Callable[[], bool]
-    Taken = Callable[[Bbox, int], np.ndarray]
-    """(box, step) -> (h, w) bool: pixels, every `step`-th, that are annotated."""
 
 SURE = 0.3
 """Doubt below which no further point is tried inside a proposal."""

@@ -50,6 +50,9 @@ class ModelSpec:
     """Places of a scribble that are given as points."""
     scale_rule: ScaleRule = field(default_factory=ScaleRule)
     """Which scale's answer to a lone click is taken."""
+    proposal_thresholds: tuple[float, float] = (0.88, 0.95)
+    """Least predicted IoU and stability score of masks worth proposing, on the model's
+    own scale; SAM's by default."""
     license: str = ""
     """SPDX identifier of the weights' licence."""
     citation: str = ""

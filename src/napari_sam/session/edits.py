@@ -81,11 +81,10 @@ def fill(
     Returns
     -------
     int or None
-        Planes filled; None when too much has happened since `position`, or objects
-        have got other ids.
+        Planes filled; None when too much has happened since `position`.
     """
     steps = document.journal.since(position)
-    if steps is None or any(entry.kind == "track" for _, entry in steps):
+    if steps is None:
         return None
     records: dict[Key, PlaneRecord | None] = {}
     with document.changing() as changes:

@@ -152,7 +152,7 @@ class Proposals:
         session = self._session
         wanted = planes_of(session.volume, planes, axis)
         if region is not None:
-            _check_region(region, wanted[0].shape(session.volume.shape))
+            check_region(region, wanted[0].shape(session.volume.shape))
         self.drop(p for p in self._waiting_on(wanted) if _lies_in(p, region))
         kept: dict[Plane, list[Proposal]] = defaultdict(list)
         for p in self._waiting_on(wanted):
@@ -362,7 +362,8 @@ class Proposals:
             self._tell()
 
 
-def _check_region(region: Bbox, shape: tuple[int, int]) -> None:
+def check_region(region: Bbox, shape: tuple[int, int]) -> None:
+    """Raise `PromptError` unless a region holds pixels of a plane of a shape."""
     y0, x0, y1, x1 = region
     if not (0 <= y0 < y1 <= shape[0] and 0 <= x0 < x1 <= shape[1]):
         raise PromptError(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_sam.core.planes import Plane
     from napari_sam.core.proposals import Proposal
     from napari_sam.engine.engine import Engine
+    from napari_sam.engine.looks import Taken
 
     Cancel = Callable[[], bool]
     Stack = tuple[int, ...]
@@ -106,23 +107,11 @@ class Search:
     ) -> dict[Plane, PlaneSearch]:
         return {
             plane: PlaneSearch(
-                self.engine, plane, self._taken(plane), self.rules, like,
+                self.engine, plane, annotated_on(self.labels, plane), self.rules, like,
                 self.region, refused=self.refused.get(plane, ()), cancel=cancel,
             )
             for plane in self.planes
         }  # fmt: skip
-
-    def _taken(self, plane: Plane) -> Callable[[Bbox, int], np.ndarray]:
-        def taken(bbox: Bbox, step: int) -> np.ndarray:
-            window = plane.window(bbox)
-            if step > 1:
-                window = tuple(
-                    slice(w.start, w.stop, step) if isinstance(w, slice) else w
-                    for w in window
-                )
-            return np.asarray(self.labels[window]) > 0
-
-        return taken
 
     def _known_objects(self) -> Known:
         """Masks on planes that were worked on, or else wherever there are labels."""
@@ -169,7 +158,7 @@ class Search:
             y0, x0, y1, x1 = self.region
             if not (y0 <= y < y1 and x0 <= x < x1):
                 return False
-        free = s.mask & ~self._taken(s.plane)(s.bbox, 1)
+        free = s.mask & ~annotated_on(self.labels, s.plane)(s.bbox, 1)
         if np.count_nonzero(free) < 0.7 * s.area:
             return False
         refused = self.refused.get(s.plane, ())
@@ -179,6 +168,21 @@ class Search:
             crops_overlap(o.bbox, o.mask, s.bbox, s.mask) <= 0.3 * min(o.area, s.area)
             for o in others
         )
+
+
+def annotated_on(labels: Any, plane: Plane) -> Taken:
+    """Return what tells which pixels of a plane are annotated."""
+
+    def taken(bbox: Bbox, step: int) -> np.ndarray:
+        window = plane.window(bbox)
+        if step > 1:
+            window = tuple(
+                slice(w.start, w.stop, step) if isinstance(w, slice) else w
+                for w in window
+            )
+        return np.asarray(labels[window]) > 0
+
+    return taken
 
 
 def _nearest(there: set[int], low: int, high: int) -> set[int]:

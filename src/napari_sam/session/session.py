@@ -9,14 +9,13 @@ from napari_sam.core.intensity import IntensityMapping
 from napari_sam.engine.engine import Engine
 from napari_sam.session.annotation import imported, own_labels
 from napari_sam.session.document import Document
-from napari_sam.session.proposing import Proposing
+from napari_sam.session.everything import Everything
 from napari_sam.session.requests import Requests
 from napari_sam.session.reviewing import Reviewing
 from napari_sam.session.saved import Saved
 from napari_sam.session.shaping import Shaping
 from napari_sam.session.stacked import Stacked
 from napari_sam.session.storage import Storage, open_saved_volume
-from napari_sam.session.tracking import Tracked
 
 if TYPE_CHECKING:
     import os
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     Intensity = IntensityMapping | tuple[float, float]
 
 
-class Session(Shaping, Stacked, Tracked, Proposing, Reviewing, Saved):
+class Session(Shaping, Stacked, Everything, Reviewing, Saved):
     """Prompts, masks and labels of one volume, with undo and autosave.
 
     Parameters

@@ -1,0 +1,203 @@
+"""Which candidates become proposals: pure, and quick enough to hang on a slider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_sam.core.clean import without_small_regions
+from napari_sam.core.masks import crop_mask
+from napari_sam.core.proposals import Proposal
+from napari_sam.engine.join import is_whole, join
+from napari_sam.engine.nms import suppress
+from napari_sam.engine.propose_options import SelectOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_sam.core.masks import Bbox
+    from napari_sam.engine.candidates import Candidates
+
+_FREE = 0.7
+"""Share of a proposal that must not be annotated yet."""
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Objects chosen from candidates, M of them; masks are drawn when asked for."""
+
+    candidates: Candidates
+    members: tuple[np.ndarray, ...]
+    """(M,) indices of the candidates that are one object; the first has its scores."""
+    areas: np.ndarray
+    """(M,) float, level-0 pixels; about, where an object was joined from parts."""
+    min_mask_region_area: int = 0
+    """Holes and parts with fewer pixels are removed when a mask is drawn."""
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Proposal]:
+        return (self.proposal(k) for k in range(len(self)))
+
+    @cached_property
+    def leads(self) -> np.ndarray:
+        """(M,) int: the candidate whose scores an object has."""
+        return np.array([m[0] for m in self.members], np.intp)
+
+    @property
+    def predicted_iou(self) -> np.ndarray:
+        """(M,) float"""
+        return np.asarray(self.candidates.predicted_iou[self.leads])
+
+    @property
+    def stability_score(self) -> np.ndarray:
+        """(M,) float"""
+        return np.asarray(self.candidates.stability_score[self.leads])
+
+    @property
+    def doubt(self) -> np.ndarray:
+        """(M,) float"""
+        return np.asarray(self.candidates.doubt[self.leads])
+
+    def drawn(self, k: int) -> tuple[Bbox, np.ndarray]:
+        """Draw object `k` in level-0 pixels: its box, and its mask in there."""
+        (y0, x0, y1, x1), mask = self.candidates.joined(self.members[k])
+        if not self.min_mask_region_area:
+            return (y0, x0, y1, x1), mask
+        tidied = without_small_regions(mask, self.min_mask_region_area)
+        (a0, b0, a1, b1), tidied = crop_mask(tidied)
+        return (a0 + y0, b0 + x0, a1 + y0, b1 + x0), tidied
+
+    def proposal(self, k: int) -> Proposal:
+        """Return object `k` by itself."""
+        c, i = self.candidates, int(self.leads[k])
+        bbox, mask = self.drawn(k)
+        scores = c.scores[i]
+        return Proposal(
+            c.plane, bbox, mask, float(c.predicted_iou[i]),
+            float(c.stability_score[i]), float(c.doubt[i]), c.origin,
+            float(c.likeness[i]), c.prompts(i), int(c.choice[i]),
+            tuple(float(s) for s in scores[~np.isnan(scores)]),
+        )  # fmt: skip
+
+
+def select(candidates: Candidates, options: SelectOptions | None = None) -> Selection:
+    """Choose among candidates.
+
+    Parameters
+    ----------
+    candidates : Candidates
+    options : SelectOptions, optional
+
+    Returns
+    -------
+    Selection
+        The best predicted IoU first within a window, finer windows first.
+    """
+    options = options or SelectOptions()
+    c = candidates
+    order = _apart_in_windows(c, passing(c, options), options.box_nms_thresh)
+    if c.is_crops:
+        order = _apart(c, order, options.crop_nms_thresh)
+        members = [np.array([i]) for i in order]
+    else:
+        members = [_best_first(c, m) for m in join(c, order, options.join_thresh)]
+        if not options.keep_cut:
+            members = [m for m in members if is_whole(c, m)]
+    areas = _areas(c, members)
+    low, high = _area_range(c, options)
+    kept = np.flatnonzero((areas >= low) & (areas <= high))
+    selection = Selection(
+        c, tuple(members[k] for k in kept), areas[kept], options.min_mask_region_area
+    )
+    if options.min_mask_region_area:
+        return _apart_when_tidied(selection, options)
+    return selection
+
+
+def passing(c: Candidates, options: SelectOptions) -> np.ndarray:
+    """(N,) bool: which candidates pass by themselves."""
+    iou, stability = options.pred_iou_thresh, options.stability_score_thresh
+    out = c.predicted_iou > (c.thresholds[0] if iou is None else iou)
+    out &= c.stability_score >= (c.thresholds[1] if stability is None else stability)
+    out &= c.areas <= _area_range(c, options)[1]
+    out &= (c.doubt <= options.max_doubt) & (c.free >= _FREE)
+    if not options.keep_cut:
+        out &= ~c.near_edge
+    return np.asarray(out)
+
+
+def _area_range(c: Candidates, options: SelectOptions) -> tuple[float, float]:
+    low, high = options.min_area, options.max_area
+    return (
+        c.area_range[0] if low is None else low,
+        c.area_range[1] if high is None else high,
+    )
+
+
+def _apart_in_windows(c: Candidates, passing: np.ndarray, thresh: float) -> np.ndarray:
+    """Indices of what NMS leaves in each window, finer windows first."""
+    chosen = np.flatnonzero(passing)
+    sizes = np.array([w.h * w.w * w.step[0] * w.step[1] for w in c.windows])
+    order = chosen[
+        np.lexsort(
+            (chosen, -c.predicted_iou[chosen], c.window_of[chosen],
+             sizes[c.window_of[chosen]] if len(sizes) else chosen)
+        )
+    ]  # fmt: skip
+    pairs = c.box_pairs(thresh).pairs
+    here = c.window_of[pairs[:, 0]] == c.window_of[pairs[:, 1]]
+    return suppress(order, pairs[here], len(c))
+
+
+def _best_first(c: Candidates, members: np.ndarray) -> np.ndarray:
+    """One object's candidates: those that no tile cuts first, then by predicted IoU."""
+    if len(members) == 1:
+        return members
+    cut = c.cut[members].any(1)
+    level = np.array([c.window(i).level for i in members])
+    return np.asarray(
+        members[np.lexsort((-c.predicted_iou[members], np.where(cut, 0, level), cut))]
+    )
+
+
+def _areas(c: Candidates, members: list[np.ndarray]) -> np.ndarray:
+    """(M,) pixels of each object: of a mask that is whole, or of its parts' sum."""
+    leads = np.array([m[0] for m in members], np.intp)
+    out = np.array(c.areas[leads])
+    for k in np.flatnonzero(c.cut[leads].any(1)):
+        out[k] = max(out[k], c.own_areas[members[k]].sum())
+    return out
+
+
+def _apart(c: Candidates, order: np.ndarray, thresh: float) -> np.ndarray:
+    """What NMS between crops leaves, the finer ones first."""
+    pairs = c.box_pairs(thresh).pairs
+    across = c.window_of[pairs[:, 0]] != c.window_of[pairs[:, 1]]
+    return suppress(order, pairs[across], len(c))
+
+
+def _apart_when_tidied(selection: Selection, options: SelectOptions) -> Selection:
+    """NMS once more, as tidying changes boxes; masks that it left alone come first."""
+    from napari_sam.engine.nms import inclusive, overlapping
+
+    before = [selection.candidates.joined(m) for m in selection.members]
+    after = [selection.drawn(k) for k in range(len(selection))]
+    changed = np.array(
+        [not np.array_equal(a[1], b[1]) for a, b in zip(before, after, strict=True)],
+        bool,
+    )
+    thresh = max(options.box_nms_thresh, options.crop_nms_thresh)
+    boxes = inclusive(np.array([b for b, _ in after]).reshape(-1, 4))
+    pairs = overlapping(boxes, thresh).pairs
+    order = np.argsort(changed, kind="stable")
+    kept = suppress(order, pairs, len(selection))
+    areas = np.array([np.count_nonzero(mask) for _, mask in after], float)
+    return Selection(
+        selection.candidates, tuple(selection.members[k] for k in kept), areas[kept],
+        options.min_mask_region_area,
+    )  # fmt: skip

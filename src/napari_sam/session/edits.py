@@ -81,10 +81,11 @@ def fill(
     Returns
     -------
     int or None
-        Planes filled; None when too much has happened since `position`.
+        Planes filled; None when too much has happened since `position`, or objects
+        have got other ids.
     """
     steps = document.journal.since(position)
-    if steps is None:
+    if steps is None or any(entry.kind == "track" for _, entry in steps):
         return None
     records: dict[Key, PlaneRecord | None] = {}
     with document.changing() as changes:

@@ -16,6 +16,7 @@ from napari_sam.session.saved import Saved
 from napari_sam.session.shaping import Shaping
 from napari_sam.session.stacked import Stacked
 from napari_sam.session.storage import Storage, open_saved_volume
+from napari_sam.session.tracking import Tracked
 
 if TYPE_CHECKING:
     import os
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     Intensity = IntensityMapping | tuple[float, float]
 
 
-class Session(Shaping, Stacked, Everything, Reviewing, Saved):
+class Session(Shaping, Stacked, Tracked, Everything, Reviewing, Saved):
     """Prompts, masks and labels of one volume, with undo and autosave.
 
     Parameters

@@ -60,6 +60,8 @@ class Document:
         self.about: dict[int, ObjectRecord] = {}
         """Name, class and so on of objects that have any; without planes."""
         self.classes: dict[str, ClassList] = {"": ClassList()}
+        self.class_of_new: str | None = None
+        """Class that objects get as they are first segmented."""
         self.verdicts: dict[int, tuple[int, bool]] = {}
         """Objects drawn at random and whether each was right, by number."""
         self.proposals: dict[int, Proposal] = {}

@@ -130,14 +130,14 @@ def look_of(engine: Engine, plane: Plane, mask: MaskPrompt) -> np.ndarray:
     rows, cols = range(y2 // step, -(-y3 // step)), range(x2 // step, -(-x3 // step))
     window = Window(level, rows.start, cols.start, len(rows), len(cols))
     pixels = engine.intensity.apply(engine.volume.read(plane, window))
-    inside = _sampled(mask, window)
+    inside = sampled(mask, window)
     if not inside.any() or inside.all():
         return np.concatenate([pixels.reshape(-1, 3).mean(0), np.zeros(3)])
     mean = pixels[inside].mean(0)
     return np.concatenate([mean, mean - pixels[~inside].mean(0)])
 
 
-def _sampled(mask: MaskPrompt, window: Window) -> np.ndarray:
+def sampled(mask: MaskPrompt, window: Window) -> np.ndarray:
     """(h, w) bool: the mask at a window's pixel centres."""
     y0, x0, y1, x1 = mask.bbox
     step = round(window.step[0])

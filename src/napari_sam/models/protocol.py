@@ -178,3 +178,22 @@ class TextModel(PromptableModel, Protocol):
             Least score, 0..1.
         """
         ...
+
+
+@runtime_checkable
+class TextScorer(Protocol):
+    """A model of words and pictures, for models that read no words themselves."""
+
+    name: str
+    """What it is called."""
+    crop_side: int
+    """Side of the crops it takes, in pixels."""
+
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """Colour that tells it nothing, for what lies around an object."""
+        ...
+
+    def score(self, text: str, crops: np.ndarray) -> np.ndarray:
+        """Say how well a text fits crops (n, h, w, 3) uint8: (n,) float, 0..1."""
+        ...

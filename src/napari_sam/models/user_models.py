@@ -7,12 +7,29 @@ import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from napari_sam.errors import ModelError
 
-if TYPE_CHECKING:
-    from napari_sam.models.catalogue import KnownModel
+
+class Licensed(Protocol):
+    """Weights whose notice is shown before they are fetched."""
+
+    @property
+    def name(self) -> str:
+        """What they are called."""
+        ...
+
+    @property
+    def license(self) -> str:
+        """Their licence."""
+        ...
+
+    @property
+    def notice(self) -> str:
+        """What a user should read."""
+        ...
+
 
 CONFIG_VARIABLE = "NAPARI_SAM_CONFIG"
 """Environment variable that moves the folder of what is remembered."""
@@ -52,13 +69,13 @@ def remove(name: str) -> bool:
     return there
 
 
-def is_accepted(known: KnownModel) -> bool:
+def is_accepted(known: Licensed) -> bool:
     """Whether the user has accepted this model under its present licence."""
     noted = _read("licenses.json").get(known.name, {})
     return noted.get("license") == known.license
 
 
-def accept(known: KnownModel) -> None:
+def accept(known: Licensed) -> None:
     """Record that the user has been shown a model's notice and wants its weights."""
     accepted = _read("licenses.json")
     accepted[known.name] = {

@@ -1,0 +1,1 @@
+"""CLIP and SigLIP: how well words fit pictures, for models that read no words."""

@@ -108,3 +108,14 @@ def test_exporting_loads_no_model(work):
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert json.loads(out.read_text())["annotations"]
+
+
+def test_classes_go_out_as_values(work, capsys):
+    folder, labels, _ = work
+    run(capsys, "export", folder / "w.nsam", folder / "a.tif", "--view", "semantic")
+    pixels = np.asarray(open_volume(folder / "a.tif").levels[0])
+    np.testing.assert_array_equal(pixels, labels > 0)
+    code, _, err = run(
+        capsys, "export", folder / "w.nsam", folder / "a.tif", "--view", "sematic"
+    )
+    assert code == 2 and "instance, semantic, panoptic" in err

@@ -31,6 +31,7 @@ from napari_sam.cli.options import (
 from napari_sam.cli.propagate import propagate
 from napari_sam.cli.stopping import StoppableGroup
 from napari_sam.cli.store import store_app
+from napari_sam.cli.track import track
 from napari_sam.cli.volumes import clean, doubtful, interpolate
 
 app = typer.Typer(
@@ -352,6 +353,13 @@ app.command(
         "napari-sam clean work.nsam --largest-only --smooth 1.5 -o labels.nii.gz",
     )
 )(clean)
+
+app.command(
+    epilog=example(
+        "napari-sam track work.nsam",
+        "napari-sam track movie.tif --labels masks.tif -o tracked.tif",
+    )
+)(track)
 
 app.command(
     epilog=example(

@@ -24,6 +24,13 @@ def export(
         str | None,
         typer.Option(help="Only this plane (z, or t,z), for formats of one image."),
     ] = None,
+    view: Annotated[
+        str,
+        typer.Option(
+            help="What a value says: instance (which object), semantic (of which "
+            "class) or panoptic (both)."
+        ),
+    ] = "instance",
     reviewed_only: Annotated[
         bool, typer.Option("--reviewed-only", help="Only objects that were accepted.")
     ] = False,
@@ -36,9 +43,11 @@ def export(
     from napari_sam.cli import arguments
     from napari_sam.cli.report import Report
     from napari_sam.cli.results import check_results
+    from napari_sam.results.views import view_of
     from napari_sam.session.looking import look_at
 
     check_results(out, format, overwrite=overwrite)
+    seen = view_of(view)
     where = None if plane is None else arguments.plane(plane)
     report = Report(as_json)
     opened = look_at(session, image)
@@ -46,7 +55,7 @@ def export(
     for path in out:
         with report.timed("write") as step:
             told = opened.export(
-                path, format, plane=where,
+                path, format, plane=where, view=seen,
                 reviewed_only=reviewed_only, overwrite=overwrite,
             )  # fmt: skip
             step["detail"] = "; ".join((str(path), *told))

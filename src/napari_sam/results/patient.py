@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_sam.errors import ExportError, VolumeError
-from napari_sam.results.label_arrays import iter_blocks_of
 from napari_sam.volume.formats.dicom_files import read_whole
 from napari_sam.volume.geometry import is_uneven, lps_affine, plane_origins_lps
 
@@ -271,14 +270,6 @@ def check_patient(results: Results, format_name: str) -> Any:
         )
     labels = results.labels
     return labels if "z" in volume.axes else np.asarray(labels[...])[None]
-
-
-def object_ids(labels: Any) -> list[int]:
-    """Ids of all objects that have pixels, rising; read block by block."""
-    found: set[int] = set()
-    for spans in iter_blocks_of(labels):
-        found.update(np.unique(np.asarray(labels[spans])).tolist())
-    return sorted(int(i) for i in found - {0})
 
 
 def object_title(results: Results, object_id: int) -> str:

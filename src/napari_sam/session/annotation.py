@@ -14,8 +14,9 @@ from napari_sam.core.objects import ClassList, Key, PlaneRecord, Rule
 from napari_sam.core.planes import Plane
 from napari_sam.errors import PromptError, SessionError
 from napari_sam.session import edits
+from napari_sam.session.class_files import checked_classes
 from napari_sam.session.entries import Entry, ObjectState
-from napari_sam.session.objects import Objects, checked_classes
+from napari_sam.session.objects import Objects
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ class Annotation:
 
     @classes.setter
     def classes(self, classes: ClassList) -> None:
-        self.change(lambda d: edits.set_classes(d, checked_classes(classes)))
+        self.change(lambda d: edits.set_classes(d, checked_classes(classes), {}))
 
     def object(self, object_id: int, plane: Plane) -> ObjectState | None:
         """Return what was said of an object on a plane, or None."""

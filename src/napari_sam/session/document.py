@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from napari_sam.core.objects import Key
     from napari_sam.core.planes import Plane
     from napari_sam.core.proposals import Proposal
+    from napari_sam.core.tracks import Edge, Link
 
 
 class Document:
@@ -59,6 +60,8 @@ class Document:
         self.about: dict[int, ObjectRecord] = {}
         """Name, class and so on of objects that have any; without planes."""
         self.classes: dict[str, ClassList] = {"": ClassList()}
+        self.class_of_new: str | None = None
+        """Class that objects get as they are first segmented."""
         self.verdicts: dict[int, tuple[int, bool]] = {}
         """Objects drawn at random and whether each was right, by number."""
         self.proposals: dict[int, Proposal] = {}
@@ -69,6 +72,8 @@ class Document:
         """Proposals that are not made again, by number, in the order of rejection."""
         self.decided = 0
         """Number of changes of proposals, or of what was decided on them."""
+        self.links: dict[Edge, Link] = {}
+        """What is known of links through time beside ids and parents."""
         self.touched: dict[int, int] = {}
         """Objects by the number of the change that touched them last, in its order."""
         self.revision = 0
@@ -159,6 +164,8 @@ class Document:
         ids = dict.fromkeys(entry.values.get("about", ()))
         for section in ("states", "painted"):
             ids |= dict.fromkeys(key[0] for key in entry.values.get(section, ()))
+        for edge in entry.values.get("links", ()):
+            ids |= {node.object_id: None for node in edge}
         for object_id in ids:
             self.touched.pop(object_id, None)
             self.touched[object_id] = self.revision

@@ -51,6 +51,9 @@ def accept(
         document.pixels.claim(changes, key, chosen.bbox, mask, order, rule)
     sharper = document.sharpening == request
     after: dict[str, dict[Any, Any]] = {"states": {key: state}}
+    kind_of = document.class_of_new
+    if kind_of is not None and not _is_known(document, key[0]):
+        after["about"] = {key[0]: ObjectRecord(key[0], class_name=kind_of)}
     if key in document.painted and not document.is_painted(key):
         after["painted"] = {key: None}  # it was followed here: now it is a key
     entry = document.entry(kind, changes, after)
@@ -81,10 +84,11 @@ def fill(
     Returns
     -------
     int or None
-        Planes filled; None when too much has happened since `position`.
+        Planes filled; None when too much has happened since `position`, or objects
+        have got other ids.
     """
     steps = document.journal.since(position)
-    if steps is None:
+    if steps is None or any(entry.kind == "track" for _, entry in steps):
         return None
     records: dict[Key, PlaneRecord | None] = {}
     with document.changing() as changes:
@@ -106,6 +110,10 @@ def fill(
     if records:
         document.commit(document.entry("propagate", changes, {"painted": records}))
     return filled
+
+
+def _is_known(document: Document, object_id: int) -> bool:
+    return object_id in document.keys or object_id in document.about
 
 
 def _is_a_person_s(document: Document, key: Key) -> bool:
@@ -274,10 +282,17 @@ def judge(document: Document, object_id: int, right: bool) -> None:
     document.commit(entry)
 
 
-def set_classes(document: Document, classes: ClassList) -> None:
-    """Change the list of classes."""
+def set_classes(
+    document: Document, classes: ClassList, renamed: Mapping[str, str | None]
+) -> None:
+    """Change the list of classes, and what objects of renamed ones are called."""
     entry = Entry("record")
     entry.values["classes"] = {"": (document.classes[""], classes)}
+    entry.values["about"] = {
+        i: (record, replace(record, class_name=renamed[kind]))
+        for i, record in document.about.items()
+        if (kind := record.class_name) is not None and kind in renamed
+    }
     document.put(entry)
     document.commit(entry)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_sam.core.objects import ClassList, ObjectClass, ObjectRecord, PlaneRecord
 from napari_sam.core.planes import Plane
+from napari_sam.core.tracks import Link, Node
 from napari_sam.errors import SessionError
 from napari_sam.session.blobs import (
     Blobs,
@@ -310,6 +311,25 @@ def _number_in(value: Any, _: Blobs, key: Any) -> int:
     return int(value)
 
 
+def _link_out(link: Link, _: Blobs) -> list[Any]:
+    doubt = None if link.doubt is None else float(link.doubt)
+    return [link.state, bool(link.merged), doubt]
+
+
+def _link_in(value: list[Any], _: Blobs, key: Any) -> Link:
+    state, merged, doubt = value
+    return Link(state, merged, doubt)
+
+
+def _edge_out(edge: Any) -> Any:
+    return [[int(v) for v in node] for node in edge]
+
+
+def _edge_in(value: Any) -> Any:
+    one, two = value
+    return Node(*one), Node(*two)
+
+
 def _key_out(key: Any) -> Any:
     return [int(key[0]), key[1].to_json()]
 
@@ -338,6 +358,7 @@ _SECTIONS = {
     "about": _Section(int, int, _about_out, _about_in),
     "classes": _Section(_same, _same, _classes_out, _classes_in),
     "verdicts": _Section(int, int, _verdict_out, _verdict_in),
+    "links": _Section(_edge_out, _edge_in, _link_out, _link_in),
     "accepted": _Section(int, int, _number_out, _number_in),
     "rejected": _Section(int, int, proposal_out, proposal_in),
     "proposals": _Section(int, int, proposal_out, proposal_in),

@@ -13,13 +13,16 @@ from napari_sam.core.planes import Plane
 from napari_sam.errors import SessionError
 from napari_sam.results import registry
 from napari_sam.results.label_arrays import iter_blocks_of
+from napari_sam.results.renumbered import Renumbered, object_ids
 from napari_sam.results.results import Results, plane_volume
+from napari_sam.results.views import seen_as
 from napari_sam.session import edits
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
 
+    from napari_sam.results.views import View
     from napari_sam.session.annotation import Annotation
     from napari_sam.volume.volume import Volume
 
@@ -36,12 +39,12 @@ def export(
     /,
     *,
     plane: int | Sequence[int] | Plane | None,
+    view: View,
     **options: Any,
 ) -> list[str]:
     """Write results, or one plane of them, and log what the file does not hold."""
-    if plane is not None:
-        results = results.on_plane(plane)
-    told = registry.write(path, results, name, **options)
+    results = seen_as(results if plane is None else results.on_plane(plane), view)
+    told = [*results.notes, *registry.write(path, results, name, **options)]
     for line in told:
         logger.warning("%s: %s", path, line)
     return told
@@ -103,8 +106,8 @@ def take_in(
     SessionError
         If ids are taken and `taken` is "refuse".
     """
-    ids = _ids(found.labels)
-    there = _ids(session.labels) | set(session.objects)
+    ids = set(object_ids(found.labels))
+    there = set(object_ids(session.labels)) | set(session.objects)
     new_ids = _renumbered(ids, found.numbered, there, taken)
     session.make_room(max(new_ids.values(), default=0))
     records = {new: found.record(old) for old, new in new_ids.items()}
@@ -116,15 +119,8 @@ def take_in(
     session.change(lambda d: edits.read_in(d, patches, objects, found.classes))
     for line in found.notes:
         logger.warning("%s: %s", path, line)
-    labelled = _Renumbered(found.labels, new_ids) if new_ids else found.labels
+    labelled = Renumbered(found.labels, new_ids) if new_ids else found.labels
     return replace(found, labels=labelled, objects=objects)
-
-
-def _ids(labels: Any) -> set[int]:
-    ids: set[int] = set()
-    for spans in iter_blocks_of(labels):
-        ids.update(np.unique(np.asarray(labels[spans])).tolist())
-    return ids - {0}
 
 
 def _renumbered(
@@ -150,7 +146,7 @@ def _patches(
     session: Annotation, found: Results, ids: dict[int, int]
 ) -> Iterator[LabelPatch]:
     """What changes in the session's labels, block by block."""
-    renumbered = _Renumbered(found.labels, ids)
+    renumbered = Renumbered(found.labels, ids)
     for spans in iter_blocks_of(found.labels):
         block = renumbered[spans]
         y, x = spans[-2].start, spans[-1].start
@@ -165,22 +161,3 @@ def _patches(
             after[free] = new[free]
             if free.any():
                 yield LabelPatch(plane, bbox, before.copy(), after, before != after)
-
-
-class _Renumbered:
-    """Labels with other ids, read where they are indexed."""
-
-    def __init__(self, base: Any, ids: dict[int, int]) -> None:
-        self.base, self.shape, self.ndim = base, base.shape, len(base.shape)
-        self._old = np.array([0, *ids], np.uint64)
-        self._new = np.array([0, *ids.values()], np.uint64)
-        top = int(self._new.max())
-        self.dtype = np.dtype(np.uint16 if top < 2**16 else np.uint32)
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        block = np.asarray(self.base[key])
-        places = np.searchsorted(self._old, block.astype(np.uint64))
-        return self._new[places].astype(self.dtype)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[...], dtype=dtype)

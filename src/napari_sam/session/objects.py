@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
-from napari_sam.core.atomic_files import write_whole
 from napari_sam.core.objects import (
-    ClassList,
-    ObjectClass,
     ObjectRecord,
     PlaneRecord,
     Review,
 )
 from napari_sam.errors import SessionError
 from napari_sam.session import edits
+from napari_sam.session.class_files import COLOR
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from napari_sam.core.planes import Plane
     from napari_sam.session.document import Document
-
-_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
 class Changing(Protocol):
@@ -48,8 +39,8 @@ class ObjectHandle:
     >>> from napari_sam.session import Session
     >>> from napari_sam.testing import ToyModel, phantom_image
     >>> image = phantom_image()
-    >>> session = Session(image.pixels, ToyModel(), embeddings=False)
-    >>> _ = session.segment(object_id=1, points=[image.centers[1]])
+    >>> session = Session(image.image, ToyModel(), embeddings=False)
+    >>> _ = session.segment(object_id=1, points=[image.center(1)])
     >>> session.objects[1].class_name = "nucleus"
     >>> [c.name for c in session.classes.classes], session.undo()
     (['nucleus'], True)
@@ -215,7 +206,7 @@ def checked_values(values: Mapping[str, Any]) -> dict[str, Any]:
                     f"a class is named by a text, or None for no class; got {value!r}"
                 )
         elif name == "color":
-            if value is not None and not _COLOR.fullmatch(str(value)):
+            if value is not None and not COLOR.fullmatch(str(value)):
                 raise SessionError(f"a colour is #rrggbb, or None; got {value!r}")
         elif name == "review":
             if value not in get_args(Review):
@@ -228,71 +219,3 @@ def checked_values(values: Mapping[str, Any]) -> dict[str, Any]:
                 "and note"
             )
     return out
-
-
-# -- class lists as files ------------------------------------------------------------
-
-
-def write_classes(path: str | os.PathLike[str], classes: ClassList) -> None:
-    """Write a list of classes as JSON, to be shared.
-
-    Raises
-    ------
-    ExportError
-        If it cannot be written.
-    """
-    data = {"napari_sam_classes": 1, "classes": [asdict(c) for c in classes.classes]}
-    write_whole(path, json.dumps(data, indent=1, ensure_ascii=False).encode())
-
-
-def read_classes(path: str | os.PathLike[str]) -> ClassList:
-    """Read what `write_classes` wrote.
-
-    Raises
-    ------
-    SessionError
-        If it is no list of classes, or one of them makes no sense.
-    """
-    try:
-        data = json.loads(Path(path).expanduser().read_text("utf-8"))
-        given = data["classes"]
-        if data["napari_sam_classes"] != 1 or not isinstance(given, list):
-            raise ValueError("another version")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SessionError(
-            f"{str(path)!r} is no list of classes ({error!r}): expected a JSON file "
-            "that napari-sam wrote"
-        ) from error
-    return checked_classes(ClassList(tuple(_class(c, path) for c in given)))
-
-
-def checked_classes(classes: ClassList) -> ClassList:
-    """Return a list of classes that makes sense.
-
-    Raises
-    ------
-    SessionError
-        If a name is empty or there twice, or a colour is not #rrggbb.
-    """
-    names = [c.name for c in classes.classes]
-    for c in classes.classes:
-        if not isinstance(c.name, str) or not c.name.strip() or names.count(c.name) > 1:
-            raise SessionError(f"classes have names of their own; got {names}")
-        if c.color is not None and not _COLOR.fullmatch(str(c.color)):
-            raise SessionError(
-                f"the colour of class {c.name!r} is #rrggbb or null; got {c.color!r}"
-            )
-    return classes
-
-
-def _class(value: Any, path: object) -> ObjectClass:
-    codes = value.get("codes", {}) if isinstance(value, dict) else None
-    if not isinstance(codes, dict) or not set(value) <= {"name", "color", "codes"}:
-        raise SessionError(
-            f"a class in {str(path)!r} has a name, a color and codes; got {value!r}"
-        )
-    return ObjectClass(
-        value.get("name", ""),
-        value.get("color"),
-        {str(k): str(v) for k, v in codes.items()},
-    )

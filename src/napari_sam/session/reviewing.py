@@ -69,8 +69,8 @@ class Reviewing(Annotation):
         >>> from napari_sam.session import Session
         >>> from napari_sam.testing import ToyModel, phantom_image
         >>> image = phantom_image()
-        >>> session = Session(image.pixels, ToyModel(), embeddings=False)
-        >>> _ = session.segment(object_id=1, points=[image.centers[1]])
+        >>> session = Session(image.image, ToyModel(), embeddings=False)
+        >>> _ = session.segment(object_id=1, points=[image.center(1)])
         >>> table = session.table()
         >>> table.loc[0, "origin"], bool(table.loc[0, "pixels"] > 0)
         ('clicked', True)

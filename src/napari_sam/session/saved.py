@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_sam.core.planes import Plane
     from napari_sam.errors import SessionError
     from napari_sam.results.results import Results
+    from napari_sam.results.views import View
     from napari_sam.session.storage import Storage
 
     Intensity = IntensityMapping | tuple[float, float]
@@ -77,6 +78,7 @@ class Saved(Annotation):
         format: str | None = None,  # noqa: A002
         *,
         plane: int | Sequence[int] | Plane | None = None,
+        view: View = "instance",
         reviewed_only: bool = False,
         overwrite: bool = False,
         **options: Any,
@@ -91,6 +93,9 @@ class Saved(Annotation):
             Name of a format, such as "coco", where the suffix does not say.
         plane : int, sequence of int or Plane, optional
             Only this plane, as a 2-D image.
+        view : {"instance", "semantic", "panoptic"}
+            What a value says: which object, of which class, or both; see
+            `napari_sam.results.views.seen_as`.
         reviewed_only : bool
             Leave out objects that nobody has accepted.
         overwrite : bool
@@ -117,8 +122,8 @@ class Saved(Annotation):
         from napari_sam.session.exchange import export
 
         return export(
-            self.results(), path, format, plane=plane,
-            reviewed_only=reviewed_only, overwrite=overwrite, **options,
+            self.results(reviewed_only=reviewed_only), path, format, plane=plane,
+            view=view, overwrite=overwrite, **options,
         )  # fmt: skip
 
     def read(

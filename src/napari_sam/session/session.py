@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_sam.core.intensity import IntensityMapping
 from napari_sam.engine.engine import Engine
 from napari_sam.session.annotation import imported, own_labels
+from napari_sam.session.classing import Classing
 from napari_sam.session.document import Document
 from napari_sam.session.everything import Everything
 from napari_sam.session.requests import Requests
@@ -16,6 +17,7 @@ from napari_sam.session.saved import Saved
 from napari_sam.session.shaping import Shaping
 from napari_sam.session.stacked import Stacked
 from napari_sam.session.storage import Storage, open_saved_volume
+from napari_sam.session.tracking import Tracked
 
 if TYPE_CHECKING:
     import os
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     Intensity = IntensityMapping | tuple[float, float]
 
 
-class Session(Shaping, Stacked, Everything, Reviewing, Saved):
+class Session(Shaping, Stacked, Tracked, Everything, Reviewing, Classing, Saved):
     """Prompts, masks and labels of one volume, with undo and autosave.
 
     Parameters
@@ -61,8 +63,8 @@ class Session(Shaping, Stacked, Everything, Reviewing, Saved):
     --------
     >>> from napari_sam.testing import ToyModel, phantom_image
     >>> image = phantom_image()
-    >>> session = Session(image.pixels, ToyModel())
-    >>> session.segment(points=[image.centers[1]])[0].area > 0
+    >>> session = Session(image.image, ToyModel())
+    >>> session.segment(points=[image.center(1)])[0].area > 0
     True
     """
 

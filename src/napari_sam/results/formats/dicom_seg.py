@@ -18,7 +18,6 @@ from napari_sam.results.patient import (
     frame_value,
     hex_of,
     object_color,
-    object_ids,
     object_title,
     overlap_note,
     read_object,
@@ -27,6 +26,7 @@ from napari_sam.results.patient import (
     sop_class,
 )
 from napari_sam.results.records import RecordReader
+from napari_sam.results.renumbered import object_ids
 from napari_sam.results.results import Results
 from napari_sam.results.terms import class_of, concept_of
 from napari_sam.volume.geometry import is_uneven

@@ -14,12 +14,12 @@ from napari_sam.results.incoming import incoming_labels
 from napari_sam.results.patient import (
     hex_of,
     object_color,
-    object_ids,
     object_title,
     overlap_note,
     read_object,
 )
 from napari_sam.results.records import RecordReader
+from napari_sam.results.renumbered import object_ids
 from napari_sam.results.results import Results
 from napari_sam.results.terms import CATEGORY, class_from, term_of
 

@@ -18,6 +18,7 @@ from napari_sam.engine.track import Fixed, TrackOptions, track
 from napari_sam.errors import SessionError
 from napari_sam.session.annotation import Annotation
 from napari_sam.session.lineage import Presence, change_to, graph
+from napari_sam.session.track_edits import TrackEdits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -215,6 +216,11 @@ Node(frame=2, object_id=1)]]
             If the image has no frames.
         """
         return graph(self.document, self.presence, ids)
+
+    @property
+    def tracks(self) -> TrackEdits:
+        """Corrections of tracks: link, cut, divide, merge, swap, freeze."""
+        return TrackEdits(self)
 
     @cached_property
     def presence(self) -> Presence:

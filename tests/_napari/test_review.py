@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_sam._napari.preview import CURRENT
 from napari_sam.core.planes import Plane
+from napari_sam.core.thresholds import Thresholds
 from napari_sam.errors import ModelError
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 
@@ -33,7 +35,9 @@ def test_proposals_are_listed_by_doubt_and_drawn_in_a_layer_of_their_own(review,
     doubts = [row.doubt for row in rows]
     assert doubts == sorted(doubts, reverse=True)
     layer = _preview(review)
-    assert ((layer.data > 0) == (cells.labels > 1)).mean() > 0.99
+    inside = ndimage.binary_fill_holes(layer.data > 0)
+    assert (inside == (cells.labels > 1)).mean() > 0.99
+    assert 0 < (layer.data > 0).sum() < 0.6 * inside.sum()  # outlines
     assert not layer.editable
     assert set(np.unique(review.labels)) == {0, 1}
     assert "5 proposals wait" in review.state.status
@@ -52,7 +56,8 @@ def test_going_through_them_moves_camera_and_highlight(review):
         center = getattr(review.viewer, "scene", review.viewer).camera.center
         assert center[1:] == ((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2)
         lit = _preview(review).data == CURRENT
-        assert lit.sum() == found.area and lit[y0:y1, x0:x1].sum() == found.area
+        inside = ndimage.binary_fill_holes(lit)
+        assert inside.sum() == found.area == inside[y0:y1, x0:x1].sum()
     assert seen == [row.number for row in review.state.review.rows]
     controller.review.next()
     assert controller.review.current.number == seen[0]
@@ -76,7 +81,8 @@ def test_accept_goes_on_to_the_next_and_is_one_step_back(review):
     review.main.settle()
     np.testing.assert_array_equal(review.labels, before)
     assert len(review.state.review.rows) == 5
-    assert (_preview(review).data[y0:y1, x0:x1][first.mask] > 0).all()
+    drawn = _preview(review).data[y0:y1, x0:x1] > 0
+    assert (drawn & first.mask).any() and not drawn[~first.mask].any()
 
 
 def test_the_empty_object_at_hand_does_not_become_an_accepted_one(review, cells):
@@ -127,17 +133,34 @@ def test_a_proposal_is_corrected_with_points_like_any_object(review):
     assert not (review.labels == object_id).any()
 
 
-def test_all_below_a_doubt_are_accepted_as_one_step(review):
+def test_thresholds_are_moved_live_and_all_that_is_shown_is_accepted(review):
     do, before = review.controller, review.labels.copy()
     doubts = sorted(row.doubt for row in review.state.review.rows)
-    do.review.accept_below(doubts[2])
+    whole = _preview(review).data.copy()
+    do.review.select(Thresholds(max_doubt=doubts[2]))
     review.main.settle()
-    assert len(review.state.review.rows) == 2
+    assert len(review.state.review.rows) == 3 == review.state.review.pending
+    assert review.state.review.hidden == 2
+    assert 0 < (_preview(review).data > 0).sum() < (whole > 0).sum()
+    do.review.accept_all()
+    review.main.settle()
+    assert review.state.review.pending == 0 and len(review.session.objects) == 4
+    do.review.accept_all()
+    assert "2 proposals wait, below the thresholds" in review.state.status
     do.undo()
+    do.review.select(Thresholds())
     review.main.settle()
     np.testing.assert_array_equal(review.labels, before)
-    do.review.accept_below(-1.0)
-    assert "No proposal has a doubt" in review.state.status
+    np.testing.assert_array_equal(_preview(review).data, whole)
+    do.review.reject_all()
+    review.main.settle()
+    assert review.state.review.rejected == 5 and not _preview(review).data.any()
+    do.undo()
+    review.main.settle()
+    assert review.state.review.pending == 5
+    do.review.select(Thresholds(min_area=10**6))
+    do.review.reject_all()
+    assert "below the thresholds" in review.state.status
 
 
 def test_the_order_can_be_turned(review):

@@ -67,9 +67,18 @@ def test_suggest_the_rest_go_through_it_and_accept_what_is_left(opened):
     assert widget.controller.review.current.number == (
         widget.controller.board.state.review.rows[2].number
     )
-    view.doubt.setValue(1.0)
-    assert view.below.text() == "Accept 3"
-    view.below.click()
+    slider = view.thresholds.sliders["max_doubt"]
+    doubts = sorted(r.doubt for r in widget.controller.board.state.review.rows)
+    slider.setValue(doubts[0] + 0.01)
+    settle()
+    assert view.rows.count() == 1 and view.accept_all.text() == "Accept all 1"
+    slider.setValue(0)
+    settle()
+    assert not view.rows.isVisible() and slider.isVisible()
+    slider.setValue(1.0)
+    settle()
+    assert view.accept_all.text() == "Accept all 3"
+    view.accept_all.click()
     settle()
     assert set(np.unique(labels)) == {0, 1, 2, 3, 4, 5}
     assert not view.rows.isVisible()

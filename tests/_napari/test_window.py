@@ -159,7 +159,9 @@ def test_nothing_is_cut_off_or_below_the_fold_of_a_laptop(bench):
         replace(
             bench.state,
             is_ct=True,
-            review=ReviewState((ReviewRow(1, 0.2, "100 px"),), 1, 1),
+            review=ReviewState(
+                (ReviewRow(1, 0.2, "100 px"),), pending=1, current=1, rejected=1
+            ),
             training=TrainingState(running=True, stage="embedding", name="x"),
             encoding=EncodingState("all", 1, 10_000, 9_000.0),
             status_kind="error",

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.planes import Plane
 from napari_sam.core.proposals import Proposal
+from napari_sam.core.thresholds import Thresholds
 from napari_sam.session import Session
 from napari_sam.session.search import Found
 from napari_sam.testing import ToyModel
@@ -35,6 +36,7 @@ class Decisions(RuleBasedStateMachine):
         )  # fmt: skip
         self.known: dict[int, tuple[Plane, np.ndarray, float]] = {}
         self.ever = dict(self.known)
+        self.most = 1.0
         self.labels = np.zeros(SHAPE, int)
         self.accepted: dict[int, int] = {}
         self.rejected: list[int] = []
@@ -53,8 +55,12 @@ class Decisions(RuleBasedStateMachine):
         self.done.append(self.held)
         self.undone.clear()
 
+    def pending(self):
+        """Numbers of what is shown, in the order of the list."""
+        return [n for n in self.waiting() if self.known[n][2] <= self.most]
+
     def waiting(self):
-        """Numbers in the order of the list."""
+        """Numbers of what waits, in the order of the list."""
         gone = set(self.accepted) | set(self.rejected)
         free = self.labels == 0
         waiting = [
@@ -131,6 +137,16 @@ class Decisions(RuleBasedStateMachine):
         self.session.record_paint(LabelPatch(Plane((z,)), bbox, before, after), value)
         self.labels[window] = value
 
+    @rule(most=st.integers(0, 4))
+    def move_the_threshold(self, most):
+        """No change that undo takes back; nothing is lost by it."""
+        self.most = most / 4
+        self.session.proposals.thresholds = Thresholds(max_doubt=self.most)
+
+    @rule()
+    def accept_all_that_are_shown(self):
+        self.accept(range(len(self.pending())), 4)
+
     @rule(some=SOME)
     def drop(self, some):
         pending = self.session.proposals.pending
@@ -170,7 +186,8 @@ class Decisions(RuleBasedStateMachine):
         proposals = self.session.proposals
         np.testing.assert_array_equal(self.session.labels, self.labels)
         assert [p.number for p in proposals.rejected] == self.rejected
-        assert [p.number for p in proposals.pending] == self.waiting()
+        assert [p.number for p in proposals.pending] == self.pending()
+        assert [p.number for p in proposals.waiting] == self.waiting()
         assert self.session.can_undo == bool(self.done)
 
 

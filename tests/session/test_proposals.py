@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from napari_sam.core.planes import Plane
+from napari_sam.core.thresholds import Thresholds
 from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import PromptError
 from napari_sam.session import Session
@@ -194,6 +195,46 @@ def test_a_rejection_is_a_change_like_any_other(cells):
     assert session.proposals.pending == found[2:]
     assert session.proposals.restore(found[:1]) == 1
     assert session.proposals.reject() == 4 and not session.proposals.pending
+
+
+def test_thresholds_hide_and_show_and_are_kept(cells, tmp_path):
+    session = _session(cells, path=tmp_path / "work.nsam")
+    found = session.suggest(rules=SuggestRules(max_doubt=1))
+    told = []
+    session.proposals.changed.connect(lambda: told.append(1))
+    asked = {
+        "max_doubt": lambda p, v: p.doubt <= v,
+        "pred_iou_thresh": lambda p, v: p.predicted_iou >= v,
+        "stability_score_thresh": lambda p, v: p.stability_score >= v,
+        "min_likeness": lambda p, v: p.likeness >= v,
+        "min_area": lambda p, v: p.area >= v,
+        "max_area": lambda p, v: p.area <= v,
+    }
+    names = "doubt", "predicted_iou", "stability_score", "likeness", "area", "area"
+    for (name, passes), of in zip(asked.items(), names, strict=True):
+        value = float(np.median([getattr(p, of) for p in found]))
+        session.proposals.thresholds = Thresholds(**{name: value})
+        assert session.proposals.pending == [p for p in found if passes(p, value)]
+        assert session.proposals.waiting == found
+    assert len(told) == len(asked) and not session.proposals.rejected
+    n = len(session.proposals)
+    assert session.proposals.accept() == n
+    session.undo()
+    session.close()
+    again = Session.load(
+        tmp_path / "work.nsam", volume=cells.image, model=ToyModel(48), embeddings=False
+    )
+    assert again.proposals.thresholds == Thresholds(max_area=value)
+    assert len(again.proposals) == n
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_doubt": 2}, {"min_likeness": -1}, {"min_area": 9, "max_area": 3}]
+)
+def test_thresholds_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(PromptError, match="got"):
+        Thresholds(**wrong)
 
 
 def test_a_deleted_object_is_not_proposed_again_by_what_it_was(cells):

@@ -409,7 +409,7 @@ class Controller:
                 "This session is open in another window or process: you go on with a "
                 "copy of it."
             )
-        elif self.review.state.rows:
+        elif self.review.state.pending:
             self.review.tell()
         elif made.fresh and autosave.others(annotation.image.name, session):
             self.board.say(
@@ -460,6 +460,7 @@ class Controller:
             annotation.on_view()
             self.following.look()
             self.reviewing.on_view()
+            self.review.look()
             self._on_camera()
 
     def _on_camera(self) -> None:

@@ -9,6 +9,7 @@ from napari_sam._napari.camera import go_to
 from napari_sam._napari.preview import Preview
 from napari_sam._napari.state import ReviewRow
 from napari_sam._napari.workers import BACKGROUND
+from napari_sam.core.thresholds import Scores, Thresholds
 from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import NapariSamError
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 KEY = "suggest"
 Scope = Literal["view", "plane", "all"]
+MOST_ROWS = 500
+"""Rows of the list: nobody goes through more by scrolling."""
 HOW = "Y accepts it, R rejects it, . and , go on and back."
 
 
@@ -66,7 +69,7 @@ class Review:
             self._preview = Preview(
                 annotation.viewer, annotation.image, annotation.volume.shape
             )
-        self._show(rows=(), current=0, rejected=0)
+        self._show(rows=(), pending=0, hidden=0, current=0, rejected=0)
 
     def renew(self) -> None:
         """Go on with another session, and what it has left to review."""
@@ -76,6 +79,11 @@ class Review:
             self._proposals = session.proposals
             self._proposals.changed.connect(self._on_changed)
         self._draw()
+
+    def look(self) -> None:
+        """Draw what is proposed on a plane that came into view."""
+        if self._preview is not None and self._annotation is not None:
+            self._preview.look(self._annotation.plane)
 
     # -- looking for them ------------------------------------------------------------
 
@@ -193,11 +201,16 @@ class Review:
             guide=False,
         )
 
-    def accept_below(self, doubt: float) -> None:
-        """Accept all that are at most as doubtful as this, as one change."""
-        chosen = [s for s in self._listed() if s.doubt <= doubt]
+    def select(self, thresholds: Thresholds) -> None:
+        """Show the proposals that pass; the others are kept, and come back."""
+        if self._proposals is not None:
+            self._proposals.thresholds = thresholds
+
+    def accept_all(self) -> None:
+        """Accept all that are shown, as one change."""
+        chosen = self._listed()
         if not chosen:
-            self.board.say(f"No proposal has a doubt of {doubt:.2f} or less.")
+            self.board.say(self._waiting())
         elif self._accept(chosen):
             self._show(current=0)
             self.board.say(
@@ -205,6 +218,19 @@ class Review:
                 f"{self._waiting()}",
                 guide=False,
             )
+
+    def reject_all(self) -> None:
+        """Take all that are shown away, as one change."""
+        n = 0 if self._proposals is None else self._proposals.reject()
+        if not n:
+            self.board.say(self._waiting())
+            return
+        self._show(current=0)
+        self.board.say(
+            f"{n} rejected, not proposed again (one Ctrl-Z takes them all back). "
+            f"{self._waiting()}",
+            guide=False,
+        )
 
     def restore(self) -> None:
         """Let the proposal that was rejected last wait again."""
@@ -317,6 +343,9 @@ class Review:
 
     def _waiting(self) -> str:
         n = len(self._listed())
+        hidden = 0 if self._proposals is None else len(self._proposals.waiting) - n
+        if hidden and not n:
+            return f"{hidden} proposals wait, below the thresholds."
         if not n:
             return "No proposal is waiting; prompt objects by hand."
         some = "1 proposal waits" if n == 1 else f"{n} proposals wait"
@@ -334,12 +363,26 @@ class Review:
             self._draw()
 
     def _draw(self) -> None:
-        listed = self._listed()
-        rows = tuple(_row(s) for s in listed)
-        rejected = 0 if self._proposals is None else len(self._proposals.rejected)
-        self._show(rows=rows, rejected=rejected)
-        if self._preview is not None:
-            self._preview.show(listed, self.state.current)
+        proposals, listed = self._proposals, self._listed()
+        waiting = [] if proposals is None else proposals.waiting
+        scores = Scores.of(()) if proposals is None else proposals.scores
+        first = listed[:MOST_ROWS]
+        if self.state.current and not any(
+            p.number == self.state.current for p in first
+        ):
+            first += [p for p in listed if p.number == self.state.current]
+        self._show(
+            rows=tuple(map(_row, first)),
+            pending=len(listed),
+            hidden=len(scores.doubt) - len(listed),
+            largest=float(scores.area.max(initial=0)),
+            like=bool((scores.likeness < 1).any()),
+            thresholds=Thresholds() if proposals is None else proposals.thresholds,
+            rejected=0 if proposals is None else len(proposals.rejected),
+        )
+        if self._preview is not None and self._annotation is not None:
+            plane = self._annotation.plane
+            self._preview.show(listed, plane, self.state.current, soon=waiting)
 
     def _show(self, **fields: Any) -> None:
         new = replace(self.state, **fields)

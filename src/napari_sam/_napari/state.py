@@ -10,6 +10,7 @@ from psygnal import Signal
 
 from napari_sam._napari.hints import hint
 from napari_sam.core.objects import FOLLOWED
+from napari_sam.core.thresholds import Thresholds
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
@@ -100,7 +101,17 @@ class ReviewState:
     """What was suggested, and how far the search and the review are."""
 
     rows: tuple[ReviewRow, ...] = ()
-    """Proposals that wait, in the order of the list."""
+    """Proposals that wait and pass the thresholds, in the order of the list; the first
+    of them where there are very many."""
+    pending: int = 0
+    """How many these are in all."""
+    hidden: int = 0
+    """Proposals that wait, and that the thresholds leave out."""
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    largest: float = 0
+    """Pixels of the largest that waits."""
+    like: bool = False
+    """Whether some were compared with examples."""
     current: int = 0
     """Number of the one at hand; 0 for none."""
     rejected: int = 0

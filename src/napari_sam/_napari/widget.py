@@ -194,7 +194,9 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.review.reject_wanted.connect(review.reject)
         panel.review.correct_wanted.connect(review.correct)
         panel.review.restore_wanted.connect(review.restore)
-        panel.review.accept_below_wanted.connect(review.accept_below)
+        panel.review.accept_all_wanted.connect(review.accept_all)
+        panel.review.reject_all_wanted.connect(review.reject_all)
+        panel.review.thresholds_chosen.connect(review.select)
         panel.review.order_chosen.connect(lambda v: review.order(doubtful_first=v))
         follow = do.following
         panel.volume.fill_wanted.connect(follow.fill)

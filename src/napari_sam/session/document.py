@@ -18,6 +18,7 @@ from napari_sam.core.objects import (
     ObjectRecord,
     PlaneRecord,
 )
+from napari_sam.core.thresholds import Thresholds
 from napari_sam.errors import PromptError, SessionError
 from napari_sam.session.composition import Changes, Composition
 from napari_sam.session.entries import (
@@ -70,6 +71,8 @@ class Document:
         """Objects that proposals became, by the number of the proposal."""
         self.rejected: dict[int, Proposal] = {}
         """Proposals that are not made again, by number, in the order of rejection."""
+        self.thresholds: dict[str, Thresholds] = {"": Thresholds()}
+        """What proposals must reach to be shown."""
         self.decided = 0
         """Number of changes of proposals, or of what was decided on them."""
         self.links: dict[Edge, Link] = {}
@@ -222,7 +225,11 @@ class Document:
         """Return the fewest steps that lead here from the labels given."""
         out = [] if self.start is None else [("start", self.start)]
         noted: dict[str, Values] = {
-            section: {k: (None, v) for k, v in getattr(self, section).items()}
+            section: {
+                key: (None, value)
+                for key, value in getattr(self, section).items()
+                if value != Thresholds()
+            }
             for section in NOTED
         }
         if any(noted.values()):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_sam.core.objects import ClassList, ObjectClass, ObjectRecord, PlaneRecord
 from napari_sam.core.planes import Plane
+from napari_sam.core.thresholds import Thresholds
 from napari_sam.core.tracks import Link, Node
 from napari_sam.errors import SessionError
 from napari_sam.session.blobs import (
@@ -330,6 +331,14 @@ def _edge_in(value: Any) -> Any:
     return Node(*one), Node(*two)
 
 
+def _thresholds_out(thresholds: Thresholds, _: Blobs) -> dict[str, Any]:
+    return asdict(thresholds)
+
+
+def _thresholds_in(value: dict[str, Any], _: Blobs, key: Any) -> Thresholds:
+    return Thresholds(**value)
+
+
 def _key_out(key: Any) -> Any:
     return [int(key[0]), key[1].to_json()]
 
@@ -362,10 +371,11 @@ _SECTIONS = {
     "accepted": _Section(int, int, _number_out, _number_in),
     "rejected": _Section(int, int, proposal_out, proposal_in),
     "proposals": _Section(int, int, proposal_out, proposal_in),
+    "thresholds": _Section(_same, _same, _thresholds_out, _thresholds_in),
 }
 SECTIONS = tuple(_SECTIONS)
 """Kinds of values that an entry changes beside pixels."""
-NOTED = ("proposals",)
+NOTED = "proposals", "thresholds"
 """Those that are noted as they come, and that no undo takes back."""
-DECIDED = (*NOTED, "accepted", "rejected")
+DECIDED = "proposals", "accepted", "rejected"
 """Those that tell which proposals wait."""

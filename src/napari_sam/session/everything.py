@@ -111,7 +111,7 @@ class Everything(Proposing):
         """Let what was chosen wait in `proposals`, in place of what waited before."""
         plane = found.candidates.plane
         self.proposals.drop(
-            p for p in self.proposals.pending if p.plane == plane and p.origin == ORIGIN
+            p for p in self.proposals.waiting if p.plane == plane and p.origin == ORIGIN
         )
         refused = [p for p in self.proposals.rejected if p.plane == plane]
         news = [

@@ -7,6 +7,7 @@ what was found as notes, what was decided as changes that can be undone.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from psygnal import Signal
 
 from napari_sam.core.masks import boxes_meet
 from napari_sam.core.planes import Plane
+from napari_sam.core.thresholds import Scores, Thresholds
 from napari_sam.embeddings.source import planes_of
 from napari_sam.engine.suggest import SuggestRules, regrouped
 from napari_sam.errors import PromptError
@@ -56,13 +58,15 @@ class Proposals:
     """
 
     changed = Signal()
-    """Other proposals wait, or none."""
+    """Other proposals wait or pass the thresholds, or none."""
 
     def __init__(self, session: Annotation) -> None:
         self._session = session
         self._covered: set[int] = set()
         self._by_plane: dict[Plane, dict[int, Proposal]] = {}
         self._waiting: list[Proposal] | None = None
+        self._scores: Scores | None = None
+        """Of those that wait."""
         self._found: dict[int, tuple[Proposal, int]] = {}
         """Proposals as the search at work knows them, by `id`, with their numbers."""
         self._accepting: list[LabelPatch] | None = None
@@ -79,14 +83,43 @@ class Proposals:
 
     @property
     def pending(self) -> list[Proposal]:
-        """Proposals that wait, the most doubtful first."""
+        """Proposals that wait and pass the thresholds, the most doubtful first."""
+        waiting, scores = self.waiting, self.scores
+        return [waiting[i] for i in np.flatnonzero(scores.passing(self.thresholds))]
+
+    @property
+    def waiting(self) -> list[Proposal]:
+        """Proposals that wait, whatever the thresholds say, the most doubtful first."""
         self._follow()
         if self._waiting is None:
             document = self._session.document
             gone = self._covered.union(document.rejected, document.accepted)
             waiting = [p for n, p in document.proposals.items() if n not in gone]
             self._waiting = sorted(waiting, key=lambda p: (-p.doubt, p.number))
+            self._scores = None
         return list(self._waiting)
+
+    @property
+    def scores(self) -> Scores:
+        """What thresholds ask of those that are `waiting`, in their order."""
+        waiting = self.waiting
+        if self._scores is None:
+            self._scores = Scores.of(waiting)
+        return self._scores
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """What a proposal must reach to be `pending`; set it as often as you like.
+
+        It is kept with the session, and is no change that undo takes back.
+        """
+        return self._session.document.thresholds[""]
+
+    @thresholds.setter
+    def thresholds(self, thresholds: Thresholds) -> None:
+        if thresholds != self.thresholds:
+            self._session.document.note({"thresholds": {"": thresholds}})
+            self.changed.emit()
 
     @property
     def rejected(self) -> list[Proposal]:
@@ -170,20 +203,26 @@ class Proposals:
     def add(self, found: Found) -> list[Proposal]:
         """Take in what a search found; return what is new."""
         document = self._session.document
-        known = [(p.number, self._found.get(id(p))) for p in found.withdrawn]
-        gone = {number if new is None else new[1] for number, new in known}
-        self.drop(p for p in self.pending if p.number in gone)
+        before = [(p.number, self._found.get(id(p))) for p in found.withdrawn]
+        gone = {number if new is None else new[1] for number, new in before}
+        self.drop(p for p in self.waiting if p.number in gone)
         number = max(*document.proposals, *document.rejected, *document.accepted, 0, 0)
         taken: dict[int, Proposal] = {}
+        fresh: dict[Plane, list[Proposal]] = defaultdict(list)
         for given in found.proposals:
             number += 1
-            beside = _beside(given.plane)
-            near = [p for p in taken.values() if p.plane in beside]
-            for plane in beside:
+            near: list[Proposal] = []
+            for plane in _beside(given.plane):
                 held = self._by_plane.get(plane, {})
-                near += [p for n, p in held.items() if n not in document.rejected]
+                known = (p for n, p in held.items() if n not in document.rejected)
+                near += [
+                    p
+                    for p in itertools.chain(known, fresh.get(plane, ()))
+                    if boxes_meet(p.bbox, given.bbox)
+                ]
             new = regrouped(given, near, number)
             taken[number] = replace(new, number=number)
+            fresh[given.plane].append(taken[number])
             self._found[id(given)] = given, number
         if taken:
             self._note(taken)
@@ -191,8 +230,8 @@ class Proposals:
 
     def drop(self, proposals: Iterable[Proposal] | None = None) -> None:
         """Forget proposals that wait, or all of them: they may be made again."""
-        waiting = {p.number for p in self.pending}
-        given = self.pending if proposals is None else proposals
+        waiting = {p.number: p for p in self.waiting}
+        given = waiting.values() if proposals is None else proposals
         gone = dict.fromkeys(p.number for p in given if p.number in waiting)
         if gone:
             self._note(gone)
@@ -212,7 +251,7 @@ class Proposals:
         Parameters
         ----------
         proposals : iterable of Proposal, optional
-            All that wait when left out.
+            All that are `pending` when left out.
         max_doubt : float, optional
             Only those with at most this doubt.
 
@@ -221,8 +260,8 @@ class Proposals:
         int
             How many became objects.
         """
-        waiting = {p.number: p for p in self.pending}
-        given = waiting.values() if proposals is None else proposals
+        waiting = {p.number: p for p in self.waiting}
+        given = self.pending if proposals is None else proposals
         chosen = [waiting[p.number] for p in given if p.number in waiting]
         if max_doubt is not None:
             chosen = [p for p in chosen if p.doubt <= max_doubt]
@@ -249,7 +288,7 @@ class Proposals:
     def reject(self, proposals: Iterable[Proposal] | None = None) -> int:
         """Take proposals away and do not make them again, as one undoable change.
 
-        All that wait when left out; returns how many were taken away.
+        All that are `pending` when left out; returns how many were taken away.
         """
         chosen = self.pending if proposals is None else list(proposals)
         return self._decide(lambda d: deciding.reject_proposals(d, chosen))
@@ -307,7 +346,7 @@ class Proposals:
 
     def _waiting_on(self, planes: Iterable[Plane]) -> list[Proposal]:
         wanted = set(planes)
-        return [p for p in self.pending if p.plane in wanted]
+        return [p for p in self.waiting if p.plane in wanted]
 
     def _follow(self) -> None:
         """Take in what the document knows of proposals, if that is news."""

@@ -9,17 +9,18 @@ from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
-    QDoubleSpinBox,
     QListWidget,
     QListWidgetItem,
     QProgressBar,
     QSizePolicy,
+    QVBoxLayout,
     QWidget,
 )
 
 from napari_sam._napari.preview import COLORS, STEPS
 from napari_sam._napari.views.options_form import OptionsForm
 from napari_sam._napari.views.section import Section, button, fold, silent
+from napari_sam._napari.views.thresholds_form import ThresholdsForm
 from napari_sam.engine.suggest import SuggestRules
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 SCOPES = {"plane": "on this plane", "view": "in this view", "all": "on all planes"}
 """Where to look, and its name in the panel."""
-MOST_ROWS = 500
-"""Rows of the list: nobody goes through more by scrolling."""
 
 
 class ReviewView(Section):
@@ -45,7 +44,10 @@ class ReviewView(Section):
     reject_wanted = Signal()
     correct_wanted = Signal()
     restore_wanted = Signal()
-    accept_below_wanted = Signal(float)
+    accept_all_wanted = Signal()
+    reject_all_wanted = Signal()
+    thresholds_chosen = Signal(object)
+    """`Thresholds`."""
     order_chosen = Signal(bool)
     """Whether the most doubtful come first."""
 
@@ -82,33 +84,29 @@ class ReviewView(Section):
             "Correct", "Accept it and take it up: points then add and take away"
         )
         self.restore = button("", "Bring back the one rejected last")
-        self.below = button("", "Accept all with at most this doubt, as one change")
-        self.doubt = QDoubleSpinBox()
-        self.doubt.setRange(0, 1)
-        self.doubt.setFixedWidth(92)
-        self.doubt.setSingleStep(0.05)
-        self.doubt.setValue(0.3)
-        self.doubt.valueChanged.connect(self._count)
+        self.accept_all = button("", "Accept all that are shown, as one change")
+        self.reject_all = button("", "Take all that are shown away, as one change")
+        self.thresholds = ThresholdsForm()
+        self.thresholds.changed.connect(self.thresholds_chosen)
         self.previous.clicked.connect(self.previous_wanted)
         self.next.clicked.connect(self.next_wanted)
         self.accept.clicked.connect(self.accept_wanted)
         self.reject.clicked.connect(self.reject_wanted)
         self.correct.clicked.connect(self.correct_wanted)
         self.restore.clicked.connect(self.restore_wanted)
-        self.below.clicked.connect(
-            lambda: self.accept_below_wanted.emit(self.doubt.value())
-        )
+        self.accept_all.clicked.connect(self.accept_all_wanted)
+        self.reject_all.clicked.connect(self.reject_all_wanted)
         self.rules = OptionsForm(SuggestRules, leave_out=("points_per_batch",))
+        self.folded = fold("More thresholds, what to look for", _more(self))
         self.add("", self.suggest, self.scope)
-        self.folded = fold("What to look for", self.rules)
-        self.add("", self.folded)
         self.add("", self.bar)
-        self.add("", self.order)
+        self.add("", self.thresholds)
+        self.add("", self.folded)
         self.add("", self.rows)
         self._grid.setRowStretch(self._row - 1, 1)  # the rest stays at the top
-        self.add("", self.previous, self.next, self.accept, self.reject)
-        self.add("", self.correct, self.restore)
-        self.up_to = self.add("Doubt to", self.doubt, self.below)
+        self.add("", self.previous, self.next, self.order)
+        self.add("", self.accept, self.reject, self.correct)
+        self.add("", self.accept_all, self.reject_all, self.restore)
         self._running = False
         self._rows: tuple[ReviewRow, ...] = ()
         self._icons = [_icon(color) for color in COLORS]
@@ -126,18 +124,22 @@ class ReviewView(Section):
             self.bar.setRange(0, review.total)
             self.bar.setValue(review.done)
             steps = f"{review.done} of {review.total}" if review.total else "looking…"
-            self.bar.setFormat(f"{steps} · {len(review.rows)} found")
+            self.bar.setFormat(f"{steps} · {review.pending} found")
         with silent(self.order):
             self.order.setCurrentIndex(0 if review.doubtful_first else 1)
         if review.rows != self._rows:
             self._fill(review.rows)
         self._choose(review.current)
-        some = bool(review.rows)
+        some = review.pending > 0
         for made in (
             self.order, self.rows, self.previous, self.next, self.accept, self.reject,
-            self.correct, self.up_to, self.doubt, self.below,
+            self.correct, self.accept_all, self.reject_all,
         ):  # fmt: skip
             made.setVisible(some)
+        self.thresholds.setVisible(some or review.hidden > 0)
+        self.thresholds.show_review(review)
+        self.accept_all.setText(f"Accept all {review.pending:,}")
+        self.reject_all.setText(f"Reject all {review.pending:,}")
         chosen = any(row.number == review.current for row in review.rows)
         for made in (self.accept, self.reject, self.correct):
             made.setEnabled(chosen)
@@ -148,24 +150,18 @@ class ReviewView(Section):
         self._rows = rows
         blocker = QSignalBlocker(self.rows)
         self.rows.clear()
-        for row in rows[:MOST_ROWS]:
+        for row in rows:
             item = QListWidgetItem(f"{row.doubt:.2f}   {row.text}")
             item.setIcon(self._icons[sum(row.doubt >= step for step in STEPS)])
             item.setData(Qt.ItemDataRole.UserRole, row.number)
             self.rows.addItem(item)
         blocker.unblock()
-        self._count()
 
     def _choose(self, number: int) -> None:
-        numbers = [row.number for row in self._rows[:MOST_ROWS]]
+        numbers = [row.number for row in self._rows]
         blocker = QSignalBlocker(self.rows)
         self.rows.setCurrentRow(numbers.index(number) if number in numbers else -1)
         blocker.unblock()
-
-    def _count(self) -> None:
-        n = sum(row.doubt <= self.doubt.value() for row in self._rows)
-        self.below.setText(f"Accept {n}")
-        self.below.setEnabled(n > 0)
 
     def _on_suggest(self) -> None:
         if self._running:
@@ -176,6 +172,16 @@ class ReviewView(Section):
     def _on_row(self, item: QListWidgetItem | None) -> None:
         if item is not None:
             self.row_chosen.emit(item.data(Qt.ItemDataRole.UserRole))
+
+
+def _more(view: ReviewView) -> QWidget:
+    """What is folded away: the other thresholds, and how to search."""
+    whole = QWidget()
+    column = QVBoxLayout(whole)
+    column.setContentsMargins(0, 0, 0, 0)
+    column.addWidget(view.thresholds.more)
+    column.addWidget(view.rules)
+    return whole
 
 
 def _icon(color: str) -> QIcon:

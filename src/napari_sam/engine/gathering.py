@@ -47,6 +47,7 @@ class Gathering:
     look: Look | None = None
     taken: Taken | None = None
     like: Exemplars | None = None
+    thresholds: tuple[float, float] | None = None
     _rows: list[tuple[Any, ...]] = field(default_factory=list)
     _masks: list[PackedMask] = field(default_factory=list)
     _scores: list[list[float]] = field(default_factory=list)
@@ -54,18 +55,19 @@ class Gathering:
     def __post_init__(self) -> None:
         self.shape = self.plane.shape(self.engine.volume.shape)
         like, options = self.like, self.options
-        self.thresholds = self.engine.model.spec.proposal_thresholds
+        given = self.thresholds
+        self.usual = given or self.engine.model.spec.proposal_thresholds
         self.areas = 0.0, float("inf")
         self.sure = 1.0
         if like is not None:
-            self.thresholds = (
+            self.usual = (
                 _UNLIKE * like.predicted_iou, _UNLIKE * like.stability_score,
             )  # fmt: skip
             self.areas = 0.5 * like.areas[0], 2 * like.areas[2]
             self.sure = like.sure
         self.floors = (
-            min(options.least_predicted_iou, self.thresholds[0]),
-            min(options.least_stability_score, self.thresholds[1]),
+            min(options.least_predicted_iou, self.usual[0]),
+            min(options.least_stability_score, self.usual[1]),
         )
 
     def add(self, asked: WindowPrompts, raw: Sequence[MaskCandidate]) -> None:
@@ -121,7 +123,7 @@ class Gathering:
                     is_crops=self.look.is_crop,
                 )
             return replace(
-                out, thresholds=self.thresholds, area_range=self.areas, sure=self.sure
+                out, thresholds=self.usual, area_range=self.areas, sure=self.sure
             )
         rows = np.array(self._rows, np.float64)
         k = max(map(len, self._scores))
@@ -136,7 +138,7 @@ class Gathering:
             near_edge=rows[:, 13] > 0, points=rows[:, 14:16],
             choice=rows[:, 16].astype(np.int32), own_areas=rows[:, 17],
             scores=np.array(scores),
-            sure=self.sure, thresholds=self.thresholds, area_range=self.areas,
+            sure=self.sure, thresholds=self.usual, area_range=self.areas,
         )  # fmt: skip
         return found.take(_without_copies(found))
 

@@ -7,12 +7,15 @@ them are one object seen in several tiles, and `select` which are proposed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.prompts import WindowPrompts
 from napari_sam.engine.candidates import Candidates
+from napari_sam.engine.follow import innermost
 from napari_sam.engine.gathering import Gathering
 from napari_sam.engine.looks import Look, plan_looks
 from napari_sam.engine.propose_options import ProposeOptions
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from napari_sam.core.embedding import Embedding
-    from napari_sam.core.masks import Bbox
+    from napari_sam.core.masks import Bbox, MaskCandidate
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.exemplars import Exemplars
@@ -99,6 +102,12 @@ class Proposer:
         compared with them.
     cancel : callable, optional
         Asked before each batch of prompts; True raises `Cancelled`.
+    masks : callable, optional
+        Gives all masks of an encoded window at once, in place of asking at points; a
+        model's own ``instances`` where it has them.
+    thresholds : tuple of float, optional
+        Least predicted IoU and stability score that suit those masks; the model's own
+        when left out.
 
     Raises
     ------
@@ -113,12 +122,18 @@ class Proposer:
     taken: Taken | None = None
     like: Exemplars | None = None
     cancel: Cancel | None = None
+    masks: Callable[[Embedding], Sequence[MaskCandidate]] | None = None
+    thresholds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         spec = self.engine.model.spec
         self.shape = self.plane.shape(self.engine.volume.shape)
         self._seeds = getattr(self.engine.model, "seeds", None)
-        if "points" not in spec.prompts:
+        instances = getattr(self.engine.model, "instances", None)
+        if self.masks is None and instances and self.options.ask_at == "auto":
+            least = self.options.least_predicted_iou
+            self.masks = partial(instances, min_score=least)
+        if self.masks is None and "points" not in spec.prompts:
             raise ModelError(
                 f"{spec.name} takes no points, so it cannot be asked for objects all "
                 "over a plane: use another model"
@@ -157,6 +172,9 @@ class Proposer:
         if self._stopped():
             raise Cancelled("stopped; what was proposed so far is kept")
         embedding = self.engine.embedding(self.plane, look.window)
+        if self.masks is not None:
+            self._take(look, self.masks(embedding), found)
+            return found.result()
         size = self.options.points_per_batch
         for turn in self._turns(look, embedding):
             waiting = turn
@@ -168,6 +186,18 @@ class Proposer:
                 for asked, raw in zip(batch, answers, strict=True):
                     found.add(asked, raw)
         return found.result()
+
+    def _take(
+        self, look: Look, masks: Sequence[MaskCandidate], found: Gathering
+    ) -> None:
+        """Take masks as if each were the only answer to a click on its middle."""
+        filled = [c for c in masks if c.area]
+        middles = [innermost(MaskPrompt(c.bbox, c.mask)) for c in filled]
+        points = np.array(middles, np.float64).reshape(-1, 2)
+        wanted = self._wanted(look, points)
+        for c, asked, take in zip(filled, _clicks(points), wanted, strict=True):
+            if take:
+                found.add(asked, [c])
 
     def _stopped(self) -> bool:
         return self.cancel is not None and self.cancel()
@@ -210,8 +240,9 @@ class Proposer:
 
     def _gathering(self, look: Look | None = None) -> Gathering:
         return Gathering(
-            self.engine, self.plane, self.options, look, self.taken, self.like
-        )
+            self.engine, self.plane, self.options, look, self.taken, self.like,
+            self.thresholds,
+        )  # fmt: skip
 
     def _plan(self) -> list[Look]:
         grid = self.engine.grid(self.plane.axis)

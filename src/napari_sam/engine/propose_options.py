@@ -52,7 +52,8 @@ class ProposeOptions:
     in masks that are found already and leave little doubt."""
     ask_at: AskAt = "auto"
     """Where to ask: at points on a "grid", at the "seeds" of a model that finds objects
-    in one pass, at "both"; "auto": at seeds where the model has them, else the grid."""
+    in one pass, at "both"; "auto": nowhere where the model gives all masks in one pass
+    (FastSAM), at seeds where it has them, else the grid."""
     least_predicted_iou: float = field(default=0.3, metadata={"range": (0, 1)})
     """Masks with less are not kept: thresholds cannot go below."""
     least_stability_score: float = field(default=0.5, metadata={"range": (0, 1)})

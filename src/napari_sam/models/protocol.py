@@ -188,6 +188,8 @@ class TextScorer(Protocol):
     """What it is called."""
     crop_side: int
     """Side of the crops it takes, in pixels."""
+    usual_score: float
+    """Score from which words usually fit."""
 
     @property
     def fill(self) -> tuple[int, int, int]:

@@ -10,7 +10,7 @@ from napari_sam.engine.engine import Engine
 from napari_sam.session.annotation import imported, own_labels
 from napari_sam.session.classing import Classing
 from napari_sam.session.document import Document
-from napari_sam.session.everything import Everything
+from napari_sam.session.finding import Finding
 from napari_sam.session.requests import Requests
 from napari_sam.session.reviewing import Reviewing
 from napari_sam.session.saved import Saved
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Intensity = IntensityMapping | tuple[float, float]
 
 
-class Session(Shaping, Stacked, Tracked, Everything, Reviewing, Classing, Saved):
+class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
     """Prompts, masks and labels of one volume, with undo and autosave.
 
     Parameters

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 OTHERS = ("background", "something else")
 """What a crop may be as well: CLIP only ever says which of several texts fits best."""
+_USUAL = {"clip": 0.5, "siglip": 0.1}
+"""A CLIP's text fits better than all others together; a SigLIP is rarely as sure."""
 _BATCH = 16
 _TEXTS = 64
 """Texts whose features are kept."""
@@ -65,6 +67,8 @@ class ClipScorer:
         """What it is called: the name of its folder."""
         self.crop_side: int = model.config.vision_config.image_size
         """Side of the crops it takes, in pixels."""
+        self.usual_score = _USUAL[kind]
+        """Score from which words usually fit."""
 
     @property
     def fill(self) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,6 +169,7 @@ def from_checkpoint(
     )  # fmt: skip
     config = FastSamConfig.infer(checkpoint)
     network = load_strict(lambda: FastSamNetwork(config), checkpoint).fold()
+    spec = replace(spec, proposal_thresholds=(CONFIDENT, 0.0))
     model = FastSam.of(PromptedInstances(network), spec, checkpoint.sha256, device)
     assert isinstance(model, FastSam)
     return model

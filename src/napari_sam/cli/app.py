@@ -10,6 +10,7 @@ import typer
 from napari_sam.cli.arguments import VolumeOptions
 from napari_sam.cli.everything import everything
 from napari_sam.cli.export import export
+from napari_sam.cli.find import find
 from napari_sam.cli.model_verbs import evaluate, models_app, train
 from napari_sam.cli.options import (
     AsJson,
@@ -321,6 +322,13 @@ app.command(
         "napari-sam everything photo.jpg -m sam_vit_b --crop-n-layers 1 -o sa1b.json",
     )
 )(everything)
+app.command(
+    epilog=example(
+        'napari-sam find photo.jpg --text "a leaf" -o leaves.json',
+        'napari-sam find scan/ --plane 30 --text "a dark spot" --session scan.nsam',
+        "napari-sam find photo.jpg -m sam3 --text leaf -o leaves.json",
+    )
+)(find)
 
 app.command(
     epilog=example(

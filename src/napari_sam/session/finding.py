@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_sam.core.planes import Plane
 from napari_sam.engine.propose import Proposer
 from napari_sam.engine.propose_options import ProposeOptions, parted
 from napari_sam.errors import PromptError
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from napari_sam.core.masks import Bbox
+    from napari_sam.core.planes import Plane
     from napari_sam.core.proposals import Proposal
     from napari_sam.models.protocol import TextScorer
 

@@ -1,0 +1,166 @@
+"""``napari-sam find``: the objects that a word names."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 (typer reads annotations)
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_sam.cli.options import (  # noqa: TC001
+    AsJson,
+    Axes,
+    Axis,
+    Channels,
+    Device,
+    Format,
+    Intensity,
+    Model,
+    NoStore,
+    Out,
+    Precision,
+    Series,
+    Source,
+    Spacing,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_sam.core.proposals import Proposal
+    from napari_sam.session.session import Session
+    from napari_sam.session.text_search import TextSearch
+
+
+def find(
+    source: Source,
+    text: Annotated[
+        str, typer.Option("--text", help="What to find: a short noun phrase.")
+    ],
+    out: Out = None,
+    format: Format = None,  # noqa: A002
+    plane: Annotated[
+        str | None, typer.Option(help="Which plane of a volume: z, or t,z.")
+    ] = None,
+    axis: Axis = "z",
+    region: Annotated[
+        str | None, typer.Option(help="y0,x0,y1,x1, half-open: look only in here.")
+    ] = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            help="What reads words where the model does not: clip_vit_b32, siglip_b16, "
+            "or the folder of a CLIP or SigLIP."
+        ),
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Least score, 0 to 1; as suits the reader.")
+    ] = None,
+    points_per_side: Annotated[
+        int | None, typer.Option(help="Points on the side of a tile.")
+    ] = None,
+    min_area: Annotated[
+        float | None, typer.Option(help="Fewest pixels of an object.")
+    ] = None,
+    max_area: Annotated[
+        float | None, typer.Option(help="Most pixels of an object.")
+    ] = None,
+    session: Annotated[
+        Path | None,
+        typer.Option(help="Let all wait for review here (.nsam) instead."),
+    ] = None,
+    model: Model = "nano",
+    device: Device = "auto",
+    precision: Precision = "float32",
+    store: Annotated[
+        str | None,
+        typer.Option(help="Embedding store; the user's cache if left out."),
+    ] = None,
+    no_store: NoStore = False,
+    axes: Axes = None,
+    channels: Channels = None,
+    series: Series = None,
+    spacing: Spacing = None,
+    intensity: Intensity = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the objects that a word names; words of science are hardly known."""
+    from napari_sam.cli import arguments
+    from napari_sam.cli.report import Report, load_with_progress
+    from napari_sam.cli.results import check_results, write
+    from napari_sam.session import Session
+
+    check_results(tuple(out or ()), format)
+    where = region and arguments.whole_numbers(region, "--region", "y0,x0,y1,x1")
+    if where and len(where) != 4:
+        raise arguments.ArgumentError(
+            f"--region takes four numbers, y0,x0,y1,x1; got {region!r}"
+        )
+    report = Report(as_json)
+    with report.timed("open") as step:
+        volume = arguments.VolumeOptions(
+            source, axes, channels, series, intensity, spacing
+        ).open()
+        step["detail"] = repr(volume)
+    on = arguments.plane_of(
+        volume, None if plane is None else arguments.plane(plane), arguments.axis(axis)
+    )
+    with report.timed("model") as step:
+        network = load_with_progress(model, device, precision)
+        step["detail"] = f"{network.spec.name} on {network.device}"
+    opened = Session(
+        volume, network, embeddings=False if no_store else store, path=session
+    )
+    if scorer is not None:
+        opened.scorer = scorer
+    with report.timed("find") as step:
+        search = opened.search_text(
+            text, on, region=where or None, min_score=min_score,  # type: ignore[arg-type]
+            points_per_side=points_per_side, min_area=min_area, max_area=max_area,
+        )  # fmt: skip
+        found = _searched(opened, search)
+        step["detail"] = f"{len(found)} that {opened.reads_words} calls {text!r}"
+    report.data = {
+        "volume": repr(volume),
+        "model": network.spec.name,
+        "text": text,
+        "read_by": opened.reads_words,
+        "proposals": [_row(p) for p in found],
+        "accepted": 0 if session else opened.proposals.accept(found),
+        "written": [str(p) for p in out or ()],
+    }
+    for path in out or ():
+        with report.timed("write") as step:
+            told = write(path, opened, on, name=format)
+            step["detail"] = "; ".join((str(path), *told))
+    opened.close()
+    if session is not None:
+        report.say(f"  {len(found)} wait in {session}: review them in napari")
+    elif not out:
+        report.say("  nothing was written: -o cells.json, .tif, .zarr ... keeps it")
+    report.finish()
+
+
+def _searched(session: Session, search: TextSearch) -> list[Proposal]:
+    from napari_sam.cli.report import progress
+
+    found: list[Proposal] = []
+
+    def steps() -> Iterator[tuple[int, int]]:
+        for step in search.run():
+            found.extend(session.proposals.add(step))
+            yield step.done, step.total
+
+    progress(steps(), "find", "windows")
+    return found
+
+
+def _row(p: Proposal) -> dict[str, Any]:
+    return {
+        "bbox": [int(v) for v in p.bbox],
+        "area": p.area,
+        "score": round(p.likeness, 4),
+        "predicted_iou": round(p.predicted_iou, 4),
+        "stability_score": round(p.stability_score, 4),
+        "doubt": round(p.doubt, 4),
+    }

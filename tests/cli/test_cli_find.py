@@ -1,0 +1,71 @@
+"""``napari-sam find``: from a word to files, or to a session."""
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+from word_models import WordScorer, two_kinds
+
+from napari_sam.cli import main
+from napari_sam.session import Session
+from napari_sam.testing import ToyModel
+
+FEW = ("--points-per-side", 16, "--max-area", 2000, "--no-store", "--json")
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, tmp_path):
+    loaded = []
+    monkeypatch.setattr(
+        "napari_sam.models.registry.load_model", lambda name, **_: ToyModel(64)
+    )
+    monkeypatch.setattr(
+        "napari_sam.models.clip.clip.load_scorer",
+        lambda name: loaded.append(name) or WordScorer(),
+    )
+    path = tmp_path / "objects.tif"
+    tifffile.imwrite(path, two_kinds()[0])
+
+    def _run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(["find", str(path), *map(str, arguments)])
+        told = capsys.readouterr()
+        return ended.value.code, told.out, told.err
+
+    _run.loaded = loaded
+    return _run
+
+
+def test_objects_that_a_word_names_are_written(run, tmp_path):
+    out = tmp_path / "squares.tif"
+    code, said, err = run("--text", "square", "-o", out, "--scorer", "my/clip", *FEW)
+    assert not code, err
+    said = json.loads(said)
+    assert said["read_by"] == "rules" and said["text"] == "square"
+    assert said["accepted"] == len(said["proposals"]) == 3
+    assert all(row["score"] == 1 for row in said["proposals"])
+    assert np.array_equal(tifffile.imread(out) > 0, two_kinds()[1] > 3)
+    assert run.loaded == ["my/clip"]
+
+
+def test_they_wait_in_a_session(run, tmp_path):
+    work = tmp_path / "work.nsam"
+    code, said, err = run("--text", "round", "--session", work, *FEW)
+    assert not code and json.loads(said)["accepted"] == 0, err
+    session = Session.load(work, model=ToyModel(64), embeddings=False)
+    assert len(session.proposals) == 3 and not np.asarray(session.labels).any()
+    assert {p.origin for p in session.proposals.pending} == {"text"}
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--text", " "), "text is empty"),
+        (("--text", "a", "--region", "1,2"), "four numbers"),
+    ],
+)
+def test_bad_input_is_one_message(run, given, says):
+    code, _, err = run(*given)
+    assert code == 2 and says in err and "Traceback" not in err

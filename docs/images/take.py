@@ -177,6 +177,7 @@ def objects(model: str) -> None:
     """Coins from a threshold: measured, the large ones chosen in the plot and named."""
     import numpy as np
     from skimage import data, filters, measure, morphology, segmentation
+    from superqt import QCollapsible
 
     from napari_sam.session import Session
 
@@ -204,6 +205,11 @@ def objects(model: str) -> None:
     view.choose(large)
     view.plot.show_table(view.table, large)
     desk.shoot("objects.png")
+    view.plotted.click()
+    folded = desk.widget.panel.classes.findChild(QCollapsible)
+    folded.expand(animate=False)
+    desk.controller.classes.set_view("semantic")
+    desk.shoot("classes.png")
     desk.close()
 
 

@@ -353,7 +353,7 @@ def test_keys_on_our_layers_and_on_no_other(desk, cells):
         f"Alt+{n}" for n in range(1, 10)
     }
     undo, review = {"Ctrl+Z", "Ctrl+Shift+Z"}, {".", ",", "Y", "R", "D", "O"}
-    ours = anywhere | undo | review | {"N", "C", "J", "K"}
+    ours = anywhere | undo | review | {"N", "C", "J", "K", "X"}
     assert {str(k) for k in layers.points.keymap} == ours
     assert {str(k) for k in writer.layer.keymap} == ours
     assert {str(k) for k in image.keymap} == anywhere
@@ -714,16 +714,14 @@ def failing(error):
 
 def test_an_object_gets_a_class_which_is_undone_like_the_rest(desk, cells):
     desk.open(cells.image)
-    desk.controller.set_class("nucleus")
-    assert "first" in desk.state.status
     desk.click(*cells.center(1))
-    desk.controller.set_class("nucleus")
+    desk.controller.classes.set_class("nucleus")
     desk.main.settle()
     assert desk.state.class_name == "nucleus" and desk.state.classes == ("nucleus",)
     (row,) = desk.state.objects
     assert (row.class_name, row.planes, row.how) == ("nucleus", 1, "clicked")
     desk.controller.new_object()
-    assert desk.state.class_name == "" and not desk.state.has_object
+    assert desk.state.class_name == ""
     desk.controller.undo()
     desk.main.settle()
     assert desk.session.objects[1].class_name is None

@@ -111,6 +111,11 @@ def reject(viewer: Viewer) -> None:
     controller_of(viewer).reviewing.reject()
 
 
+def next_class(viewer: Viewer) -> None:
+    """Give the object at hand the next class of the list."""
+    controller_of(viewer).classes.next_class()
+
+
 def review_by_doubt(viewer: Viewer) -> None:
     """Go through all objects, the most doubtful first."""
     controller_of(viewer).reviewing.check("doubt")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam._napari import autosave, opening
 from napari_sam._napari.annotation import Annotation
+from napari_sam._napari.classes import Classes
 from napari_sam._napari.encoding import Encoding
 from napari_sam._napari.files import Files
 from napari_sam._napari.following import Following
@@ -70,6 +71,7 @@ class Controller:
         self.review = Review(self.board, jobs)
         self.following = Following(self.board, jobs)
         self.reviewing = Reviewing(self.board, jobs, self.go_to_object, self.review)
+        self.classes = Classes(self.board, jobs)
         self.training = Training(self.board, jobs)
         self.intensity = Intensity(self.board)
         self.files = Files(self.board, jobs, lambda: self.session)
@@ -79,6 +81,7 @@ class Controller:
             self.review,
             self.following,
             self.reviewing,
+            self.classes,
             self.training,
         )
         """What works on the image in use beside clicks, one a tab."""
@@ -243,11 +246,6 @@ class Controller:
         if self.annotation is not None:
             self.annotation.select(object_id)
 
-    def set_class(self, name: str) -> None:
-        """Say of which class the current object is; "" for none."""
-        if self.annotation is not None:
-            self.annotation.objects.set_class(name)
-
     def go_to_object(self, object_id: int) -> None:
         """Go on with an object, and show where it is."""
         if self.annotation is not None:
@@ -404,6 +402,7 @@ class Controller:
         self.review.renew()
         self.following.renew()
         self.reviewing.renew()
+        self.classes.renew()
         if made.copied:
             self.board.say(
                 "This session is open in another window or process: you go on with a "
@@ -490,5 +489,4 @@ class Controller:
         self.board.update(
             thumbnails=(), can_undo=False, can_redo=False, can_export=False,
             window=None, objects=(), unsaved="", kept_in="", class_name="",
-            has_object=False,
         )  # fmt: skip

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from napari_sam._napari.state import ObjectRow
-from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from napari_sam._napari.state import Board
@@ -54,28 +53,13 @@ class ObjectList:
             self.jobs.post(self._list)
 
     def show_class(self) -> None:
-        """Show the class of the object at hand."""
+        """Show the class that the object at hand has, or will have."""
         session, object_id = self._session, self.board.state.object_id
         if session is None:
             return
         there = object_id in session.objects
-        name = session.objects[object_id].class_name if there else None
-        classes = tuple(c.name for c in session.classes.classes)
-        self.board.update(class_name=name or "", classes=classes, has_object=there)
-
-    def set_class(self, name: str) -> None:
-        """Say of which class the object at hand is; "" for none."""
-        session, object_id = self._session, self.board.state.object_id
-        if session is None or object_id not in session.objects:
-            self.board.say("Segment the object first; then it can have a class.")
-            return
-        try:
-            session.objects[object_id].class_name = name.strip() or None
-        except NapariSamError as error:
-            self.board.fail(error)
-            return
-        what = f"is {name.strip()}" if name.strip() else "has no class"
-        self.board.say(f"Object {object_id} {what} (Ctrl-Z: undo).")
+        named = session.objects[object_id].class_name if there else session.class_of_new
+        self.board.update(class_name=named or "")
 
     def place(self, object_id: int, here: Plane | None) -> tuple[Plane, Bbox] | None:
         """Where an object is: on a plane if it is there, else on its first one."""

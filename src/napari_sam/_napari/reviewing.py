@@ -133,21 +133,15 @@ class Reviewing:
         if isinstance(kind, int):
             classes = session.classes.classes
             if kind > len(classes):
-                self.board.say(
-                    f"There is no class {kind} yet: type a name beside “Class”."
-                )
+                self.board.say(f"There is no class {kind} yet: add one to the list.")
                 return
             kind = classes[kind - 1].name
         known, name = self._known(ids), kind.strip()
         if not known:
-            self.board.say("Segment the object first; then it can have a class.")
+            self.board.say("Choose objects in the table first.")
             return
         told = f"{{}}: {name or 'no class'} (Ctrl-Z: undo)."
         self._try(lambda: session.describe(known, class_name=name or None), told)
-
-    def set_number(self, number: int) -> None:
-        """Give the object at hand a class by its number in the list, from 1."""
-        self.set_class([self.board.state.object_id], number)
 
     # -- going through them ----------------------------------------------------------
 

@@ -30,6 +30,7 @@ ON_ALL = {
     "R": "reviewing.reject",
     "J": "reviewing.next_object",
     "K": "reviewing.previous_object",
+    "X": "classes.next_class",
     "D": "following.next_doubtful",
     "O": "following.set_reviewed",
 }
@@ -45,7 +46,7 @@ def bind(layer: Any, actions: Any, *, ours: bool = True) -> None:
     for key, name in (ON_ALL if ours else ANYWHERE).items():
         layer.bind_key(key, _call(attrgetter(name)(actions)), overwrite=True)
     for number, key in enumerate(CLASSES, 1):
-        call = partial(actions.reviewing.set_number, number)
+        call = partial(actions.classes.set_number, number)
         layer.bind_key(key, _call(call), overwrite=True)
 
 

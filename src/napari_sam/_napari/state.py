@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from napari_sam._napari.prompt_layers import Tool
     from napari_sam.core.objects import Origin, Rule
+    from napari_sam.results.views import View
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +195,19 @@ class ObjectRow:
     """How most of its pixels came."""
 
 
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One class of the list."""
+
+    name: str
+    color: str
+    """As #rrggbb."""
+    codes: str = ""
+    """As "SCT:84640000, UBERON:0002107"."""
+    count: int = 0
+    """Objects of the class."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class MeasuredState:
     """What was measured of the objects, at the time point in view."""
@@ -256,12 +270,11 @@ class PanelState:
     object_id: int = 1
     color: str = "#888888"
     class_name: str = ""
-    """Class of the current object; "" for none."""
-    classes: tuple[str, ...] = ()
-    """Classes known so far."""
-    has_object: bool = False
-    """Whether the current object is one yet, and may have a class."""
+    """Class of the current object, or that it will have; "" for none."""
     objects: tuple[ObjectRow, ...] = ()
+    class_rows: tuple[ClassRow, ...] = ()
+    view: View = "instance"
+    """What the colours of objects tell."""
     measured: MeasuredState | None = None
     check: CheckState = CheckState()
     elsewhere: str = ""
@@ -299,6 +312,11 @@ class PanelState:
         if self.status_kind != "info" or not self.guided:
             return self.said
         return f"{self.said} {hint(self)}".strip()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their keys."""
+        return tuple(row.name for row in self.class_rows)
 
 
 class Board:

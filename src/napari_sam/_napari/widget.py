@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "Checkpoints (*.pth *.pt *.safetensors);;All files (*)"
 
+CLASSES = "Lists of classes, COCO (*.json)"
 
 DOCK = "Segment Anything (napari-sam)"
 """Name of the dock, as the Plugins menu gives it."""
@@ -165,7 +166,7 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.encoding.scheduler_chosen.connect(do.encoding.use_scheduler)
         do.encoding.agreement_wanted.connect(self._on_agreement_wanted)
         panel.object.object_chosen.connect(do.select_object)
-        panel.object.class_chosen.connect(do.set_class)
+        panel.object.class_chosen.connect(do.classes.set_class)
         panel.object.new_wanted.connect(do.new_object)
         panel.object.delete_wanted.connect(do.delete_object)
         objects, many = panel.objects, do.reviewing
@@ -179,6 +180,15 @@ class Contents(QWidget):  # type: ignore[misc]
         objects.check_wanted.connect(many.check)
         objects.undo_wanted.connect(do.undo)
         objects.redo_wanted.connect(do.redo)
+        kinds = do.classes
+        panel.classes.view_chosen.connect(kinds.set_view)
+        panel.classes.add_wanted.connect(kinds.add)
+        panel.classes.rename_wanted.connect(kinds.rename)
+        panel.classes.color_wanted.connect(kinds.recolor)
+        panel.classes.codes_wanted.connect(kinds.set_codes)
+        panel.classes.remove_wanted.connect(kinds.remove)
+        panel.classes.read_wanted.connect(self._read_classes)
+        panel.classes.write_wanted.connect(self._write_classes)
         panel.prompt.rule_chosen.connect(do.set_rule)
         panel.prompt.tool_chosen.connect(do.arm)
         panel.prompt.candidate_chosen.connect(do.choose)
@@ -275,6 +285,16 @@ class Contents(QWidget):  # type: ignore[misc]
         )
         if path:
             self.controller.read_objects(path)
+
+    def _read_classes(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Classes", "", CLASSES)
+        if path:
+            self.controller.classes.read(path)
+
+    def _write_classes(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Classes", "classes.json", CLASSES)
+        if path:
+            self.controller.classes.write(path)
 
     def _may_replace(self, path: str) -> bool:
         """Ask what file dialogs do not ask for folders that stand for files."""

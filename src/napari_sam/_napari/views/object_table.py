@@ -180,8 +180,8 @@ class ObjectTable(QAbstractTableModel):  # type: ignore[misc]
     def _arrange(self) -> None:
         rows = list(self.all)
         if self._filter_text.strip():
-            holds = self.filter.holds
-            rows = [r for r in rows if holds(partial(self._cell, r))]
+            asked = self.filter.rows(partial(self.column, rows=rows), len(rows))
+            rows = [rows[n] for n in asked]
         name, backwards = self._order
         values = self.column(name, rows)
         known = [n for n, v in enumerate(values) if v is not None]
@@ -189,9 +189,6 @@ class ObjectTable(QAbstractTableModel):  # type: ignore[misc]
         known.sort(key=values.__getitem__, reverse=backwards)
         self.rows = [rows[n] for n in (*known, *unknown)]
         self._place = {r.object_id: n for n, r in enumerate(self.rows)}
-
-    def _cell(self, row: ObjectRow, name: str) -> Any:
-        return self.value(name, row)
 
 
 def told(name: str, value: Any) -> str:

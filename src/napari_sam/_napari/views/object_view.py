@@ -38,7 +38,7 @@ class ObjectView(Section):
         self.number.setButtonSymbols(QAbstractSpinBox.ButtonSymbols.NoButtons)
         self.number.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.number.editingFinished.connect(self._on_number)
-        self.kind = combo("Class of this object, as “nucleus”; Enter sets it")
+        self.kind = combo("Class of this object, or of new ones where it has no mask")
         self.kind.setEditable(True)
         self.kind.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.kind.lineEdit().setPlaceholderText("class")
@@ -62,7 +62,7 @@ class ObjectView(Section):
             with silent(self.kind, kind):
                 self.kind.setEditText(state.class_name)
         self._class = state.class_name
-        self.kind.setEnabled(state.has_object)
+        self.kind.setEnabled(state.image >= 0)
         with silent(self.number):
             if state.object_id != self._number or not self.number.hasFocus():
                 self.number.setValue(state.object_id)

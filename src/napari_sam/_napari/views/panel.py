@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from napari_sam._napari.views.classes_view import ClassesView
 from napari_sam._napari.views.encoding_view import EncodingBar, EncodingView
 from napari_sam._napari.views.image_list_view import ImageListView
 from napari_sam._napari.views.image_view import ImageView
@@ -56,6 +57,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.volume = VolumeView()
         self.review = ReviewView()
         self.objects = ObjectsView()
+        self.classes = ClassesView()
         self.training = TrainingView()
         self.intensity = IntensityView()
         self.image_list = ImageListView()
@@ -71,7 +73,7 @@ class Panel(QWidget):  # type: ignore[misc]
         pages = {
             "Volume": (self.volume,),
             "Find": (self.review,),
-            "Objects": (self.objects,),
+            "Objects": (self.objects, self.classes),
             "Train": (self.training,),
             "Image": (self.intensity, self.encoding),
             "Results": (self.output, self.image_list),
@@ -141,10 +143,10 @@ def _page(*parts: QWidget) -> QScrollArea:
     column = QVBoxLayout(inner)
     column.setContentsMargins(2, 6, 2, 2)
     column.setSpacing(6)
-    grows = any(isinstance(part, (ReviewView, ObjectsView)) for part in parts)
-    for part in parts:
+    grow = [isinstance(part, (ReviewView, ObjectsView)) for part in parts]
+    for part, grows in zip(parts, grow, strict=True):
         column.addWidget(part, int(grows))
-    if not grows:
+    if not any(grow):
         column.addStretch(1)
     scroll = QScrollArea()
     scroll.setWidget(inner)

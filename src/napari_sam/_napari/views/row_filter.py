@@ -7,10 +7,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    Cell = Callable[[str], Any]
-    """Gives the value of a column for one row; None where it has none."""
+    Column = Callable[[str], list[Any]]
+    """Gives the cells of a column; None where one says nothing."""
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -39,17 +39,18 @@ class RowFilter:
 
     Examples
     --------
-    >>> row = {"class": "cell", "size": 250.0, "review": "open"}
-    >>> RowFilter("cell size>200", list(row)).holds(row.get)
-    True
-    >>> RowFilter("size > 200 review=accepted", list(row)).holds(row.get)
-    False
+    >>> columns = {"class": ["cell", "cell", None], "size": [250.0, 90.0, 300.0]}
+    >>> RowFilter("cell size>200", list(columns)).rows(columns.get, 3)
+    [0]
+    >>> RowFilter('size > 200 class=""', list(columns)).rows(columns.get, 3)
+    [2]
     """
 
     def __init__(self, text: str, names: list[str]) -> None:
         self.unknown = ""
         """Name of a column that there is not; "" when all are known."""
-        self._tests: list[Callable[[Cell], bool]] = []
+        self._names = names
+        self._tests: list[tuple[str, Callable[[Any], bool]]] = []
         self._words: list[str] = []
         by_name = {n.lower(): n for n in names}
         rest, at = "", 0
@@ -63,40 +64,45 @@ class RowFilter:
             rest += f" {text[at : part.start()]} {said[: len(said) - len(name)]}"
             at = part.end()
             if name in by_name:
-                test = _test(by_name[name], part["sign"], part["value"].strip('"'))
-                self._tests.append(test)
+                test = _test(part["sign"], part["value"].strip('"'))
+                self._tests.append((by_name[name], test))
             else:
                 self.unknown = name
         self._words = f"{rest} {text[at:]}".lower().split()
 
-    def holds(self, cell: Cell) -> bool:
-        """Whether a row is asked for."""
+    def rows(self, column: Column, n: int) -> list[int]:
+        """Return which of `n` rows are asked for."""
+        kept = list(range(n))
+        for name, test in self._tests:
+            cells = column(name)
+            kept = [row for row in kept if test(cells[row])]
         if self._words:
-            told = " ".join(str(cell(n) or "") for n in TEXTS).lower()
-            if not all(word in told for word in self._words):
-                return False
-        return all(test(cell) for test in self._tests)
+            texts = [column(name) for name in TEXTS if name in self._names]
+            kept = [row for row in kept if self._has_words(c[row] for c in texts)]
+        return kept
+
+    def _has_words(self, cells: Iterable[Any]) -> bool:
+        told = " ".join(str(c) for c in cells if c is not None).lower()
+        return all(word in told for word in self._words)
 
 
 TEXTS = ("object", "class", "review", "origin")
 """Columns that words are looked for in."""
 
 
-def _test(name: str, sign: str, value: str) -> Callable[[Cell], bool]:
-    compare = _OPERATORS[sign]
+def _test(sign: str, value: str) -> Callable[[Any], bool]:
+    """Make the comparison of a cell with a value: as numbers where both are."""
+    compare, text = _OPERATORS[sign], value.lower()
     try:
         number: float | None = float(value)
     except ValueError:
         number = None
 
-    def holds(cell: Cell) -> bool:
-        there = cell(name)
+    def holds(there: Any) -> bool:
         if number is not None and isinstance(there, (int, float)):
             return compare(there, number)
-        if there is None or isinstance(there, (int, float)):
-            there = "" if there is None else str(there)
-            if sign not in ("=", "!="):
-                return False
-        return compare(str(there).lower(), value.lower())
+        if sign not in ("=", "!=") and not isinstance(there, str):
+            return False
+        return compare("" if there is None else str(there).lower(), text)
 
     return holds

@@ -38,6 +38,20 @@ def test_first_steps_run_and_show_pictures(tmp_path):
     assert shown.count("image/png") >= 3
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cluster.py",
+        "ct_to_dicom_seg.py",
+        "fine_tuning.py",
+        "measured_table.py",
+        "satellite_to_geopackage.py",
+    ],
+)
+def test_example_runs_to_its_end(name, tmp_path):
+    assert executed(name, tmp_path)
+
+
 @pytest.mark.canvas
 def test_microscopy_stack_opens_in_napari(tmp_path):
     shown = executed("microscopy_stack_napari.py", tmp_path)

@@ -15,8 +15,10 @@ from napari_sam.embeddings.tile_batches import (
     stopped,
 )
 from napari_sam.errors import NapariSamError, StoreError
+from napari_sam.models.given import as_model
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Generator, Iterable, Iterator
     from threading import Event
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 def encode_volume(
     volume: Volume,
-    model: PromptableModel,
+    model: PromptableModel | str | os.PathLike[str],
     store: EmbeddingStore | Any = None,
     *,
     planes: Iterable[Any] | None = None,
@@ -53,7 +55,8 @@ def encode_volume(
     Parameters
     ----------
     volume : Volume
-    model : PromptableModel
+    model : PromptableModel, str or path-like
+        A model, its name, or a checkpoint.
     store : EmbeddingStore, path-like, URL or True, optional
         `default_store_path` when left out, and ``<image>.nsam-emb`` beside the image
         when True. An array in memory has no such place.
@@ -100,7 +103,7 @@ def encode_volume(
     >>> for done, total in encode_volume(volume, model):  # doctest: +SKIP
     ...     print(f"{done} of {total} tiles")
     """
-    source = EmbeddingSource.of(volume, model, intensity)
+    source = EmbeddingSource.of(volume, as_model(model), intensity)
     wanted = planes_of(volume, planes, axis)
     _check_client(client)
     opened = _opened(source, store, axis)

@@ -71,13 +71,14 @@ class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
     def __init__(
         self,
         volume: Any,
-        model: PromptableModel | str = "nano",
+        model: PromptableModel | str | os.PathLike[str] = "nano",
         *,
         embeddings: str | os.PathLike[str] | bool | None = None,
         path: str | os.PathLike[str] | None = None,
         intensity: Intensity | None = None,
         labels: Any = None,
     ) -> None:
+        from napari_sam.models.given import as_model
         from napari_sam.results.existing import writable_labels
         from napari_sam.volume.opening import open_volume
 
@@ -88,7 +89,7 @@ class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
         """Writes a patch's pixels into the labels; a GUI puts its own here."""
         self.engine = Engine.of(
             self.volume,
-            _as_model(model),
+            as_model(model),
             intensity=self._mapping(intensity),
             embeddings=embeddings,
         )
@@ -113,7 +114,7 @@ class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
         path: str | os.PathLike[str],
         *,
         volume: Any = None,
-        model: PromptableModel | str | None = None,
+        model: PromptableModel | str | os.PathLike[str] | None = None,
         embeddings: str | os.PathLike[str] | bool | None = None,
         read_only: bool = False,
     ) -> Session:
@@ -159,15 +160,18 @@ class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
     def use(
         self,
         *,
-        model: PromptableModel | None = None,
+        model: PromptableModel | str | os.PathLike[str] | None = None,
         intensity: Intensity | None = None,
     ) -> None:
         """Go on with another model or intensity mapping, from the next prompt on.
 
         Masks, prompts and history stay; answers under way are dropped.
         """
+        from napari_sam.models.given import as_model
+
         mapping = self._mapping(intensity)
-        self.engine = self.engine.using(model=model, intensity=mapping)
+        chosen = None if model is None else as_model(model)
+        self.engine = self.engine.using(model=chosen, intensity=mapping)
         self._requests.supersede_all()
         self._storage.note(self._head())
 
@@ -222,14 +226,6 @@ class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
             return given
         low, high = given
         return self.volume.intensity.with_window(float(low), float(high))
-
-
-def _as_model(model: PromptableModel | str) -> PromptableModel:
-    if isinstance(model, str):
-        from napari_sam.models.registry import load_model
-
-        return load_model(model)
-    return model
 
 
 def _emitting(session: Session) -> Callable[[SessionError], None]:

@@ -19,6 +19,7 @@ from napari_sam.engine.engine import Engine
 from napari_sam.engine.predict import predict
 from napari_sam.engine.refine import refine
 from napari_sam.errors import Cancelled, PromptError, VolumeError
+from napari_sam.models.given import as_model
 from napari_sam.results.label_objects import iter_planes
 from napari_sam.training.clicks import ellipse_in, next_click, same_frame
 from napari_sam.training.datasets import read_labelled
@@ -26,6 +27,7 @@ from napari_sam.training.scores import Evaluation, ObjectScore
 from napari_sam.training.variants import check_variants, vary
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from threading import Event
 
@@ -79,7 +81,7 @@ class _Object:
 
 
 def evaluate(
-    model: PromptableModel | str,
+    model: PromptableModel | str | os.PathLike[str],
     images: Any,
     labels: Any = None,
     *,
@@ -154,10 +156,7 @@ def evaluate(
         tuple(dict.fromkeys(prompts)), clicks, max_objects, min_area, axis, seed
     )
     names = check_variants(variants)
-    if isinstance(model, str):
-        from napari_sam.models.registry import load_model
-
-        model = load_model(model)
+    model = as_model(model)
     _check_model(model, protocol)
     volumes = read_labelled(images, labels, axes=axes, channels=channels)
     chosen = [_choose(one, protocol, cancel) for one in volumes]

@@ -70,6 +70,10 @@ class TrainingResult:
     images: tuple[int, int, int]
     """Planes trained on, planes to stop by, planes to judge by."""
 
+    def __repr__(self) -> str:
+        """Say what happened and where the checkpoint is."""
+        return f"<TrainingResult: {self.message} {self.path}>"
+
     def table(self) -> str:
         """Compare before and after, as text."""
         return compared(self.before, self.after)

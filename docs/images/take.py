@@ -8,9 +8,11 @@ Opens the sample images, clicks with the mouse and writes PNG files next to this
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +80,29 @@ class Desk:
         QTest.mouseClick(canvas.native, left, none, where)
         if settle:
             self.settle()
+
+    def drag(self, *places: tuple[float, float]) -> None:
+        """Hold the button from the first pixel of the image to the last."""
+        from qtpy.QtCore import QPoint, Qt
+        from qtpy.QtTest import QTest
+
+        canvas = self.viewer.window._qt_viewer.canvas
+        image = self.controller.annotation.image
+        at = []
+        for place in places:
+            y, x = image.data_to_world(place)[-2:]
+            to = canvas.view.scene.transform.map([x, y, 0, 1])
+            at.append(QPoint(round(to[0]), round(to[1])))
+        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        QTest.mousePress(canvas.native, left, none, at[0])
+        for start, stop in pairwise(at):
+            for part in (0.25, 0.5, 0.75, 1.0):
+                QTest.mouseMove(canvas.native, start + (stop - start) * part)
+                self.app.processEvents()
+                time.sleep(0.02)
+        QTest.mouseRelease(canvas.native, left, none, at[-1])
+        self.app.processEvents()
+        self.settle()
 
     def show_tab(self, name: str) -> None:
         """Show a tab of the panel."""
@@ -151,9 +176,35 @@ def refine(model: str) -> None:
     desk = Desk("ct", model, theme="light")
     desk.controller.intensity.set_window(-160, 240)
     desk.click(275, 160)
-    desk.controller.toggle_polarity()
+    desk.controller.tools.toggle_polarity()
     desk.click(275, 250)
     desk.shoot("refine.png")
+    desk.close()
+
+
+def tools(model: str) -> None:
+    """Coins: a scribble, a lasso, and two coins in one mask split by two clicks."""
+    from skimage.data import coins
+
+    desk = Desk(coins(), model)
+    desk.viewer.reset_view()
+    desk.settle()
+    do = desk.controller
+    do.tools.arm("scribble")
+    desk.drag((62, 88), (54, 96), (58, 104), (66, 110))
+    do.new_object()
+    do.tools.arm("lasso")
+    ring = [(a, 32 * math.sin(a), 32 * math.cos(a)) for a in range(7)]
+    desk.drag(*((58 + y, 45 + x) for _, y, x in ring))
+    do.new_object()
+    do.tools.arm("box")
+    desk.drag((248, 140), (300, 250))
+    do.tools.arm("split")
+    desk.click(275, 168)
+    desk.click(275, 224)
+    do.select_object(1)
+    do.tools.arm("scribble")
+    desk.shoot("tools.png")
     desk.close()
 
 
@@ -197,7 +248,7 @@ def objects(model: str) -> None:
     many.set_class(large, "large")
     many.set_class(sorted({*range(1, len(size) + 1)} - {*large}), "small")
     many.accept(large[:4])
-    desk.controller.arm_point()
+    desk.controller.tools.point()
     desk.settle()
     view.plotted.click()
     column = view.table.names.index("size")
@@ -274,6 +325,7 @@ def main() -> None:
         first_click(model)
         refine(model)
         fill_volume(model)
+        tools(model)
         proposals(model)
         objects(model)
         many_images(model)

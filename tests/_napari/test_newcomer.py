@@ -33,7 +33,8 @@ def show_tab(bench, name):
 
 def lit(bench):
     prompt = bench.widget.panel.prompt
-    tools = {"+": prompt.plus, "-": prompt.minus, "box": prompt.box}
+    names = {"+": ("point", 1), "-": ("point", 0), "box": ("box", 1)}
+    tools = {name: prompt.tools[key] for name, key in names.items()}
     return [name for name, button in tools.items() if button.isChecked()]
 
 
@@ -53,7 +54,7 @@ def test_clicks_into_another_layer_are_said_to_do_nothing_and_p_leads_back(
     assert "(P)" in bench.widget.panel.status.text.text()
     bench.key(Qt.Key.Key_P)
     assert lit(bench) == ["+"] and not prompt.elsewhere.isVisible()
-    bench.controller.toggle_polarity()
+    bench.controller.tools.toggle_polarity()
     bench.click(30, 70)
     assert bench.labels[30, 70] == 0
 
@@ -62,7 +63,7 @@ def test_the_button_of_a_tool_leads_back_too_and_napari_tools_are_told(bench):
     bench.viewer.layers["bar · points"].mode = "select"
     bench.settle()
     assert lit(bench) == [] and "select" in bench.widget.panel.prompt.elsewhere.text()
-    press(bench, bench.widget.panel.prompt.box)
+    press(bench, bench.widget.panel.prompt.tools["box", 1])
     assert lit(bench) == ["box"] and "Drag" in bench.state.status
     bench.drag((15, 5), (45, 85))
     assert (bench.labels == 1).sum() == 20 * 70

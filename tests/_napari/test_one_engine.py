@@ -53,7 +53,7 @@ def test_widget_command_line_and_python_give_identical_masks(
             desk.controller.new_object()
         for (y, x), sign in zip(said["points"], said["point_labels"], strict=True):
             if desk.state.polarity != sign:
-                desk.controller.toggle_polarity()
+                desk.controller.tools.toggle_polarity()
             desk.click(y, x)
 
     assert np.array_equal(shell, python.labels)

@@ -17,7 +17,7 @@ def made():
         translate=(10, -4, 2),
         units=("mm", "mm", "mm"),
     )
-    layers = PromptLayers(viewer, image, (5, 40, 50))
+    layers = PromptLayers(viewer, image, (5, 40, 50), lambda call: call())
     layers.arm("point")
     return viewer, image, layers
 
@@ -31,15 +31,15 @@ def test_arming_makes_a_named_layer_in_the_images_place_and_selects_it(made):
     np.testing.assert_allclose(points.data_to_world(at), image.data_to_world(at))
     assert points.units == image.units
     layers.arm("box")
-    assert layers.boxes.name == "scan · boxes"
-    assert layers.boxes.mode == "add_rectangle"
-    assert list(viewer.layers) == [image, points, layers.boxes]
+    assert layers.shapes.name == "scan · shapes"
+    assert layers.shapes.mode == "add_rectangle"
+    assert list(viewer.layers) == [image, points, layers.shapes]
 
 
 def test_layers_are_reused_by_the_next_widget(made):
     viewer, image, layers = made
     layers.close()
-    again = PromptLayers(viewer, image, (5, 40, 50))
+    again = PromptLayers(viewer, image, (5, 40, 50), lambda call: call())
     again.arm("point")
     assert again.points is layers.points and len(viewer.layers) == 2
 
@@ -85,9 +85,9 @@ def test_a_box_has_half_open_edges_and_the_newest_one_counts(made):
     layers.arm("box")
     for low, high in ((3, 9), (5, 12)):
         corners = [(1, low, low), (1, low, high), (1, high, high), (1, high, low)]
-        layers.boxes.add_rectangles(np.array(corners, float))
-    layers.drop_older_boxes()
-    assert len(layers.boxes.data) == 1
+        layers.shapes.add_rectangles(np.array(corners, float))
+    layers.drop_older()
+    assert len(layers.shapes.data) == 1
     assert layers.prompts()[Plane((1,))].box == (5.5, 5.5, 12.5, 12.5)
 
 

@@ -124,7 +124,7 @@ def test_a_proposal_is_corrected_with_points_like_any_object(review):
         review.annotation.layers.points.data, found.prompts.points
     )
     whole = (review.labels == object_id).sum()
-    do.toggle_polarity()
+    do.tools.toggle_polarity()
     review.click(*np.argwhere(review.labels == object_id)[-1])
     assert 0 < (review.labels == object_id).sum() < whole
     do.undo()

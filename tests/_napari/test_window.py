@@ -33,7 +33,7 @@ def test_a_mouse_click_gives_a_mask_a_negative_one_refines_it_and_undo_restores(
     assert bench.widget.panel.prompt.candidates[0].isEnabled()
 
     bench.key(Qt.Key.Key_T)
-    assert bench.widget.panel.prompt.minus.isChecked()
+    assert bench.widget.panel.prompt.tools["point", 0].isChecked()
     bench.click(30, 70)
     refined = layer.data.copy()
     assert refined[30, 20] == 1 and refined[30, 70] == 0
@@ -58,7 +58,9 @@ def test_a_dragged_box_and_a_candidate_button(bench):
     bench.drag((15, 5), (45, 85))
     assert (bench.labels == 1).sum() == 20 * 70
     assert bench.controller.session.object(1, bench.controller.annotation.plane)
-    QTest.mouseClick(bench.widget.panel.prompt.plus, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(
+        bench.widget.panel.prompt.tools["point", 1], Qt.MouseButton.LeftButton
+    )
     assert bench.viewer.layers.selection.active.name == "bar · points"
 
 
@@ -232,7 +234,7 @@ def test_a_box_without_area_is_no_prompt(bench, slip):
         bench.click(10, 40)
     np.testing.assert_array_equal(bench.labels, before)
     assert "drag" in bench.state.status
-    assert not len(bench.viewer.layers["bar · boxes"].data)
+    assert not len(bench.viewer.layers["bar · shapes"].data)
     assert bench.controller.session.can_redo == steps
     bench.drag((15, 5), (45, 85))
-    assert len(bench.viewer.layers["bar · boxes"].data) == 1
+    assert len(bench.viewer.layers["bar · shapes"].data) == 1

@@ -69,7 +69,7 @@ def test_masks_of_ours_lie_where_their_image_lies(make_napari_viewer, tmp_path):
     from dataclasses import replace
 
     from napari_sam._napari.layer_data import layer_data
-    from napari_sam._napari.prompt_layers import TAG
+    from napari_sam._napari.own_layers import TAG
 
     affine = np.array([[0, -2.0, 30], [2, 0, 4], [0, 0, 1]])  # turned by 90 degrees
     volume = replace(

@@ -166,11 +166,18 @@ def test_merge_needs_objects(session):
 def test_refine_draws_a_painted_object_again(session):
     image = two_halves()
     hole = np.indices(image.shape).sum(0) % 9 == 0
-    patch_labels(session, (image == 200) & ~hole, 3)
+    rim = np.zeros(image.shape, bool)
+    rim[8:42, 6:40] = True  # too large, and full of holes
+    patch_labels(session, rim & ~hole, 3)
+    painted = session.labels.copy()
     [found] = session.refine(3)
     np.testing.assert_array_equal(found.full(image.shape), image == 200)
     np.testing.assert_array_equal(session.labels == 3, image == 200)
     session.undo()
-    assert (session.labels == 3).sum() < (image == 200).sum()
+    np.testing.assert_array_equal(session.labels, painted)
+    session.redo()
+    np.testing.assert_array_equal(session.labels == 3, image == 200)
+    session.delete_object(3)
+    assert not session.labels.any()  # nothing painted comes back from beneath
     with pytest.raises(PromptError, match="no pixel on plane"):
         session.refine(9)

@@ -51,6 +51,7 @@ class Bench:
             assert self.controller.session is not None
             assert self.widget.contents.settled
 
+        self.qtbot.wait(1)  # what was posted is heard first
         self.qtbot.waitUntil(quiet, timeout=60_000)
 
     def where(self, *data):

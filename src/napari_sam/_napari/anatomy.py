@@ -5,8 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from napari_sam._napari.own_layers import TAG
 from napari_sam._napari.plane_view import shown_axis
-from napari_sam._napari.prompt_layers import TAG
 from napari_sam.core.orientation import OPPOSITE, PlaneView, plane_view
 from napari_sam.errors import VolumeError
 from napari_sam.volume.geometry import coordinates_of

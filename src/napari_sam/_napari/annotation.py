@@ -13,6 +13,7 @@ from napari_sam._napari import autosave, hints, shortcuts
 from napari_sam._napari.camera import go_to
 from napari_sam._napari.candidates import Candidates
 from napari_sam._napari.clicks import Clicks
+from napari_sam._napari.drawn import with_undrawn
 from napari_sam._napari.keeping import Keeping
 from napari_sam._napari.label_pyramid import is_huge
 from napari_sam._napari.label_writer import LabelWriter
@@ -24,7 +25,7 @@ from napari_sam._napari.plane_view import (
     shown_plane,
     shown_view,
 )
-from napari_sam._napari.prompt_layers import PromptLayers, with_undrawn
+from napari_sam._napari.prompt_layers import PromptLayers
 from napari_sam._napari.state import as_sentence
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.results.label_objects import boxes_of, boxes_on_plane
@@ -80,7 +81,7 @@ class Annotation:
         self.board = board
         self.jobs = jobs
         self.session: Session | None = None
-        self.layers = PromptLayers(viewer, image, volume.shape)
+        self.layers = PromptLayers(viewer, image, volume.shape, jobs.post)
         self.writer = LabelWriter(viewer, image)
         self._actions = actions
         self._asked: dict[tuple[int, Plane], Prompts] = {}
@@ -91,11 +92,11 @@ class Annotation:
         self._painting = Painting(board, self.writer)
         self._foreign = self._fresh = False
         self._its_writer: Callable[[LabelPatch], None] | None = None
-        shortcuts.bind(image, actions, ours=False)
+        shortcuts.bind(image, actions, shortcuts.ANYWHERE)
         self._keeping = Keeping(board, jobs, image.name, keep)
         self.layers.edited.connect(self.on_edited)
         self.layers.slipped.connect(
-            lambda: self.board.say("Hold the mouse button and drag: a box has corners.")
+            lambda: self.board.say(hints.slip(self.board.state))
         )
         self.layers.made.connect(self._on_prompt_layer)
         self.writer.made.connect(self._on_labels_layer)
@@ -175,11 +176,11 @@ class Annotation:
         self._clicks.drop_all()
         self.layers.close()
         self.writer.close()
-        shortcuts.unbind(self.image, ours=False)
+        shortcuts.unbind(self.image, shortcuts.ANYWHERE)
         for layer in self.layers.layers:
             shortcuts.unbind(layer)
         if self.writer.shown:
-            shortcuts.unbind(self.writer.layer)
+            shortcuts.unbind(self.writer.layer, shortcuts.ON_LABELS)
             self.writer.layer.events.selected_label.disconnect(self._on_selected_label)
         if self.session is not None:
             self.session.changed.disconnect(self._on_changed)
@@ -316,22 +317,21 @@ class Annotation:
         if self.session is None:
             self.session_wanted()
             return
-        self.layers.drop_older_boxes()
-        said = self.layers.prompts()
+        self.layers.drop_older()
         before = {
             plane: asked
             for (object_id, plane), asked in self._asked.items()
             if object_id == self.object_id and self._on_axis(plane)
         }
+        said = with_undrawn(self.layers.prompts(), before)
         for plane in {**said, **before}:
-            old = before.get(plane)
-            new = with_undrawn(said.get(plane), old)
+            old, new = before.get(plane), said.get(plane)
             if new is None:
                 self._forget(plane)
                 continue
             new = replace(new, level=self.level if old is None else old.level)
-            if old is None or new.to_json() != old.to_json():
-                self._ask(plane, new)
+            if old is None or not (new.extends(old) and old.extends(new)):
+                self.ask(plane, new)
 
     def show_object(self) -> None:
         """Show what the session knows about the current object, everywhere."""
@@ -366,12 +366,13 @@ class Annotation:
         else:
             self._show_candidates()
 
-    def _ask(self, plane: Plane, prompts: Prompts) -> None:
+    def ask(self, plane: Plane, prompts: Prompts, *, redraws: bool = False) -> None:
+        """Ask for a mask of the current object on a plane, as `set_prompts` does."""
         session, object_id = self.session, self.object_id
         assert session is not None
         try:
             shown_axis(self.viewer.dims, self.volume.ndim)
-            request = session.set_prompts(object_id, plane, prompts)
+            request = session.set_prompts(object_id, plane, prompts, redraws=redraws)
         except NapariSamError as error:
             self._refuse(error, plane, prompts)
             return
@@ -380,10 +381,9 @@ class Annotation:
 
     def _refuse(self, error: Exception, plane: Plane, prompts: Prompts) -> None:
         """Show why prompts cannot be answered; only what may still grow stays drawn."""
-        lone_negatives = isinstance(error, PromptError) and not any(
-            prompts.point_labels
-        )
-        if not (lone_negatives and prompts.points and prompts.box is None):
+        signs = (*prompts.point_labels, *prompts.scribble_labels)
+        lone_negatives = bool(signs) and not any(signs) and not prompts.outlined
+        if not (lone_negatives and isinstance(error, PromptError)):
             asked = {
                 p: v
                 for (o, p), v in self._asked.items()
@@ -424,6 +424,10 @@ class Annotation:
         elif not self._clicks:
             score = hints.score(request.object_id, chosen.predicted_iou)
             self.board.say(f"{done} {score}".strip())
+
+    def stop_sharpening(self) -> None:
+        """Look for no sharper outline of what was answered."""
+        self._clicks.stop_sharpening()
 
     def take_back_clicks(self) -> None:
         """Drop clicks that are still being answered, and their points."""
@@ -473,7 +477,7 @@ class Annotation:
         shortcuts.bind(layer, self._actions)
 
     def _on_labels_layer(self, layer: Any) -> None:
-        shortcuts.bind(layer, self._actions)
+        shortcuts.bind(layer, self._actions, shortcuts.ON_LABELS)
         layer.events.selected_label.connect(self._on_selected_label)
 
     def _try(self, call: Callable[..., Any], *args: Any) -> bool:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam._napari.prompt_layers import TAG
+from napari_sam._napari.own_layers import TAG
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ def new_object(viewer: Viewer) -> None:
 
 
 def toggle_polarity(viewer: Viewer) -> None:
-    """Switch between + and - points."""
-    controller_of(viewer).toggle_polarity()
+    """Switch between + and -, of points or scribbles."""
+    controller_of(viewer).tools.toggle_polarity()
 
 
 def next_candidate(viewer: Viewer) -> None:
@@ -58,12 +58,47 @@ def suggest(viewer: Viewer) -> None:
 
 def point(viewer: Viewer) -> None:
     """Arm the point tool, with + points."""
-    controller_of(viewer).arm_point()
+    controller_of(viewer).tools.point()
 
 
 def box(viewer: Viewer) -> None:
     """Arm the box tool."""
-    controller_of(viewer).arm_box()
+    controller_of(viewer).tools.box()
+
+
+def polygon(viewer: Viewer) -> None:
+    """Arm the polygon tool: corners of a rough outline."""
+    controller_of(viewer).tools.polygon()
+
+
+def lasso(viewer: Viewer) -> None:
+    """Arm the lasso: an outline drawn with a free hand."""
+    controller_of(viewer).tools.lasso()
+
+
+def scribble(viewer: Viewer) -> None:
+    """Arm the scribble tool, with + strokes."""
+    controller_of(viewer).tools.scribble()
+
+
+def path(viewer: Viewer) -> None:
+    """Arm the path tool: places along a thin object."""
+    controller_of(viewer).tools.path()
+
+
+def split(viewer: Viewer) -> None:
+    """Arm the tool that splits an object between two clicks."""
+    controller_of(viewer).tools.split()
+
+
+def merge(viewer: Viewer) -> None:
+    """Arm the tool that joins what is clicked on to the object at hand."""
+    controller_of(viewer).tools.merge()
+
+
+def refine(viewer: Viewer) -> None:
+    """Let the model draw the object at hand again, from its pixels."""
+    controller_of(viewer).reshaping.refine()
 
 
 def next_image(viewer: Viewer) -> None:

@@ -22,10 +22,11 @@ from napari_sam._napari.image_list import ImageList
 from napari_sam._napari.intensity import Intensity
 from napari_sam._napari.loading import Loading
 from napari_sam._napari.plane_view import order_for_axis
+from napari_sam._napari.reshaping import Reshaping
 from napari_sam._napari.review import Review
 from napari_sam._napari.reviewing import Reviewing
 from napari_sam._napari.state import Board, PanelState
-from napari_sam._napari.tool_watch import ToolWatch
+from napari_sam._napari.tools import Tools
 from napari_sam._napari.training import Training
 from napari_sam.errors import NapariSamError
 from napari_sam.results.registry import formats_of
@@ -33,7 +34,6 @@ from napari_sam.results.registry import formats_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_sam._napari.prompt_layers import Tool
     from napari_sam._napari.workers import Jobs
     from napari_sam.core.objects import Rule
     from napari_sam.core.planes import Plane
@@ -73,6 +73,7 @@ class Controller:
         self.reviewing = Reviewing(self.board, jobs, self.go_to_object, self.review)
         self.classes = Classes(self.board, jobs)
         self.training = Training(self.board, jobs)
+        self.reshaping = Reshaping(self.board, jobs)
         self.intensity = Intensity(self.board)
         self.files = Files(self.board, jobs, lambda: self.session)
         self.parts = (
@@ -83,6 +84,7 @@ class Controller:
             self.reviewing,
             self.classes,
             self.training,
+            self.reshaping,
         )
         """What works on the image in use beside clicks, one a tab."""
         self.intensity.changed.connect(self.encoding.renew)
@@ -90,7 +92,7 @@ class Controller:
         self._load_model = load_model
         self.loading = Loading(self.board, jobs)
         self.download_wanted = self.loading.download_wanted
-        self.tools = ToolWatch(viewer, self.board)
+        self.tools = Tools(viewer, self.board)
         self.image_list = ImageList(self)
         self._answering: tuple[str, PromptableModel] | None = None
         """The model that answers, for the next image, and what it was asked for as."""
@@ -174,7 +176,7 @@ class Controller:
             object_id=1 if left is None else left[1],
         )
         self.annotation.show_labels()
-        self.arm(self.board.state.tool, self.board.state.polarity)
+        self.tools.arm(self.board.state.tool, self.board.state.polarity)
         self._use(self.annotation)
         self._on_view()
         if saved is not None:
@@ -219,26 +221,6 @@ class Controller:
             dims.order = order_for_axis(dims, self.annotation.volume.ndim, axis)
 
     # -- objects and prompts ---------------------------------------------------------
-
-    def arm(self, tool: Tool, polarity: int = 1) -> None:
-        """Choose what a click on the canvas means."""
-        self.board.update(tool=tool, polarity=polarity)
-        if self.annotation is not None:
-            self.annotation.layers.arm(tool)
-            self.annotation.layers.set_polarity(polarity)
-
-    def arm_point(self) -> None:
-        """Arm the point tool, with positive points."""
-        self.arm("point", 1)
-
-    def arm_box(self) -> None:
-        """Arm the box tool."""
-        self.arm("box", 1)
-
-    def toggle_polarity(self) -> None:
-        """Switch between + and - points."""
-        state = self.board.state
-        self.arm("point", 1 - state.polarity if state.tool == "point" else 0)
 
     def select_object(self, object_id: int) -> None:
         """Go on with an object: its prompts and candidates come back."""
@@ -426,6 +408,7 @@ class Controller:
         self._answering = self.board.state.model, session.model
         name = self.loading.show(session)
         self.board.update(window=session.engine.intensity.windows[0])
+        self.tools.set_kinds(session.model.spec.prompts)
         assert self.annotation is not None
         over = covering(self.viewer, self.annotation.image)
         self.board.say(f"{name} is ready. {over}".strip())

@@ -7,6 +7,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_TOOLS = {
+    "box": "Drag a box around an object. P: points, N: next object.",
+    "polygon": "Click corners around an object; a double click ends it. P: points.",
+    "lasso": "Drag around an object. P: points, N: next object.",
+    "path": "Click along a thin object; a double click ends it. P: points.",
+    "split": "Click in one part of an object, then in its other part. P: points.",
+    "merge": "Click on what is to be part of the object at hand. P: points.",
+}
+"""What a click does, by tool."""
+_SLIPS = {
+    "box": "Hold the mouse button and drag: a box has corners.",
+    "polygon": "An outline needs three corners; a double click ends it.",
+    "lasso": "Hold the mouse button and drag around the object.",
+    "path": "A path needs two places; a double click ends it.",
+    "scribble": "Hold the mouse button and drag through the object.",
+}
 POOR, FAIR = 0.5, 0.8
 """Predicted IoU below which a mask is probably wrong, and below which it may be."""
 
@@ -53,8 +69,12 @@ def hint(state: Situation) -> str:
         )
     if state.elsewhere:
         return "+ Point (P) goes back to prompts."
-    if state.tool == "box":
-        return "Drag a box around an object. P: points, N: next object."
+    if state.tool in _TOOLS:
+        return _TOOLS[state.tool]
+    if state.tool == "scribble":
+        if not state.polarity:
+            return "Drag through what does not belong to it. S: + scribbles again."
+        return "Drag a stroke through an object. T: − scribbles, P: points."
     if not state.polarity:
         return "Click on what does not belong to the object. T: + points again."
     if state.thumbnails:
@@ -64,6 +84,18 @@ def hint(state: Situation) -> str:
             f"{another}N: next object."
         )
     return "Click on an object. B: box, T: − points, N: next object."
+
+
+def slip(state: Situation) -> str:
+    """Say how to use a tool with which nothing was drawn.
+
+    Examples
+    --------
+    >>> from napari_sam._napari.state import PanelState
+    >>> slip(PanelState(tool="path"))
+    'A path needs two places; a double click ends it.'
+    """
+    return _SLIPS.get(state.tool, "Nothing was drawn.")
 
 
 def score(object_id: int, predicted_iou: float) -> str:

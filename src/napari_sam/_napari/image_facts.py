@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_sam._napari.own_layers import TAG
 from napari_sam._napari.plane_view import layer_over
-from napari_sam._napari.prompt_layers import TAG
 
 if TYPE_CHECKING:
     from napari_sam.volume.volume import Volume

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_sam._napari.prompt_layers import TAG
+from napari_sam._napari.own_layers import TAG
 from napari_sam._napari.workers import PREPARE
 from napari_sam.errors import NapariSamError
 

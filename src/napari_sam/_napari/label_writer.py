@@ -9,8 +9,8 @@ import numpy as np
 from psygnal import Signal
 
 from napari_sam._napari.label_colors import object_colormap
+from napari_sam._napari.own_layers import TAG, find_layer, place_of
 from napari_sam._napari.plane_view import shown_plane
-from napari_sam._napari.prompt_layers import TAG, find_layer, place_of
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.planes import Plane
 from napari_sam.errors import VolumeError

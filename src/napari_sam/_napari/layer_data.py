@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_sam._napari.prompt_layers import TAG
+from napari_sam._napari.own_layers import TAG
 from napari_sam.volume.geometry import coordinates_of, directions, is_aligned
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_sam._napari.label_pyramid import LabelPyramid, is_huge
-from napari_sam._napari.prompt_layers import TAG, find_layer, keep_active, place_of
+from napari_sam._napari.own_layers import TAG, find_layer, keep_active, place_of
 from napari_sam.core.masks import LabelPatch
 
 if TYPE_CHECKING:

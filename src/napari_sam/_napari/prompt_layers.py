@@ -3,69 +3,44 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
+from napari_sam._napari.drawn import (
+    COLORS,
+    MARKING,
+    SIGNED,
+    SIGNS,
+    SYMBOLS,
+    TOOLS,
+    Click,
+    Figure,
+    figures_of,
+    point_style,
+    said_by,
+    shape_style,
+    tool_of,
+)
+from napari_sam._napari.own_layers import TAG, find_layer, keep_active, place_of
 from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-Tool = Literal["point", "box"]
+    from napari_sam._napari.drawn import Drawn, Sign, Tool
 
-TAG = "napari_sam"
-"""Key in `layer.metadata` that marks a layer as ours, with its role."""
-SIGNS = {1: "positive", 0: "negative"}
-COLORS = {1: "#2ecc71", 0: "#ff4d4d"}
-SYMBOLS = {1: "disc", 0: "x"}
-"""A sign differs in shape too: red and green alone do not reach everybody."""
+    Place = tuple[Plane, tuple[float, float]]
+    """A plane, and (y, x) on it."""
+
 DRAGGED = 4
 """Pixels of the screen that each side of a box spans, else it is a slip of the hand."""
+LINE = 2
+"""Pixels of the screen that lines are wide when they are drawn."""
 _DONE = {"added", "removed", "changed"}
 """Actions of `events.data` after which the data are final."""
-_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
-
-
-@dataclass(frozen=True, slots=True)
-class _Click:
-    """One point of the Points layer."""
-
-    coordinates: tuple[float, ...]
-    positive: int
-
-
-_Drawn: TypeAlias = "_Click | np.ndarray"
-
-
-def with_undrawn(drawn: Prompts | None, asked: Prompts | None) -> Prompts | None:
-    """Add to what layers say the prompts that they do not draw.
-
-    Outlines, masks, scribbles and paths come from the session (a script, a split, a
-    merge); no edit of points and boxes takes them back.
-
-    Parameters
-    ----------
-    drawn : Prompts or None
-        What the layers say of a plane now.
-    asked : Prompts or None
-        What was asked there last.
-
-    Returns
-    -------
-    Prompts or None
-        None where nothing is said any more.
-    """
-    if asked is None:
-        return drawn
-    if not (asked.polygon or asked.mask or asked.scribbles or asked.paths):
-        return drawn
-    said = drawn or Prompts()
-    points, labels = said.points, said.point_labels
-    return replace(asked, points=points, point_labels=labels, box=said.box)
 
 
 class PromptLayers:
@@ -82,31 +57,44 @@ class PromptLayers:
     image : napari.layers.Image
     shape : tuple of int
         Spatial shape of the image.
+    later : callable
+        Calls a function once the event that is under way is over.
     """
 
     edited = Signal()
-    """The user added, moved or removed a point or box."""
+    """The user added, moved or removed a point or a figure."""
     slipped = Signal()
-    """The user clicked where a box has to be dragged; nothing is changed."""
+    """What was drawn is too small to mean anything; nothing is changed."""
+    marked = Signal(str)
+    """A click of this tool, which gives no prompt, is among the `marks`."""
     made = Signal(object)
     """A layer was made (it needs its keys bound)."""
 
-    def __init__(self, viewer: Any, image: Any, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        viewer: Any,
+        image: Any,
+        shape: tuple[int, ...],
+        later: Callable[[Callable[[], None]], None],
+    ) -> None:
         self.viewer = viewer
+        self._later = later
         self.image = image
         self.shape = tuple(shape)
         self.points: Any = None
-        self.boxes: Any = None
+        self.shapes: Any = None
         self.axis = 0
         self.polarity = 1
+        self.tool: Tool = "point"
+        """What a click on the canvas means, where one of our layers takes it."""
         self._showing = False
-        self._clicks: list[_Click] = []
-        self._corners: list[np.ndarray] = []
+        self._clicks: list[Click] = []
+        self._figures: list[Figure] = []
 
     @property
     def layers(self) -> list[Any]:
         """The layers of ours that are in the viewer."""
-        both = ((self.points, self.points_shown), (self.boxes, self.boxes_shown))
+        both = ((self.points, self.points_shown), (self.shapes, self.shapes_shown))
         return [layer for layer, shown in both if shown]
 
     @property
@@ -115,77 +103,104 @@ class PromptLayers:
         return self.points is not None and self.points in self.viewer.layers
 
     @property
-    def boxes_shown(self) -> bool:
+    def shapes_shown(self) -> bool:
         """Whether the Shapes layer is in the viewer."""
-        return self.boxes is not None and self.boxes in self.viewer.layers
+        return self.shapes is not None and self.shapes in self.viewer.layers
 
     def arm(self, tool: Tool) -> None:
-        """Make a left click (or drag) on the canvas give a prompt."""
-        layer = self._points() if tool == "point" else self._boxes()
+        """Make a left click (or drag) on the canvas give what a tool gives."""
+        self.tool = tool
+        self.drop_marks()
+        points = TOOLS[tool].role == "points"
+        layer = self._points() if points else self._shapes()
         self.viewer.layers.selection.active = layer
-        layer.mode = "add" if tool == "point" else "add_rectangle"
+        layer.mode = TOOLS[tool].mode
+        (self._next_click if points else self._next_figure)(layer)
 
     def set_polarity(self, polarity: int) -> None:
-        """Set the sign of the next points: 1 = in the object, 0 = not in it."""
+        """Set the sign of what is drawn next: 1 = in the object, 0 = not in it."""
         self.polarity = polarity
         if self.points_shown:
-            self._next_sign(self.points)
+            self._next_click(self.points)
+        if self.shapes_shown:
+            self._next_figure(self.shapes)
 
     def show(self, prompts: Mapping[Plane, Prompts], axis: int) -> None:
         """Replace what the layers hold by the prompts of one object along an axis."""
         self.axis = axis
         self._clicks = [
-            _Click(self._coordinates(plane, point), sign)
+            Click(self._coordinates(plane, point), SIGNS[sign])
             for plane, said in prompts.items()
             for point, sign in zip(said.points, said.point_labels, strict=True)
         ]
-        self._corners = [
-            np.array([self._coordinates(plane, c) for c in _corners(said.box)])
+        self._figures = [
+            Figure(kind, sign, np.array([self._coordinates(plane, c) for c in corners]))
             for plane, said in prompts.items()
-            if said.box is not None
+            for kind, sign, corners in figures_of(said)
         ]
         if self._clicks or self.points_shown:
             self._fill_points(self._points())
-        if self._corners or self.boxes_shown:
-            self._fill_boxes(self._boxes())
+        if self._figures or self.shapes_shown:
+            self._fill_shapes(self._shapes())
 
     @property
-    def drawn(self) -> tuple[_Drawn, ...]:
+    def drawn(self) -> tuple[Drawn, ...]:
         """What the layers hold, for `add` to put back."""
-        return (*self._clicks, *self._corners)
+        return (*self._clicks, *self._figures)
 
-    def add(self, *drawn: _Drawn) -> None:
-        """Put clicks and boxes beside those that are shown, as the newest."""
-        clicks = [d for d in drawn if isinstance(d, _Click)]
-        corners = [d for d in drawn if not isinstance(d, _Click)]
+    def add(self, *drawn: Drawn) -> None:
+        """Put clicks and figures beside those that are shown, as the newest."""
+        clicks = [d for d in drawn if isinstance(d, Click)]
+        figures = [d for d in drawn if isinstance(d, Figure)]
         self._clicks += clicks
-        self._corners += corners
+        self._figures += figures
         if clicks:
             self._fill_points(self._points())
-        if corners:
-            self._fill_boxes(self._boxes())
+        if figures:
+            self._fill_shapes(self._shapes())
 
     def prompts(self) -> dict[Plane, Prompts]:
         """What the layers say now, for each plane on which they say something."""
-        said: dict[Plane, dict[str, Any]] = {}
+        figures = ((f, [self._split(c) for c in f.corners]) for f in self._figures)
+        said = said_by((at[0][0], f, np.array([p for _, p in at])) for f, at in figures)
         for click in self._clicks:
-            plane, (y, x) = self._split(np.array(click.coordinates))
-            entry = said.setdefault(plane, {})
-            entry.setdefault("points", []).append((y, x))
-            entry.setdefault("point_labels", []).append(click.positive)
-        for corners in self._corners:
-            plane, _ = self._split(corners[0])
-            ys, xs = np.array([self._split(c)[1] for c in corners]).T
-            box = (ys.min() + 0.5, xs.min() + 0.5, ys.max() + 0.5, xs.max() + 0.5)
-            said.setdefault(plane, {})["box"] = box  # the newest box of a plane counts
+            if click.sign not in MARKING:
+                plane, place = self._split(np.array(click.coordinates))
+                entry = said.setdefault(plane, {})
+                entry.setdefault("points", []).append(place)
+                sign = int(click.sign == SIGNS[1])
+                entry.setdefault("point_labels", []).append(sign)
         return {plane: Prompts.of(**entry) for plane, entry in said.items()}
 
-    def drop_older_boxes(self) -> None:
-        """Keep the newest box of each plane."""
-        newest = {self._split(c[0])[0]: c for c in self._corners}
-        if len(newest) < len(self._corners) and self.boxes_shown:
-            self._corners = list(newest.values())
-            self._fill_boxes(self.boxes)
+    @property
+    def marks(self) -> list[Place]:
+        """Where clicks that are no prompts lie."""
+        marks = (c for c in self._clicks if c.sign in MARKING)
+        return [self._split(np.array(c.coordinates)) for c in marks]
+
+    def drop_marks(self) -> None:
+        """Take the clicks that are no prompts off again."""
+        kept = [c for c in self._clicks if c.sign not in MARKING]
+        if len(kept) < len(self._clicks):
+            self._clicks = kept
+            if self.points_shown:
+                self._fill_points(self.points)
+
+    def drop_older(self) -> None:
+        """Keep the newest box and the newest outline of each plane."""
+        newest = {
+            (f.kind, self._split(f.corners[0])[0]): f
+            for f in self._figures
+            if f.kind in ("box", "outline")
+        }
+        kept = set(map(id, newest.values()))
+        left = [
+            f for f in self._figures
+            if f.kind not in ("box", "outline") or id(f) in kept
+        ]  # fmt: skip
+        if len(left) < len(self._figures) and self.shapes_shown:
+            self._figures = left
+            self._fill_shapes(self.shapes)
 
     def deselect(self) -> None:
         """Let the last point show its own colour, not the selection's."""
@@ -194,23 +209,23 @@ class PromptLayers:
 
     def close(self) -> None:
         """Stop listening; the layers stay."""
-        for layer in (self.points, self.boxes):
+        self.drop_marks()
+        for layer in (self.points, self.shapes):
             if layer is not None:
                 layer.events.data.disconnect(self._on_data)
-        if self.points is not None:
-            self.points.mouse_drag_callbacks.remove(self._before_click)
+                layer.mouse_drag_callbacks.remove(self._before_click)
 
     def _points(self) -> Any:
         if not self.points_shown:
-            style = _point_style()
+            style = point_style()
             self.points = self._make("points", "add_points", style, self._fill_points)
         return self.points
 
-    def _boxes(self) -> Any:
-        if not self.boxes_shown:
-            style = _box_style()
-            self.boxes = self._make("boxes", "add_shapes", style, self._fill_boxes)
-        return self.boxes
+    def _shapes(self) -> Any:
+        if not self.shapes_shown:
+            style = shape_style()
+            self.shapes = self._make("shapes", "add_shapes", style, self._fill_shapes)
+        return self.shapes
 
     def _make(
         self, role: str, add: str, style: dict[str, Any], fill: Callable[[Any], None]
@@ -229,53 +244,85 @@ class PromptLayers:
                 )
         fill(found)
         found.events.data.connect(self._on_data)
-        if role == "points":
-            found.mouse_drag_callbacks.append(self._before_click)
+        found.mouse_drag_callbacks.append(self._before_click)
         self.made(found)
         return found
 
     def _before_click(self, layer: Any, event: Any) -> None:
         """Selecting a point hands its sign to the next one: the panel's sign counts."""
-        if str(layer.mode) == "add":
-            self._next_sign(layer)
+        if layer is self.points and str(layer.mode) == "add":
+            self._next_click(layer)
+        elif layer is self.shapes and not getattr(layer, "_is_creating", False):
+            self._next_figure(layer)
 
-    def _next_sign(self, layer: Any) -> None:
+    @property
+    def _sign(self) -> Sign:
+        if self.tool == "split" or self.tool == "merge":
+            return self.tool
+        return SIGNS[self.polarity]
+
+    def _next_click(self, layer: Any) -> None:
         layer.selected_data = set()  # the selected points would change with it
-        layer.current_symbol = SYMBOLS[self.polarity]
-        layer.current_face_color = COLORS[self.polarity]
-        layer.current_border_color = COLORS[self.polarity]
-        layer.feature_defaults = {"sign": SIGNS[self.polarity]}
+        layer.current_symbol = SYMBOLS[self._sign]
+        layer.current_face_color = COLORS[self._sign]
+        layer.current_border_color = COLORS[self._sign]
+        layer.feature_defaults = {"sign": self._sign}
+
+    def _next_figure(self, layer: Any) -> None:
+        """Say what napari's mode draws next, also where it was chosen in napari."""
+        tool = tool_of(str(layer.mode))
+        if tool is None:
+            return
+        sign = SIGNS[self.polarity if tool in SIGNED else 1]
+        layer.selected_data = set()
+        layer.current_edge_color = COLORS[sign]
+        layer.current_edge_width = self._line_width()
+        layer.feature_defaults = {"kind": TOOLS[tool].kind, "sign": sign}
 
     def _fill_points(self, layer: Any) -> None:
         with self._silent():
             layer.selected_data = set()
             data = [c.coordinates for c in self._clicks]
             layer.data = np.array(data, float).reshape(-1, len(self.shape))
-            signs = [SIGNS[c.positive] for c in self._clicks]
+            signs = [c.sign for c in self._clicks]
             layer.features = {"sign": np.array(signs, dtype=object)}
             if data:
-                layer.symbol = [SYMBOLS[c.positive] for c in self._clicks]
-                colors = [COLORS[c.positive] for c in self._clicks]
+                layer.symbol = [SYMBOLS[sign] for sign in signs]
+                colors = [COLORS[sign] for sign in signs]
                 layer.face_color, layer.border_color = colors, colors
-            self._next_sign(layer)
+            self._next_click(layer)
 
-    def _fill_boxes(self, layer: Any) -> None:
+    def _fill_shapes(self, layer: Any) -> None:
         with self._silent():
             layer.selected_data = set()
             layer.data = []
-            if self._corners:
-                layer.add_rectangles(self._corners)
+            figures = self._figures
+            if figures:
+                layer.add(
+                    [f.shown for f in figures],
+                    shape_type=[f.shape_type for f in figures],
+                    edge_color=[COLORS[f.sign] for f in figures],
+                    face_color="transparent",
+                    edge_width=self._line_width(),
+                )
+            layer.features = {
+                "kind": np.array([f.kind for f in figures], dtype=object),
+                "sign": np.array([f.sign for f in figures], dtype=object),
+            }
+            self._next_figure(layer)
 
     def _read(self) -> None:
         """Take over what the layers hold; prompts of a deleted layer stay."""
         if self.points_shown:
             signs = self.points.features["sign"]
             self._clicks = [
-                _Click(tuple(float(v) for v in at), int(sign == SIGNS[1]))
+                Click(tuple(float(v) for v in at), sign)
                 for at, sign in zip(self.points.data, signs, strict=True)
             ]
-        if self.boxes_shown:
-            self._corners = [np.array(c, float) for c in self.boxes.data]
+        if self.shapes_shown:
+            known = {(f.kind, f.stored): f for f in self._figures}
+            read = _figures_in(self.shapes)
+            self._figures = [known.get((f.kind, f.stored), f) for f in read]
 
     def _coordinates(
         self, plane: Plane, point: tuple[float, float]
@@ -286,7 +333,7 @@ class PromptLayers:
             next(shown) if isinstance(s, slice) else float(s) for s in plane.slicer()
         )
 
-    def _split(self, coordinates: np.ndarray) -> tuple[Plane, tuple[float, float]]:
+    def _split(self, coordinates: np.ndarray) -> Place:
         """n-dimensional data coordinates -> the plane they lie on, and (y, x)."""
         ndim = len(self.shape)
         if ndim == 2:
@@ -310,64 +357,66 @@ class PromptLayers:
         action = str(getattr(event, "action", "changed"))
         if self._showing or action not in _DONE:
             return
+        if action == "added" and event.source is self.shapes:
+            # napari still draws: the layer must not be filled before it is done.
+            self._later(self._on_drawn)
+            return
+        known = len(self._clicks)
         self._read()
-        known = len(self._corners)
-        if action == "added":
-            self._corners = [c for c in self._corners if not self._is_slip(c)]
-        if len(self._corners) < known:
-            self._fill_boxes(self.boxes)
-            self.slipped()
-        else:
+        if action != "added" or not self._marked(known):
             self.edited()
 
-    def _is_slip(self, corners: np.ndarray) -> bool:
-        """Whether a box has no area, as far as a hand can tell on the screen."""
+    def _on_drawn(self) -> None:
+        known = len(self._figures)
+        self._read()
+        (self.slipped if self._slipped(known) else self.edited)()
+
+    def _slipped(self, known: int) -> bool:
+        """Take away a new figure that means nothing; napari does with some itself."""
+        new = self._figures[known:]
+        if any(not self._is_slip(f) for f in new):
+            return False
+        self._figures = self._figures[:known]
+        # napari leaves features of what it takes away itself.
+        self._fill_shapes(self.shapes)
+        return True
+
+    def _marked(self, known: int) -> bool:
+        """Tell of clicks that are no prompts; whether the newest one is such."""
+        new = self._clicks[known:]
+        if not new or new[-1].sign not in MARKING:
+            return False
+        self.marked(new[-1].sign)
+        return True
+
+    @property
+    def _zoom(self) -> np.ndarray:
+        """Pixels of the screen that one of the image has, for each axis."""
         scene = getattr(self.viewer, "scene", self.viewer)
-        scale = np.abs(np.asarray(self.image.scale, float))[-corners.shape[1] :]
-        sides = np.sort(np.ptp(corners, axis=0) * scale)[-2:]
-        return bool((sides * float(scene.camera.zoom) < DRAGGED).any())
+        scale = np.abs(np.asarray(self.image.scale, float))[-len(self.shape) :]
+        return np.asarray(scale * float(scene.camera.zoom))
+
+    def _line_width(self) -> float:
+        return max(LINE / float(np.sort(self._zoom)[-2:].mean()), 0.1)
+
+    def _is_slip(self, figure: Figure) -> bool:
+        """Whether a figure has no area or length, as far as a hand can tell."""
+        sides = np.sort(np.ptp(figure.corners, axis=0) * self._zoom)[-2:]
+        small = sides < DRAGGED
+        return bool(small.all() if figure.shape_type == "path" else small.any())
 
 
-def find_layer(viewer: Any, image: Any, role: str) -> Any:
-    """Return the layer of ours with that role for an image, or None."""
-    wanted = {"role": role, "image": image.unique_id}
-    return next((x for x in viewer.layers if x.metadata.get(TAG) == wanted), None)
-
-
-def place_of(image: Any, ndim: int) -> dict[str, Any]:
-    """Keyword arguments that put a layer exactly where an image is."""
-    place = {name: getattr(image, name) for name in _PLACE}
-    if len(place["scale"]) != ndim:
-        raise ValueError(f"{image.name} has {len(place['scale'])} axes, not {ndim}")
-    return place
-
-
-@contextmanager
-def keep_active(viewer: Any) -> Iterator[None]:
-    """Adding a layer selects it; give the selection back afterwards."""
-    active = viewer.layers.selection.active
-    try:
-        yield
-    finally:
-        if active is not None and active in viewer.layers:
-            viewer.layers.selection.active = active
-
-
-def _corners(box: tuple[float, float, float, float]) -> list[tuple[float, float]]:
-    """Half-open edges -> corners in napari's frame: pixel centres at integers."""
-    y0, x0, y1, x1 = (v - 0.5 for v in box)
-    return [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
-
-
-def _point_style() -> dict[str, Any]:
-    return {
-        "features": {"sign": np.array([], dtype=object)},
-        "feature_defaults": {"sign": SIGNS[1]},
-        "border_width": 0,
-        "size": 14,
-        "canvas_size_limits": (14, 14),  # one size on the screen, whatever the zoom
-    }
-
-
-def _box_style() -> dict[str, Any]:
-    return {"edge_color": COLORS[1], "face_color": "transparent", "edge_width": 1}
+def _figures_in(layer: Any) -> Iterator[Figure]:
+    """Read a Shapes layer, also what napari's own tools drew in it."""
+    rows = zip(
+        layer.data, layer.shape_type, layer.features["kind"], layer.features["sign"],
+        strict=False,  # a row too many after napari took a figure away
+    )  # fmt: skip
+    for corners, shape_type, kind, sign in rows:
+        if shape_type in ("rectangle", "ellipse"):
+            kind = "box"
+        elif shape_type == "polygon":
+            kind = "outline"
+        elif kind not in ("scribble", "path"):
+            kind = "scribble"
+        yield Figure(kind, sign, np.array(corners, float))

@@ -7,12 +7,19 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 ANYWHERE = {
-    "T": "toggle_polarity",
-    "P": "arm_point",
-    "B": "arm_box",
+    "T": "tools.toggle_polarity",
+    "P": "tools.point",
+    "B": "tools.box",
+    "G": "tools.polygon",
+    "L": "tools.lasso",
+    "S": "tools.scribble",
+    "H": "tools.path",
+    "W": "tools.split",
+    "M": "tools.merge",
+    "E": "reshaping.refine",
     "PageDown": "image_list.next",
     "PageUp": "image_list.previous",
 }
@@ -34,25 +41,27 @@ ON_ALL = {
     "D": "following.next_doubtful",
     "O": "following.set_reviewed",
 }
-"""Keys on our prompt layers and our Labels layer, and the controller's methods."""
+"""Keys on our prompt layers, and the controller's methods."""
+ON_LABELS = {key: name for key, name in ON_ALL.items() if key not in "ELM"}
+"""Keys on our Labels layer: E, L and M stay napari's eraser, picker and new label."""
 
 CLASSES = tuple(f"Alt-{n}" for n in range(1, 10))
 """Keys that give the object at hand the class of that number, on our layers and on the
 image. Digits alone are napari's tools there; in the table of objects they are ours."""
 
 
-def bind(layer: Any, actions: Any, *, ours: bool = True) -> None:
-    """Bind the keys of one of our layers, or of the image, to methods of `actions`."""
-    for key, name in (ON_ALL if ours else ANYWHERE).items():
+def bind(layer: Any, actions: Any, keys: Mapping[str, str] = ON_ALL) -> None:
+    """Bind keys on a layer of ours, or on the image, to methods of `actions`."""
+    for key, name in keys.items():
         layer.bind_key(key, _call(attrgetter(name)(actions)), overwrite=True)
     for number, key in enumerate(CLASSES, 1):
         call = partial(actions.classes.set_number, number)
         layer.bind_key(key, _call(call), overwrite=True)
 
 
-def unbind(layer: Any, *, ours: bool = True) -> None:
+def unbind(layer: Any, keys: Mapping[str, str] = ON_ALL) -> None:
     """Take the keys off again."""
-    for key in (*(ON_ALL if ours else ANYWHERE), *CLASSES):
+    for key in (*keys, *CLASSES):
         layer.bind_key(key, None)
 
 

@@ -16,7 +16,7 @@ from napari_sam.errors import NapariSamError
 if TYPE_CHECKING:
     import numpy as np
 
-    from napari_sam._napari.prompt_layers import Tool
+    from napari_sam._napari.drawn import Tool
     from napari_sam.core.objects import Origin, Rule
     from napari_sam.results.views import View
 
@@ -281,6 +281,8 @@ class PanelState:
     """Where clicks on the canvas go when they give no prompts; "" when they do."""
     rule: Rule = "keep"
     tool: Tool = "point"
+    kinds: frozenset[str] = frozenset({"points", "box", "mask"})
+    """Kinds of prompt that the model understands."""
     polarity: int = 1
     thumbnails: tuple[Thumbnail, ...] = ()
     chosen: int = 0

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_sam._napari.label_writer import ROLE
-from napari_sam._napari.prompt_layers import TAG
+from napari_sam._napari.own_layers import TAG
 from napari_sam.results.registry import FORMATS
 
 if TYPE_CHECKING:

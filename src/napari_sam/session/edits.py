@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 
 def accept(
     document: Document, state: ObjectState, prediction: Prediction, order: int,
-    position: int, rule: Rule, request: tuple[Key, int], kind: str,
+    position: int, rule: Rule, request: tuple[Key, int], kind: str, *,
+    redraws: bool = False,
 ) -> list[LabelPatch] | None:  # fmt: skip
     """Take a model's answer as an object's mask on a plane.
 
     Pixels that were painted, deleted or undone after `position` stay as they are.
+    `redraws`: those of the object that were painted before, in the box of its mask
+    prompt, give way to the answer.
 
     Returns
     -------
@@ -47,19 +50,37 @@ def accept(
     if steps is None:
         return None
     mask = less_strokes(chosen.mask, state.plane, chosen.bbox, steps)
+    given = state.prompts.mask
     with document.changing() as changes:
+        if redraws and given is not None:
+            _give_up(document, changes, key, given.bbox, steps)
         document.pixels.claim(changes, key, chosen.bbox, mask, order, rule)
     sharper = document.sharpening == request
     after: dict[str, dict[Any, Any]] = {"states": {key: state}}
     kind_of = document.class_of_new
     if kind_of is not None and not _is_known(document, key[0]):
         after["about"] = {key[0]: ObjectRecord(key[0], class_name=kind_of)}
-    if key in document.painted and not document.is_painted(key):
+    if key in document.painted and (redraws or not document.is_painted(key)):
         after["painted"] = {key: None}  # it was followed here: now it is a key
     entry = document.entry(kind, changes, after)
     document.commit(entry, sharper=sharper)
     document.sharpening = request
     return changes.patches
+
+
+def _give_up(
+    document: Document, changes: Changes, key: Key, bbox: Bbox,
+    steps: list[tuple[str, Entry]],
+) -> None:  # fmt: skip
+    """Leave nothing of an object in a box of a plane, but what a hand made since."""
+    document.pixels.release(changes, key)
+    here = document.read(key[1], bbox)
+    own = less_strokes(here == key[0], key[1], bbox, steps)
+    if own.any():
+        kind = here.dtype.type
+        patch = LabelPatch(key[1], bbox, np.array(kind(key[0])), np.array(kind(0)), own)
+        document.pixels.write(patch)
+        document.pixels.paint(changes, patch)
 
 
 def fill(

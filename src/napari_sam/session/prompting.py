@@ -98,8 +98,16 @@ class Prompting(Annotation):
         self.accept(self.run(self.set_prompts(*key, prompts)))
         return self.candidates(*key)
 
-    def set_prompts(self, object_id: int, plane: Plane, prompts: Prompts) -> Request:
+    def set_prompts(
+        self, object_id: int, plane: Plane, prompts: Prompts, *, redraws: bool = False
+    ) -> Request:
         """Take new prompts for an object on a plane; an older request is superseded.
+
+        Parameters
+        ----------
+        redraws : bool
+            Whether the mask prompt is the object itself, all of whose pixels on the
+            plane give way to the answer, as `refine` does.
 
         Raises
         ------
@@ -110,7 +118,7 @@ class Prompting(Annotation):
         prompts.check(plane.shape(self.volume.shape))
         state = self.document.states.get(key)
         known = state if state is not None and prompts.extends(state.prompts) else None
-        return self._request(key, prompts, known)
+        return self._request(key, prompts, known, redraws=redraws)
 
     def run(self, request: Request, cancel: Callable[[], bool] | None = None) -> Result:
         """Answer a request in full. Changes nothing here; call it from any thread.
@@ -156,10 +164,11 @@ class Prompting(Annotation):
         state = ObjectState(*key, found.prompts, found.choices, scores, origin)
         with self.document.journal.lock:
             patches = edits.accept(
- self.document,
-                state, found, request.order, request.position, request.rule,
+                self.document, state, found,
+                request.order, request.position, request.rule,
                 (key, request.generation),
                 "segment" if request.choice is None else "choose",
+                redraws=request.redraws,
             )  # fmt: skip
         if patches is None:
             return None
@@ -228,7 +237,7 @@ class Prompting(Annotation):
 
     def _request(
         self, key: Key, prompts: Prompts, known: ObjectState | None,
-        choice: int | None = None,
+        choice: int | None = None, *, redraws: bool = False,
     ) -> Request:  # fmt: skip
         document = self.document
         document.order += 1
@@ -238,4 +247,5 @@ class Prompting(Annotation):
             self._requests.predictions.get(key) if known is not None else None,
             () if known is None else known.choices,
             self.rule, choice, document.order, document.journal.position,
+            redraws,
         )  # fmt: skip

@@ -39,6 +39,9 @@ class Request:
     """Place among all requests: masks of later ones lie above those of earlier ones."""
     position: int = 0
     """Steps in the journal when it was sent: what a hand changed after them stays."""
+    redraws: bool = False
+    """Whether the object's painted and imported pixels on the plane, which are its
+    mask prompt, give way to the answer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,48 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_sam.core.mask_prompt import MaskPrompt
-from napari_sam.core.masks import crop_mask, union_bbox
 from napari_sam.core.prompts import Prompts
-from napari_sam.engine.divide import divide
 from napari_sam.errors import PromptError
-from napari_sam.session import regroup
+from napari_sam.session import regroup, reshape
 from napari_sam.session.annotation import whole
 from napari_sam.session.prompting import Prompting
+from napari_sam.session.reshape import Division, Union
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from napari_sam.core.candidates import PlaneCandidate
-    from napari_sam.core.masks import Bbox
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.planes import Plane
-    from napari_sam.engine.engine import Engine
-    from napari_sam.session.requests import Request
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Division:
-    """A split that was asked for: frozen, to be computed in any thread."""
-
-    engine: Engine
-    object_id: int
-    plane: Plane
-    mask: MaskPrompt
-    """Pixels of the object on the plane when it was asked."""
-    points: tuple[tuple[float, float], ...]
-    position: int
-    """Steps in the journal then."""
-
-    def run(self) -> tuple[MaskPrompt, ...]:
-        """Return the pixels of each point, cut to the object's box."""
-        found = divide(self.engine, self.plane, self.mask, self.points)
-        box = self.mask.bbox
-        return tuple(MaskPrompt(box, found == k) for k in range(len(self.points)))
+    from napari_sam.session.reshape import Parts
 
 
 class Shaping(Prompting):
@@ -77,35 +51,47 @@ class Shaping(Prompting):
             If the object has no pixel on the plane.
         """
         key = self._key(object_id, plane, axis)
-        self.accept(self.run(self.set_refine(*key)))
+        prompts = Prompts.of(mask=self.shown(*key))
+        self.accept(self.run(self.set_prompts(*key, prompts, redraws=True)))
         return self.candidates(*key)
 
-    def set_refine(self, object_id: int, plane: Plane) -> Request:
-        """Ask for what `refine` does, to be answered in any thread."""
-        return self.set_prompts(
-            object_id, plane, Prompts.of(mask=self.shown(object_id, plane))
-        )
-
-    def shown(self, object_id: int, plane: Plane) -> MaskPrompt:
-        """Return the pixels that show an object on a plane.
+    def shown(
+        self,
+        object_id: int,
+        plane: Plane,
+        cancel: Callable[[], bool] | None = None,
+    ) -> MaskPrompt:
+        """Return the pixels that show an object on a plane; call it from any thread.
 
         Raises
         ------
         PromptError
             If there are none.
+        Cancelled
         """
-        from napari_sam.results.label_objects import iter_blocks
+        return reshape.shown(self.labels, object_id, plane, cancel)
 
-        box: Bbox = (0, 0, 0, 0)
-        for (y, x), block in iter_blocks(self.labels, plane):
-            (y0, x0, y1, x1), _ = crop_mask(block == object_id)
-            box = union_bbox(box, (y0 + y, x0 + x, y1 + y, x1 + x))
-        if box[2] == box[0]:
-            raise PromptError(
-                f"object {object_id} has no pixel on plane {plane.index or 0}: choose "
-                "a plane on which it is shown"
-            )
-        return MaskPrompt(box, self.document.read(plane, box) == object_id)
+    def object_at(
+        self,
+        point: Sequence[float],
+        plane: int | Sequence[int] | Plane | None = None,
+        *,
+        axis: int = 0,
+    ) -> int:
+        """Return the object that a place shows, 0 for none.
+
+        Parameters
+        ----------
+        point : (y, x)
+            In level-0 pixels of the plane.
+        plane, axis
+            As for `segment`.
+        """
+        _, where = self._key(1, plane, axis)
+        [(y, x)] = Prompts.of(points=[point]).points
+        row, col = round(y), round(x)
+        here = self.document.read(where, (max(row, 0), max(col, 0), row + 1, col + 1))
+        return int(here[0, 0]) if here.size else 0
 
     # -- split and merge -------------------------------------------------------------
 
@@ -160,26 +146,15 @@ class Shaping(Prompting):
         self, object_id: int, plane: Plane, points: Iterable[Sequence[float]]
     ) -> Division:
         """Ask for what `split` does, to be run in any thread."""
-        mask = self.shown(object_id, plane)
         said = Prompts.of(points=points).points
         if len({(round(y), round(x)) for y, x in said}) < max(2, len(said)):
             raise PromptError(
                 f"a split takes two points or more, on different pixels; got {said}"
             )
-        for y, x in said:
-            row, col = round(y) - mask.bbox[0], round(x) - mask.bbox[1]
-            h, w = mask.mask.shape
-            if not (0 <= row < h and 0 <= col < w and mask.mask[row, col]):
-                raise PromptError(
-                    f"the point (y={y:g}, x={x:g}) lies outside object {object_id}: "
-                    "a split takes points in each of its parts"
-                )
         position = self.document.journal.position
-        return Division(self.engine, object_id, plane, mask, said, position)
+        return Division(self.engine, self.labels, object_id, plane, said, position)
 
-    def accept_split(
-        self, division: Division, parts: Sequence[MaskPrompt]
-    ) -> list[int]:
+    def accept_split(self, division: Division, parts: Parts) -> list[int]:
         """Apply a split, as one undoable change; return the object of each part.
 
         Raises
@@ -188,12 +163,12 @@ class Shaping(Prompting):
             If the object has changed since it was asked for.
         """
         object_id, plane = division.object_id, division.plane
-        self._check_same(division)
-        new = self.new_object()
-        ids = [object_id, *range(new, new + len(parts) - 1)]
+        self._check_same([object_id], division.position)
+        new = max(parts.highest, *self.objects, 0) + 1
+        ids = [object_id, *range(new, new + len(parts.masks) - 1)]
         self.make_room(max(ids))
         self._requests.supersede_object(object_id)
-        found = dict(zip(ids, parts, strict=True))
+        found = dict(zip(ids, parts.masks, strict=True))
         self.change(lambda d: regroup.split(d, plane, object_id, found))
         return ids
 
@@ -215,52 +190,37 @@ class Shaping(Prompting):
         PromptError
             If fewer than two objects are given, or one has no pixel at all.
         """
-        ids = list(dict.fromkeys(whole(i) for i in object_ids))
+        union = self.set_merge(object_ids)
+        return self.accept_merge(union, union.run())
+
+    def set_merge(self, object_ids: Iterable[int]) -> Union:
+        """Ask for what `merge` does, to be run in any thread."""
+        ids = tuple(dict.fromkeys(whole(i) for i in object_ids))
         if len(ids) < 2:
-            raise PromptError(f"a merge takes two objects or more; got {ids}")
-        masks = self._all_masks(ids)
-        for i in ids:
-            self._requests.supersede_object(i)
-        self.change(lambda d: regroup.merge(d, ids[0], ids[1:], masks))
-        return ids[0]
+            raise PromptError(f"a merge takes two objects or more; got {list(ids)}")
+        claims = self.document.pixels.claims
+        hidden = {k: c.bbox for k, c in claims.items() if k[0] in ids and c.mask.size}
+        return Union(self.labels, ids, hidden, self.document.journal.position)
 
-    # -- inside ----------------------------------------------------------------------
-
-    def _check_same(self, division: Division) -> None:
-        now = self.document.read(division.plane, division.mask.bbox)
-        if not np.array_equal(now == division.object_id, division.mask.mask):
-            raise PromptError(
-                f"object {division.object_id} has changed since the split was asked "
-                "for: ask again"
-            )
-
-    def _all_masks(self, ids: Sequence[int]) -> Mapping[Plane, MaskPrompt]:
-        """Pixels of all of some objects, on the planes of all but the first."""
-        into, *others = (self._boxes(i) for i in ids)
-        out = {}
-        for plane in dict.fromkeys(p for boxes in others for p in boxes):
-            box = into.get(plane, (0, 0, 0, 0))
-            for boxes in others:
-                box = union_bbox(box, boxes.get(plane, (0, 0, 0, 0)))
-            mask = np.isin(self.document.read(plane, box), list(ids))
-            out[plane] = MaskPrompt(box, mask)
-        return out
-
-    def _boxes(self, object_id: int) -> dict[Plane, Bbox]:
-        """Where an object is shown, and where its masks lie.
+    def accept_merge(self, union: Union, masks: Mapping[Plane, MaskPrompt]) -> int:
+        """Apply a merge, as one undoable change; return the object that stayed.
 
         Raises
         ------
         PromptError
-            If it is nowhere.
+            If one of the objects has changed since it was asked for.
         """
-        from napari_sam.results.label_objects import boxes_of
+        into, *others = union.ids
+        self._check_same(union.ids, union.position)
+        for i in union.ids:
+            self._requests.supersede_object(i)
+        self.change(lambda d: regroup.merge(d, into, others, masks))
+        return into
 
-        boxes = boxes_of(self.labels, object_id)
-        for (i, plane), claim in self.document.pixels.claims.items():
-            if i == object_id and claim.mask.size:
-                held = boxes.get(plane, (0, 0, 0, 0))
-                boxes[plane] = union_bbox(held, claim.bbox)
-        if not boxes:
-            raise PromptError(f"object {object_id} has no pixel: choose another")
-        return boxes
+    # -- inside ----------------------------------------------------------------------
+
+    def _check_same(self, ids: Sequence[int], position: int) -> None:
+        steps = self.document.journal.since(position)
+        if steps is None or reshape.touches(steps, ids):
+            named = " or ".join(str(i) for i in ids)
+            raise PromptError(f"object {named} has changed since: ask again")

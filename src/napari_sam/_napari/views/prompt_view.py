@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
-from qtpy.QtWidgets import QButtonGroup, QLabel, QSizePolicy, QToolButton, QWidget
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QWidget,
+)
 
+from napari_sam._napari.drawn import SIGNED, usable
 from napari_sam._napari.views.section import Section, button, combo, silent
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from napari_sam._napari.drawn import Tool
     from napari_sam._napari.state import PanelState, Thumbnail
 
 RULES = {"keep": "keeps other objects", "overwrite": "overwrites others"}
@@ -22,11 +31,45 @@ THUMBNAIL_SIDE = 52
 """Pixels of a candidate's picture."""
 
 
+SCRIBBLE = "Scribble"
+TOOLS: dict[tuple[Tool, int], tuple[str, str]] = {
+    ("point", 1): ("+ Point (P)", "Left click: this belongs to the object"),
+    ("point", 0): (
+        "− Point (T)",
+        "Left click: this is not in the object. T switches between + and −",
+    ),
+    ("box", 1): ("Box (B)", "Drag a box around the object"),
+    ("path", 1): (
+        "Path (H)",
+        "Click along a thin object, a vessel or a neurite; a double click ends it",
+    ),
+    ("polygon", 1): (
+        "Polygon",
+        "Click corners around the object, roughly; a double click ends it (G)",
+    ),
+    ("lasso", 1): ("Lasso", "Drag around the object, roughly (L)"),
+    ("scribble", 1): (
+        SCRIBBLE,
+        "Drag a stroke through the object (S); T: through what is not in it",
+    ),
+    ("split", 1): (
+        "Split",
+        "Click in both parts of an object: the border is drawn between them (W)",
+    ),
+    ("merge", 1): (
+        "Merge",
+        "Click on an object: it becomes a part of the one at hand (M)",
+    ),
+}
+"""Button and tip of each tool, and sign of what it draws."""
+
+
 class PromptView(Section):
-    """Point + / point - / box as one switch, candidates, undo and redo."""
+    """All tools as one switch, candidates, undo and redo."""
 
     tool_chosen = Signal(str, int)
-    """Tool ("point" or "box") and the sign of its points (1 or 0)."""
+    """`Tool`, and the sign of what it draws (1 or 0)."""
+    refine_wanted = Signal()
     candidate_chosen = Signal(int)
     rule_chosen = Signal(str)
     """"keep" or "overwrite"."""
@@ -35,15 +78,15 @@ class PromptView(Section):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.plus = button(
-            "+ Point (P)", "Left click: this belongs to the object", checkable=True
+        self.tools = {key: _tool(*said) for key, said in TOOLS.items()}
+        self.refine = button(
+            "Refine", "Draw this object again, from the pixels it has here (E)"
         )
-        self.minus = button(
-            "− Point (T)",
-            "Left click: this is not in the object. T switches between + and −",
-            checkable=True,
-        )
-        self.box = button("Box (B)", "Drag a box around the object", checkable=True)
+        for made in (*self.tools.values(), self.refine):
+            made.setObjectName("napari_sam_tool")
+            made.setStyleSheet(
+                "QPushButton#napari_sam_tool { padding: 3px 1px; font-size: 11px; }"
+            )
         self.elsewhere = QLabel()
         self.elsewhere.setWordWrap(True)
         self.elsewhere.setObjectName("napari_sam_elsewhere")
@@ -51,17 +94,13 @@ class PromptView(Section):
             "QLabel#napari_sam_elsewhere { border-left: 3px solid #e0a526; "
             "padding: 2px 6px; }"
         )
-        self._tools = QButtonGroup(self)
-        tools = [
-            (self.plus, "point", 1),
-            (self.minus, "point", 0),
-            (self.box, "box", 1),
-        ]
-        for made, tool, sign in tools:
-            self._tools.addButton(made)
+        self._group = QButtonGroup(self)
+        for (tool, sign), made in self.tools.items():
+            self._group.addButton(made)
             made.clicked.connect(
                 lambda _=False, t=tool, s=sign: self.tool_chosen.emit(t, s)
             )
+        self.refine.clicked.connect(self.refine_wanted)
         self.candidates = [self._candidate(k) for k in range(N_CANDIDATES)]
         self.undo = button("Undo", "Take the last change back (Ctrl-Z)")
         self.redo = button("Redo", "Do it again (Ctrl-Shift-Z)")
@@ -75,7 +114,9 @@ class PromptView(Section):
         )
         self.undo.clicked.connect(self.undo_wanted)
         self.redo.clicked.connect(self.redo_wanted)
-        self.add("", self.plus, self.minus, self.box)
+        at = list(self.tools.values())
+        self.add("", *at[:4])
+        self.add("", *at[4:], self.refine)
         self.add("", self.elsewhere)
         self.add("", *self.candidates)
         self.add("", self.undo, self.redo, self.rule)
@@ -83,14 +124,19 @@ class PromptView(Section):
 
     def show_state(self, state: PanelState) -> None:
         """Show the armed tool, the candidates and what can be undone."""
-        armed = {("point", 1): self.plus, ("point", 0): self.minus}.get(
-            (state.tool, state.polarity), self.box
-        )
-        with silent(self.plus, self.minus, self.box, self.rule):
+        usable_now = usable(state.kinds)
+        signed = state.polarity if state.tool in SIGNED else 1
+        armed = self.tools.get((state.tool, signed))
+        if state.tool == "scribble":
+            armed = self.tools["scribble", 1]
+        minus = state.tool == "scribble" and not state.polarity
+        self.tools["scribble", 1].setText(f"− {SCRIBBLE}" if minus else SCRIBBLE)
+        with silent(*self.tools.values(), self.rule):
             # A button of an exclusive group cannot be unchecked.
-            self._tools.setExclusive(not state.elsewhere)
-            for made in (self.plus, self.minus, self.box):
+            self._group.setExclusive(not state.elsewhere)
+            for (tool, _), made in self.tools.items():
                 made.setChecked(made is armed and not state.elsewhere)
+                made.setVisible(tool in usable_now)
             self.rule.setCurrentIndex(self.rule.findData(state.rule))
         self.elsewhere.setText(state.elsewhere)
         self.elsewhere.setVisible(bool(state.elsewhere))
@@ -108,9 +154,9 @@ class PromptView(Section):
         made = QToolButton()
         made.setCheckable(True)
         made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+        made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         made.setIconSize(QSize(THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        made.setFixedHeight(THUMBNAIL_SIDE + 24)
+        made.setFixedHeight(THUMBNAIL_SIDE + 6)
         made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         made.setToolTip("Take this mask instead (C goes to the next one)")
         made.setStyleSheet(
@@ -120,6 +166,10 @@ class PromptView(Section):
         )
         made.clicked.connect(lambda _=False: self.candidate_chosen.emit(k))
         return made
+
+
+def _tool(text: str, tip: str) -> QPushButton:
+    return button(text, tip, checkable=True)
 
 
 def _draw(made: QToolButton, thumbnail: Thumbnail | None) -> None:

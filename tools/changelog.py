@@ -42,8 +42,8 @@ def fragments(folder: Path) -> dict[str, list[tuple[int, str]]]:
         text = " ".join(path.read_text(encoding="utf-8").split())
         if not issue.isdigit() or kind not in KINDS or not text:
             raise ValueError(
-                f"expected <issue>.<kind>.<topic>.md with a sentence in it, kind one of "
-                f"{', '.join(KINDS)}; got {path.name} with {len(text)} characters"
+                "expected <issue>.<kind>.<topic>.md with a sentence in it, kind one "
+                f"of {', '.join(KINDS)}; got {path.name} with {len(text)} characters"
             )
         found[kind].append((int(issue), text))
     return {kind: sorted(rows) for kind, rows in found.items() if rows}

@@ -201,6 +201,11 @@ class Candidates:
         boxes = [w.box_to_plane((0, 0, w.h, w.w)) for w in self.windows]
         return np.array(boxes, np.float64).reshape(-1, 4)
 
+    @cached_property
+    def levels(self) -> np.ndarray:
+        """(W,) int: level of each window."""
+        return np.array([w.level for w in self.windows], np.intp)
+
     def in_window(self, number: int) -> np.ndarray:
         """Indices of what was seen in a window."""
         order, starts = self._by_window

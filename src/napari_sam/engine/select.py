@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from napari_sam.core.clean import without_small_regions
 from napari_sam.core.masks import crop_mask
 from napari_sam.core.proposals import Proposal
-from napari_sam.engine.join import is_whole, join
-from napari_sam.engine.nms import suppress
+from napari_sam.engine.join import Groups, join
+from napari_sam.engine.nms import inclusive, overlapping, suppress
 from napari_sam.engine.propose_options import SelectOptions
 
 if TYPE_CHECKING:
@@ -30,23 +29,23 @@ class Selection:
     """Objects chosen from candidates, M of them; masks are drawn when asked for."""
 
     candidates: Candidates
-    members: tuple[np.ndarray, ...]
-    """(M,) indices of the candidates that are one object; the first has its scores."""
+    groups: Groups
+    """Candidates that are one object; the first has its scores."""
     areas: np.ndarray
     """(M,) float, level-0 pixels; about, where an object was joined from parts."""
     min_mask_region_area: int = 0
     """Holes and parts with fewer pixels are removed when a mask is drawn."""
 
     def __len__(self) -> int:
-        return len(self.members)
+        return len(self.groups)
 
     def __iter__(self) -> Iterator[Proposal]:
         return (self.proposal(k) for k in range(len(self)))
 
-    @cached_property
+    @property
     def leads(self) -> np.ndarray:
         """(M,) int: the candidate whose scores an object has."""
-        return np.array([m[0] for m in self.members], np.intp)
+        return self.groups.leads
 
     @property
     def predicted_iou(self) -> np.ndarray:
@@ -65,7 +64,7 @@ class Selection:
 
     def drawn(self, k: int) -> tuple[Bbox, np.ndarray]:
         """Draw object `k` in level-0 pixels: its box, and its mask in there."""
-        (y0, x0, y1, x1), mask = self.candidates.joined(self.members[k])
+        (y0, x0, y1, x1), mask = self.candidates.joined(self.groups[k])
         if not self.min_mask_region_area:
             return (y0, x0, y1, x1), mask
         tidied = without_small_regions(mask, self.min_mask_region_area)
@@ -102,17 +101,16 @@ def select(candidates: Candidates, options: SelectOptions | None = None) -> Sele
     c = candidates
     order = _apart_in_windows(c, passing(c, options), options.box_nms_thresh)
     if c.is_crops:
-        order = _apart(c, order, options.crop_nms_thresh)
-        members = [np.array([i]) for i in order]
+        groups = Groups.alone(_apart(c, order, options.crop_nms_thresh))
     else:
-        members = [_best_first(c, m) for m in join(c, order, options.join_thresh)]
+        groups = join(c, order, options.join_thresh)
         if not options.keep_cut:
-            members = [m for m in members if is_whole(c, m)]
-    areas = _areas(c, members)
+            groups = groups.keep(groups.are_whole(c))
+    areas = _areas(c, groups)
     low, high = _area_range(c, options)
-    kept = np.flatnonzero((areas >= low) & (areas <= high))
+    kept = (areas >= low) & (areas <= high)
     selection = Selection(
-        c, tuple(members[k] for k in kept), areas[kept], options.min_mask_region_area
+        c, groups.keep(kept), areas[kept], options.min_mask_region_area
     )
     if options.min_mask_region_area:
         return _apart_when_tidied(selection, options)
@@ -154,24 +152,11 @@ def _apart_in_windows(c: Candidates, passing: np.ndarray, thresh: float) -> np.n
     return suppress(order, pairs[here], len(c))
 
 
-def _best_first(c: Candidates, members: np.ndarray) -> np.ndarray:
-    """One object's candidates: those that no tile cuts first, then by predicted IoU."""
-    if len(members) == 1:
-        return members
-    cut = c.cut[members].any(1)
-    level = np.array([c.window(i).level for i in members])
-    return np.asarray(
-        members[np.lexsort((-c.predicted_iou[members], np.where(cut, 0, level), cut))]
-    )
-
-
-def _areas(c: Candidates, members: list[np.ndarray]) -> np.ndarray:
+def _areas(c: Candidates, groups: Groups) -> np.ndarray:
     """(M,) pixels of each object: of a mask that is whole, or of its parts' sum."""
-    leads = np.array([m[0] for m in members], np.intp)
-    out = np.array(c.areas[leads])
-    for k in np.flatnonzero(c.cut[leads].any(1)):
-        out[k] = max(out[k], c.own_areas[members[k]].sum())
-    return out
+    leads = groups.leads
+    parts = np.maximum(c.areas[leads], groups.total(c.own_areas))
+    return np.asarray(np.where(c.cut[leads].any(1), parts, c.areas[leads]))
 
 
 def _apart(c: Candidates, order: np.ndarray, thresh: float) -> np.ndarray:
@@ -183,9 +168,8 @@ def _apart(c: Candidates, order: np.ndarray, thresh: float) -> np.ndarray:
 
 def _apart_when_tidied(selection: Selection, options: SelectOptions) -> Selection:
     """NMS once more, as tidying changes boxes; masks that it left alone come first."""
-    from napari_sam.engine.nms import inclusive, overlapping
-
-    before = [selection.candidates.joined(m) for m in selection.members]
+    groups = selection.groups
+    before = [selection.candidates.joined(groups[k]) for k in range(len(groups))]
     after = [selection.drawn(k) for k in range(len(selection))]
     changed = np.array(
         [not np.array_equal(a[1], b[1]) for a, b in zip(before, after, strict=True)],
@@ -194,10 +178,13 @@ def _apart_when_tidied(selection: Selection, options: SelectOptions) -> Selectio
     thresh = max(options.box_nms_thresh, options.crop_nms_thresh)
     boxes = inclusive(np.array([b for b, _ in after]).reshape(-1, 4))
     pairs = overlapping(boxes, thresh).pairs
-    order = np.argsort(changed, kind="stable")
-    kept = suppress(order, pairs, len(selection))
+    # Those that stay keep their places.
+    order = suppress(np.argsort(changed, kind="stable"), pairs, len(selection))
+    kept = np.isin(np.arange(len(selection)), order)
     areas = np.array([np.count_nonzero(mask) for _, mask in after], float)
     return Selection(
-        selection.candidates, tuple(selection.members[k] for k in kept), areas[kept],
+        selection.candidates,
+        groups.keep(kept),
+        areas[kept],
         options.min_mask_region_area,
-    )  # fmt: skip
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -99,6 +100,38 @@ class Tracks:
             out.append(line)
         return out
 
+    def ids(self, free: int | None = None) -> dict[Node, int]:
+        """Return an id for each node, so that one id is one track.
+
+        A track has the id of its first node, unless one that begins earlier has it.
+
+        Parameters
+        ----------
+        free : int, optional
+            All ids above are free; the highest one of a node when left out.
+        """
+        if free is None:
+            free = max((n.object_id for n in self.nodes), default=0)
+        taken: set[int] = set()
+        out: dict[Node, int] = {}
+        for line in self.lines():
+            i = line[0].object_id
+            if i in taken:
+                free += 1
+                i = free
+            taken.add(i)
+            out |= dict.fromkeys(line, i)
+        return out
+
+    def second_ways(self) -> set[Edge]:
+        """Return the edges into objects beside the one from their parent."""
+        return {
+            (a, b)
+            for b, found in self.merges.items()
+            for a in found
+            if a != min(found, key=lambda x: (self.edges[x, b], x))
+        }
+
     def parents(self) -> dict[Node, Node]:
         """Where each track came from: first node of a track -> last one of another.
 
@@ -110,6 +143,44 @@ class Tracks:
             if not _goes_on(node, after, before):
                 out[node] = min(found, key=lambda a: (self.edges[a, node], a))
         return out
+
+
+def lineage(
+    frames: Mapping[int, Sequence[int]],
+    parents: Mapping[int, int],
+    links: Mapping[Edge, Link],
+) -> Tracks:
+    """Return the graph that ids, parents and links tell.
+
+    Parameters
+    ----------
+    frames : mapping of int to sequence of int
+        Frames that each object is in, rising.
+    parents : mapping of int to int
+        Object that each came from. One that is in no frame before tells nothing.
+    links : mapping of Edge to Link
+        Second ways into an object, and doubt.
+
+    Examples
+    --------
+    >>> lineage({1: [0, 1], 2: [2], 3: [2]}, {2: 1, 3: 1}, {}).divisions
+    {Node(frame=1, object_id=1): (Node(frame=2, object_id=2), \
+Node(frame=2, object_id=3))}
+    """
+    edges: dict[Edge, float] = {}
+    for i, at in frames.items():
+        for a, b in pairwise(at):
+            edges[Node(a, i), Node(b, i)] = 0.0
+        parent = parents.get(i, 0)
+        before = [f for f in frames.get(parent, ()) if f < at[0]]
+        if before:
+            edges[Node(before[-1], parent), Node(at[0], i)] = 0.0
+    for edge, link in links.items():
+        there = all(node.frame in frames.get(node.object_id, ()) for node in edge)
+        if edge in edges or (link.merged and there):
+            edges[edge] = link.doubt or 0.0
+    nodes = sorted(Node(f, i) for i, at in frames.items() for f in at)
+    return Tracks(tuple(nodes), edges)
 
 
 def _goes_on(

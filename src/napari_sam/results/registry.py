@@ -133,6 +133,8 @@ FORMATS: dict[str, Format] = dict(
                 "volume classes records"),
         _format("imagej", "ImageJ ROIs", ".zip", "volume classes records",
                 packages=("roifile",)),
+        _format("ctc", "Cell Tracking Challenge", ".ctc", "volume"),
+        _format("geff", "GEFF tracks", ".geff", "volume", packages=("geff",)),
         _format("csv", "Table (CSV)", ".csv", "volume classes spacing affine records",
                 reads=False),
         _format("parquet", "Table (Parquet)", ".parquet",

@@ -16,6 +16,7 @@ from napari_sam.volume.lazy_arrays import LazyArray
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from napari_sam.core.tracks import Edge, Link
     from napari_sam.volume.volume import Volume
 
 
@@ -37,6 +38,8 @@ class Results:
     """Model, checkpoint hash, intensity mapping and version, as plain values."""
     notes: tuple[str, ...] = ()
     """What a reader left out or changed, one sentence each."""
+    links: Mapping[Edge, Link] = field(default_factory=dict)
+    """What is known of links through time beside ids and parents."""
     numbered: frozenset[int] = frozenset()
     """Ids that a reader gave to objects that have none in their file."""
 
@@ -47,7 +50,13 @@ class Results:
     def only(self, ids: Collection[int]) -> Results:
         """Return the results of some objects; pixels of all others are background."""
         kept = {i: r for i, r in self.objects.items() if i in ids}
-        return replace(self, labels=OnlyLabels(self.labels, ids), objects=kept)
+        links = {
+            edge: link
+            for edge, link in self.links.items()
+            if all(node.object_id in ids for node in edge)
+        }
+        labels = OnlyLabels(self.labels, ids)
+        return replace(self, labels=labels, objects=kept, links=links)
 
     def reviewed(self) -> Results:
         """Return the results of the objects that a person has accepted."""
@@ -62,7 +71,7 @@ class Results:
         }
         labels = np.asarray(self.labels[where.slicer()])
         volume = plane_volume(self.volume, where)
-        return replace(self, labels=labels, volume=volume, objects=objects)
+        return replace(self, labels=labels, volume=volume, objects=objects, links={})
 
     def lifted(self, volume: Volume, plane: Plane) -> Results:
         """Return results of a 2-D image as those of a volume that it is a plane of."""

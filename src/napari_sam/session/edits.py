@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox
     from napari_sam.core.objects import Key, Origin, Review, Rule
     from napari_sam.core.planes import Plane
+    from napari_sam.core.tracks import Edge, Link
     from napari_sam.engine.prediction import Prediction
     from napari_sam.engine.propagate import PlaneMask
     from napari_sam.session.document import Document
@@ -235,6 +236,7 @@ def read_in(
     patches: Iterable[LabelPatch],
     records: Mapping[int, ObjectRecord],
     given: ClassList,
+    links: Mapping[Edge, Link],
 ) -> None:
     """Take in objects from a file, as one change.
 
@@ -246,6 +248,8 @@ def read_in(
         What the file says of each object.
     given : ClassList
         Classes of the file; those of a name that is known already stay as they are.
+    links : mapping of Edge to Link
+        What the file says of links through time.
     """
     painted: dict[Key, PlaneRecord] = {}
     with document.changing() as changes:
@@ -266,7 +270,7 @@ def read_in(
         if classes.get(name) is None:
             new = given.get(name) or ObjectClass(name)
             classes = ClassList((*classes.classes, new))
-    after: dict[str, Any] = {"painted": painted, "about": about}
+    after: dict[str, Any] = {"painted": painted, "about": about, "links": dict(links)}
     if classes is not document.classes[""]:
         after["classes"] = {"": classes}
     if changes.patches or about or "classes" in after:

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_sam.core.masks import LabelPatch
 from napari_sam.core.planes import Plane
+from napari_sam.core.tracks import Node
 from napari_sam.errors import SessionError
 from napari_sam.results import registry
 from napari_sam.results.label_arrays import iter_blocks_of
@@ -115,12 +116,21 @@ def take_in(
         i: replace(r, id=i, parent=r.parent and new_ids.get(r.parent))
         for i, r in records.items()
     }
+    links = {
+        (_moved(a, new_ids), _moved(b, new_ids)): link
+        for (a, b), link in found.links.items()
+        if a.object_id in new_ids and b.object_id in new_ids
+    }
     patches = _patches(session, found, new_ids)
-    session.change(lambda d: edits.read_in(d, patches, objects, found.classes))
+    session.change(lambda d: edits.read_in(d, patches, objects, found.classes, links))
     for line in found.notes:
         logger.warning("%s: %s", path, line)
     labelled = Renumbered(found.labels, new_ids) if new_ids else found.labels
-    return replace(found, labels=labelled, objects=objects)
+    return replace(found, labels=labelled, objects=objects, links=links)
+
+
+def _moved(node: Node, ids: dict[int, int]) -> Node:
+    return Node(node.frame, ids[node.object_id])
 
 
 def _renumbered(

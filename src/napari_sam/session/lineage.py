@@ -7,13 +7,12 @@ An id is one track; where a track came from is its object's parent; what neither
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_sam.core.objects import ObjectRecord
-from napari_sam.core.tracks import Link, Node, Tracks
+from napari_sam.core.tracks import Link, lineage
 from napari_sam.errors import SessionError
 from napari_sam.session.relabel import relabel, renamed_links
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from napari_sam.core.masks import LabelPatch
     from napari_sam.core.objects import Key
-    from napari_sam.core.tracks import Edge
+    from napari_sam.core.tracks import Edge, Tracks
     from napari_sam.session.annotation import Annotation
     from napari_sam.session.document import Document
     from napari_sam.session.relabel import Names
@@ -99,37 +98,8 @@ def graph(
     ids : collection of int, optional
         Only these, and links among them.
     """
-    frames = presence.frames(ids)
-    doubt = {edge: link.doubt or 0.0 for edge, link in document.links.items()}
-    edges: dict[Edge, float] = {}
-    for i, at in frames.items():
-        for a, b in pairwise(at):
-            edge = Node(a, i), Node(b, i)
-            edges[edge] = doubt.get(edge, 0.0)
-    for i, at in frames.items():
-        birth = birth_of(document, frames, i, at[0])
-        if birth is not None:
-            edges[birth] = doubt.get(birth, 0.0)
-    for edge, link in document.links.items():
-        if link.merged and all(n.frame in frames.get(n.object_id, ()) for n in edge):
-            edges[edge] = doubt[edge]
-    nodes = sorted(Node(f, i) for i, at in frames.items() for f in at)
-    return Tracks(tuple(nodes), edges)
-
-
-def birth_of(
-    document: Document, frames: Mapping[int, list[int]], object_id: int, first: int
-) -> Edge | None:
-    """Return the edge from an object's parent, as it was last seen before."""
-    about = document.about.get(object_id)
-    before = [
-        f
-        for f in frames.get(about.parent if about and about.parent else 0, ())
-        if f < first
-    ]
-    if about is None or about.parent is None or not before:
-        return None
-    return Node(before[-1], about.parent), Node(first, object_id)
+    parents = {i: r.parent for i, r in document.about.items() if r.parent is not None}
+    return lineage(presence.frames(ids), parents, document.links)
 
 
 def family(document: Document, ids: Iterable[int]) -> set[int]:
@@ -182,15 +152,8 @@ def change_to(
         All ids above this one are free.
     """
     lines = after.lines()
-    taken: set[int] = set()
-    new_id: dict[Node, int] = {}
-    for line in lines:
-        first = line[0].object_id
-        if first in taken:
-            free += 1
-            first = free
-        taken.add(first)
-        new_id |= dict.fromkeys(line, first)
+    new_id = after.ids(free)
+    taken = set(new_id.values())
     names: Names = {}
     for node, new in new_id.items():
         if new != node.object_id:
@@ -219,12 +182,7 @@ def _links(
     """What is to be known of the links of a graph, beside what was said before."""
     out: dict[Edge, Link | None] = {}
     there = set(after.nodes)
-    second = {
-        (a, b)
-        for b, found in after.merges.items()
-        for a in found
-        if a != min(found, key=lambda x: (after.edges[x, b], x))
-    }
+    second = after.second_ways()
     held = {**document.links, **said}
     for edge, link in held.items():
         if edge in said or (edge[0] in there and edge[1] in there):

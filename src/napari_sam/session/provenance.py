@@ -26,12 +26,23 @@ def results_of(session: Annotation, *, reviewed_only: bool = False) -> Results:
     labels: Any = session.labels
     if isinstance(labels, np.ndarray):  # what is written does not change meanwhile
         labels = labels.copy()
+    links = dict(session.document.links)
     if reviewed_only:
+        links = {
+            edge: link
+            for edge, link in links.items()
+            if all(
+                node.object_id in objects
+                and objects[node.object_id].review == "accepted"
+                for node in edge
+            )
+        }
         objects = {i: o for i, o in objects.items() if o.review == "accepted"}
         labels = OnlyLabels(labels, objects)
     return Results(
-        labels, session.volume, objects, session.classes, provenance(session)
-    )
+        labels, session.volume, objects, session.classes, provenance(session),
+        links=links,
+    )  # fmt: skip
 
 
 def provenance(session: Annotation) -> dict[str, Any]:

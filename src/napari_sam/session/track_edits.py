@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from napari_sam.core.tracks import Link, Node, Tracks
 from napari_sam.errors import SessionError
 from napari_sam.session.lineage import Change, family
+from napari_sam.session.track_tables import read_table, write_table
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from napari_sam.core.tracks import Edge, LinkState
     from napari_sam.session.document import Document
+    from napari_sam.volume.volume import Volume
 
 Place = tuple[int, int]
 """(frame, object_id)"""
@@ -22,6 +27,12 @@ class Linked(Protocol):
     """What holds a lineage and takes another one in its place: a session."""
 
     document: Document
+    volume: Volume
+
+    @property
+    def labels(self) -> Any:
+        """Labels of all frames."""
+        ...
 
     def lineage(self, ids: Collection[int] | None = None) -> Tracks:
         """Return the graph of objects through time."""
@@ -223,6 +234,46 @@ class TrackEdits:
             )
         self._changed(graph, [], dict.fromkeys(mine, "validated" if frozen else "open"))
         return len(mine)
+
+    # -- tables ----------------------------------------------------------------------
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the tracks as CSV: ``track_id, t, (z,) y, x, parent``.
+
+        A row for each object and frame, at its centre in pixels. `Session.export`
+        writes formats that hold masks, too.
+
+        Raises
+        ------
+        ExportError
+            If it cannot be written.
+        """
+        write_table(path, self._session.lineage(), self._frame)
+
+    def read(self, path: str | os.PathLike[str]) -> int:
+        """Link the objects that are there as a table says, as one change.
+
+        Tables of this method, of napari's tracks and of TrackMate are taken. A row is
+        the object at its place.
+
+        Returns
+        -------
+        int
+            Rows for which there is no object.
+
+        Raises
+        ------
+        SessionError
+            If it is no table of tracks.
+        """
+        before = self._session.lineage()
+        spacing = self._session.volume.spacing[1:]
+        after, unknown = read_table(path, before.nodes, self._frame, spacing)
+        self._session.restructure(before, after)
+        return unknown
+
+    def _frame(self, number: int) -> np.ndarray:
+        return np.asarray(self._session.labels[number])
 
     # -- inside ----------------------------------------------------------------------
 

@@ -419,6 +419,9 @@ class Annotation:
         then = self._clicks.take_then()
         if then is not None and request.choice is None:
             self.choose(then)
+        elif not chosen.area and request.redraws:
+            self.show_object()
+            self.board.say("The model sees nothing there: the object stays as it was.")
         elif not chosen.area:
             self.board.say("Nothing was found there. Try another point, or a box (B).")
         elif not self._clicks:

@@ -30,6 +30,7 @@ from napari_sam.cli.options import (
     example,
 )
 from napari_sam.cli.propagate import propagate
+from napari_sam.cli.reshape import merge, refine, split
 from napari_sam.cli.stopping import StoppableGroup
 from napari_sam.cli.store import store_app
 from napari_sam.cli.track import track
@@ -198,6 +199,7 @@ def embed(
         "napari-sam segment cells.png --point 120,85 -o cells.json",
         "napari-sam segment scan/ --plane 30 --box 40,60,120,180 --negative 80,70"
         " --intensity 'soft tissue' -o labels.zarr -o overlay.png --picture see.png",
+        "napari-sam segment eye.png --path '10,20 60,80 90,140' -o vessel.tif",
     )
 )
 def segment(
@@ -211,6 +213,20 @@ def segment(
         list[str] | None, typer.Option(help="y,x of a point not in it; repeatable.")
     ] = None,
     box: Annotated[str | None, typer.Option(help="y0,x0,y1,x1, half-open.")] = None,
+    polygon: Annotated[
+        str | None, typer.Option(help='Corners of a rough outline: "y,x y,x y,x".')
+    ] = None,
+    scribble: Annotated[
+        list[str] | None,
+        typer.Option(help='A stroke in the object: "y,x y,x"; repeatable.'),
+    ] = None,
+    negative_scribble: Annotated[
+        list[str] | None, typer.Option(help="A stroke not in it; repeatable.")
+    ] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option(help='Places along a thin object: "y,x y,x"; repeatable.'),
+    ] = None,
     plane: Annotated[
         str | None, typer.Option(help="Which plane of a volume: z, or t,z.")
     ] = None,
@@ -245,7 +261,7 @@ def segment(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Turn points, boxes and outlines into masks, and write them."""
+    """Turn points, boxes, outlines, strokes and paths into masks, and write them."""
     from napari_sam.cli.segment import SegmentOptions, run
 
     volume = VolumeOptions(source, axes, channels, series, intensity, spacing)
@@ -254,6 +270,10 @@ def segment(
         points=tuple(point or ()),
         negatives=tuple(negative or ()),
         box=box,
+        polygon=polygon,
+        scribbles=tuple(scribble or ()),
+        negative_scribbles=tuple(negative_scribble or ()),
+        paths=tuple(path or ()),
         plane=plane,
         axis=axis,
         object_id=object_id,
@@ -336,6 +356,18 @@ app.command(
         "napari-sam export work.nsam out.json --format labelme --plane 30",
     )
 )(export)
+
+app.command(
+    epilog=example("napari-sam split work.nsam --object 3 --point 20,20 --point 20,60")
+)(split)
+
+app.command(
+    epilog=example("napari-sam merge work.nsam --object 3 --object 7 -o labels.tif")
+)(merge)
+
+app.command(
+    epilog=example("napari-sam refine work.nsam --object 3 --plane 30 -m sam_vit_b")
+)(refine)
 
 app.command(
     epilog=example(

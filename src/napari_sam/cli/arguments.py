@@ -86,6 +86,21 @@ def point(text: str, what: str = "--point") -> tuple[float, float]:
     return y, x
 
 
+def places(text: str, what: str) -> list[tuple[float, float]]:
+    """Read places "y,x" with spaces between them.
+
+    Examples
+    --------
+    >>> places("1,2 3.5,4", "--path")
+    [(1.0, 2.0), (3.5, 4.0)]
+    """
+    form = '"y,x y,x y,x"'
+    found = [numbers(part, 2, what=what, form=form) for part in text.split()]
+    if not found:
+        raise ArgumentError(f"{what} takes places as {form}; got {text!r}")
+    return [(y, x) for y, x in found]
+
+
 def box(text: str) -> tuple[float, float, float, float]:
     """Read "y0,x0,y1,x1"."""
     y0, x0, y1, x1 = numbers(text, 4, what="--box", form="y0,x0,y1,x1")

@@ -30,6 +30,10 @@ class SegmentOptions:
     points: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ()
     box: str | None = None
+    polygon: str | None = None
+    scribbles: tuple[str, ...] = ()
+    negative_scribbles: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     plane: str | None = None
     axis: str = "z"
     object_id: int = 1
@@ -155,19 +159,32 @@ def _task(entry: Any) -> Task:
 
 
 def _tasks(options: SegmentOptions) -> list[Task]:
-    flags = options.points or options.negatives or options.box is not None
-    if (options.prompts is None) == (not flags):
+    flags = (
+        options.points, options.negatives, options.box, options.polygon,
+        options.scribbles, options.negative_scribbles, options.paths,
+    )  # fmt: skip
+    if (options.prompts is None) == (not any(flags)):
         raise ArgumentError(
-            "give prompts with --point, --negative and --box, or a file with --prompts"
+            "give prompts with --point, --negative, --box, --polygon, --scribble or "
+            "--path, or a file with --prompts"
         )
     if options.prompts is not None:
         return read_prompts(options.prompts)
     points = [arguments.point(p) for p in options.points]
     negatives = [arguments.point(p, "--negative") for p in options.negatives]
+    polygon = options.polygon
+    strokes = [arguments.places(s, "--scribble") for s in options.scribbles]
+    against = [
+        arguments.places(s, "--negative-scribble") for s in options.negative_scribbles
+    ]
     prompts = Prompts.of(
         points=points + negatives,
         point_labels=[1] * len(points) + [0] * len(negatives),
         box=None if options.box is None else arguments.box(options.box),
+        polygon=None if polygon is None else arguments.places(polygon, "--polygon"),
+        scribbles=strokes + against,
+        scribble_labels=[1] * len(strokes) + [0] * len(against),
+        paths=[arguments.places(p, "--path") for p in options.paths],
     )
     return [
         Task(

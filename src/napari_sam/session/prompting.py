@@ -159,6 +159,8 @@ class Prompting(Annotation):
         key = request.object_id, request.plane
         if not self._requests.is_current(key, request.generation):
             return None
+        if request.redraws and not found.chosen.area:
+            return None  # what was there is better than nothing
         scores = tuple(c.predicted_iou for c in found.candidates)
         origin: Origin = "drawn" if found.prompts.outlined else "clicked"
         state = ObjectState(*key, found.prompts, found.choices, scores, origin)

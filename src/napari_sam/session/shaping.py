@@ -48,11 +48,16 @@ class Shaping(Prompting):
         Raises
         ------
         PromptError
-            If the object has no pixel on the plane.
+            If the object has no pixel on the plane, or the model sees nothing there.
         """
         key = self._key(object_id, plane, axis)
         prompts = Prompts.of(mask=self.shown(*key))
-        self.accept(self.run(self.set_prompts(*key, prompts, redraws=True)))
+        result = self.run(self.set_prompts(*key, prompts, redraws=True))
+        if not result.prediction.chosen.area:
+            raise PromptError(
+                f"the model sees nothing where object {key[0]} is: it stays as it was"
+            )
+        self.accept(result)
         return self.candidates(*key)
 
     def shown(

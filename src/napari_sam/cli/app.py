@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_sam.cli.arguments import VolumeOptions
+from napari_sam.cli.compare import compare
 from napari_sam.cli.everything import everything
 from napari_sam.cli.export import export
 from napari_sam.cli.find import find
@@ -368,6 +369,14 @@ app.command(
 app.command(
     epilog=example("napari-sam refine work.nsam --object 3 --plane 30 -m sam_vit_b")
 )(refine)
+
+app.command(
+    epilog=example(
+        "napari-sam compare truth.tif found.tif --plot curves.svg",
+        "napari-sam compare truth/ found/ --threshold 0.5 --json",
+        "napari-sam compare ours.nsam theirs.nsam",
+    )
+)(compare)
 
 app.command(
     epilog=example(

@@ -317,8 +317,9 @@ def written_blocks(labels: Any) -> list[Spans] | None:
     Everything outside of them is background. What a zarr array holds is asked of its
     folder; other stores are not asked.
     """
-    if isinstance(labels, OnlyLabels):
-        return labels.written_blocks()
+    if hasattr(labels, "written_blocks"):  # another view of such labels
+        found: list[Spans] | None = labels.written_blocks()
+        return found
     if isinstance(labels, ChunkedLabels):
         return list(labels.iter_written())
     root = getattr(getattr(labels, "store", None), "root", None)

@@ -70,6 +70,9 @@ def test_interpolation_fills_between_planes_that_were_made(work, capsys):
     assert [p["origin"] for p in said["planes"]] == ["interpolated"] * 2
     assert [p["plane"]["index"] for p in said["planes"]] == [[z + 1], [z + 2]]
     assert said["notes"] == []
+    assert not _run("interpolate", work, "--snap", "--json")
+    said = json.loads(capsys.readouterr().out)
+    assert [p["origin"] for p in said["planes"]] == ["interpolated"] * 2
 
 
 def test_what_deserves_a_look_is_listed_and_nothing_changes(work, capsys):

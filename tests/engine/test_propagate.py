@@ -138,6 +138,41 @@ def test_where_walks_end_the_shapes_fill() -> None:
     assert all(mask_iou(c.full((96, 112)), truth(12)) > 0.95 for c in found)
 
 
+@pytest.mark.parametrize("snap", [False, True])
+def test_shapes_are_fitted_to_the_image_where_it_agrees(snap) -> None:
+    # Shapes pass straight from key to key; the object bulges half-way.
+    image = np.full((9, 96, 112), 30, np.uint8)
+    sides = [20, 22, 23, 24, 25, 24, 23, 22, 20]
+    for z, side in enumerate(sides):
+        image[z, 48 - side : 48 + side, 56 - side : 56 + side] = 200
+    image[6] = 30  # nothing is seen here
+    keys = {Plane.of(image.shape, n): MaskPrompt.of(image[n] > 100) for n in (0, 8)}
+    options = PropagateOptions("interpolate", snap=snap)
+    found = list(propagate(engine(array=image), keys, options=options))
+    assert [c.plane.index[0] for c in found] == list(range(1, 8))
+    assert {c.origin for c in found} == {"interpolated"}
+    areas = [c.area for c in found]
+    if snap:
+        assert areas[5] == 40 * 40
+        seen = [a for n, a in enumerate(areas) if n != 5]
+        assert seen == [(2 * s) ** 2 for n, s in enumerate(sides[1:-1]) if n != 5]
+    else:
+        assert set(areas) == {40 * 40}
+
+
+def test_an_object_in_two_parts_is_followed_in_both_until_each_ends() -> None:
+    image = np.full((12, 96, 112), 30, np.uint8)
+    image[:, 10:40, 10:40] = 200
+    image[:8, 50:80, 60:100] = 200
+    keys = {Plane.of(image.shape, 0): MaskPrompt.of(image[0] > 100)}
+    anything = PropagateOptions(max_area_ratio=4, max_doubt=1)
+    found = list(propagate(engine(array=image), keys, options=anything))
+    assert [c.plane.index[0] for c in found] == list(range(1, 12))
+    for one in found:
+        seen = image[one.plane.index[0]] > 100
+        assert mask_iou(one.full((96, 112)), seen) > 0.95
+
+
 def test_where_walks_and_shapes_disagree_there_is_doubt() -> None:
     keys = dict([key(9), key(14)])
     sure = [c.doubt for c in propagate(engine(), keys, first=9, last=14)]

@@ -224,6 +224,14 @@ def test_interpolation_fills_between_keys_alone(session):
     found = session.interpolate(1)
     assert sorted(one.plane.index[0] for one in found) == list(range(low + 1, high))
     assert planes_of(session, 1, "interpolated") == list(range(low + 1, high))
+    shapes = session.labels.copy()
+    assert session.interpolate(1, snap=True)
+    truth = PHANTOM.labels == 1
+    between = np.s_[low + 1 : high]
+    fitted, plain = (
+        mask_iou(a[between] == 1, truth[between]) for a in (session.labels, shapes)
+    )
+    assert fitted > plain
 
 
 def test_along_another_axis_the_object_is_the_same_thing(session):

@@ -41,6 +41,9 @@ def propagate(
     patience: Annotated[
         int, typer.Option(min=0, help="Spoilt planes in a row to step over.")
     ] = 0,
+    snap: Annotated[
+        bool, typer.Option("--snap", help="Fit interpolated shapes to the image.")
+    ] = False,
     changed: Annotated[
         bool,
         typer.Option("--changed", help="Only next to planes that have changed since."),
@@ -83,6 +86,7 @@ def propagate(
             method,  # type: ignore[arg-type]
             reach=reach,
             patience=patience,
+            snap=snap,
         ),
         anew=not changed,
     )

@@ -34,14 +34,17 @@ def interpolate(
         str | None, typer.Option(help="A plane of the stack, to name the time point.")
     ] = None,
     axis: Axis = "z",
+    snap: Annotated[
+        bool, typer.Option("--snap", help="Fit the shapes to the image by the model.")
+    ] = False,
     image: Image = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fill the planes between key planes from their shapes alone; one undo step."""
+    """Fill the planes between key planes from their shapes; one undo step."""
     propagate(
-        session, object_ids, planes=planes, plane=plane, axis=axis,
-        method="interpolate", image=image, out=out, no_store=True, as_json=as_json,
+        session, object_ids, planes=planes, plane=plane, axis=axis, snap=snap,
+        method="interpolate", image=image, out=out, no_store=not snap, as_json=as_json,
     )  # fmt: skip
 
 

@@ -56,6 +56,18 @@ class MaskPrompt:
             pixels[a - y0 : c - y0, b - x0 : d - x0] |= part.mask
         return MaskPrompt(bbox, pixels, self.shape)
 
+    def parts(self) -> list[MaskPrompt]:
+        """Return the connected parts; pixels that touch at corners are connected."""
+        from scipy import ndimage
+
+        numbers, _ = ndimage.label(self.mask, np.ones((3, 3), bool))
+        top, left = self.bbox[:2]
+        out = []
+        for k, (ys, xs) in enumerate(ndimage.find_objects(numbers), 1):
+            box = top + ys.start, left + xs.start, top + ys.stop, left + xs.stop
+            out.append(MaskPrompt(box, numbers[ys, xs] == k, self.shape))
+        return out
+
     def check(self, plane_shape: tuple[int, int]) -> None:
         """Refuse a mask of another shape than the plane's (height, width).
 

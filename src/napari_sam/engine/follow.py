@@ -15,7 +15,7 @@ from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.core.sampling import sample_mask
 from napari_sam.engine.windows import choose_window
-from napari_sam.errors import ModelError, PromptError, VolumeError
+from napari_sam.errors import PromptError, VolumeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,6 +110,22 @@ class Stack:
         return Plane((*self.template.index[:-1], number), self.template.axis)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """An object on the next plane."""
+
+    mask: MaskPrompt
+    """Level-0 pixels; empty where the object is not there."""
+    predicted_iou: float
+    stability_score: float
+
+    @classmethod
+    def of(cls, one: PlaneCandidate) -> Found:
+        """Draw a candidate."""
+        mask = MaskPrompt(one.bbox, one.mask)
+        return cls(mask, one.predicted_iou, one.stability_score)
+
+
 class Follower(Protocol):
     """Finds the object on a plane from what it is on the one before."""
 
@@ -117,36 +133,13 @@ class Follower(Protocol):
         """Start from a plane."""
         ...
 
-    def follow(self, number: int) -> PlaneCandidate:
-        """Find the object on the next plane, in level-0 pixels."""
+    def follow(self, number: int) -> Found:
+        """Find the object on the next plane."""
         ...
 
     def go_on_from(self, number: int, mask: MaskPrompt) -> None:
         """Go on from an earlier plane: what was found since is not the object."""
         ...
-
-
-def follower_of(method: str, engine: Engine, stack: Stack) -> Follower:
-    """Return what follows an object through a stack.
-
-    Raises
-    ------
-    ModelError
-        If the method is unknown, or "memory" is asked of a model without one.
-    """
-    remembers = isinstance(engine.model, Propagator)
-    if method == "memory" and not remembers:
-        raise ModelError(
-            f"{engine.model.spec.name} has no memory of planes; use a SAM 2 model, "
-            "or the method 'projection'"
-        )
-    if method not in ("auto", "memory", "projection"):
-        raise ModelError(
-            f"unknown method {method!r}; expected 'auto', 'memory' or 'projection'"
-        )
-    if remembers and method != "projection":
-        return Memory(engine, stack)
-    return Projection(engine, stack)
 
 
 class _Windows:
@@ -182,8 +175,8 @@ class Projection(_Windows):
         self._window: Window | None = None
         self._logits: np.ndarray | None = None
 
-    def follow(self, number: int) -> PlaneCandidate:
-        """Find the object on the next plane, in level-0 pixels."""
+    def follow(self, number: int) -> Found:
+        """Find the object on the next plane."""
         plane = self.stack.plane(number)
         window = self.window(self._mask.bbox)
         found = self._look(plane, window)
@@ -196,9 +189,9 @@ class Projection(_Windows):
                 break
             window, found = wider, self._look(plane, wider)
         self._window, self._logits = window, found.low_res_logits
-        moved = self._on_plane(found, window)
-        if moved.mask.any():
-            self._mask = MaskPrompt(moved.bbox, moved.mask)
+        moved = Found.of(self._on_plane(found, window))
+        if moved.mask.mask.any():
+            self._mask = moved.mask
         return moved
 
     def go_on_from(self, number: int, mask: MaskPrompt) -> None:
@@ -263,8 +256,8 @@ class Memory(_Windows):
         else:
             self._remember(window)
 
-    def follow(self, number: int) -> PlaneCandidate:
-        """Find the object on the next plane, in level-0 pixels."""
+    def follow(self, number: int) -> Found:
+        """Find the object on the next plane."""
         assert self._window is not None
         window = self._window
         found = self._tracker.follow(number, reverse=self._reverse)
@@ -278,9 +271,9 @@ class Memory(_Windows):
             window = wider
             self._remember(window)
             found = self._tracker.follow(number, reverse=self._reverse)
-        moved = self._on_plane(found, window)
-        if moved.mask.any():
-            self._number, self._mask = number, MaskPrompt(moved.bbox, moved.mask)
+        moved = Found.of(self._on_plane(found, window))
+        if moved.mask.mask.any():
+            self._number, self._mask = number, moved.mask
         return moved
 
     def go_on_from(self, number: int, mask: MaskPrompt) -> None:

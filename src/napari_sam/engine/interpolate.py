@@ -9,6 +9,7 @@ there; a part without a partner shrinks to nothing half-way.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,6 @@ from napari_sam.core.masks import Bbox, crop_mask, union_bbox
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-_NEIGHBOURS = np.ones((3, 3), bool)
 _REACH = 1.5
 """Parts farther apart than this many of their mean widths are not the same part."""
 
@@ -137,7 +137,7 @@ class _Blend:
     def of(
         cls, low: MaskPrompt, high: MaskPrompt, spacing: tuple[float, float]
     ) -> _Blend:
-        return cls(tuple(_matched(_parts(low), _parts(high))), spacing)
+        return cls(tuple(_matched(low.parts(), high.parts())), spacing)
 
     def at(self, t: float) -> MaskPrompt | None:
         """Union of all pairs at `t` of the way."""
@@ -202,16 +202,6 @@ def _components(links: np.ndarray) -> tuple[int, np.ndarray]:
     return int(count), np.asarray(group)
 
 
-def _parts(mask: MaskPrompt) -> list[MaskPrompt]:
-    numbers, _ = ndimage.label(mask.mask, _NEIGHBOURS)
-    out = []
-    for k, (ys, xs) in enumerate(ndimage.find_objects(numbers), 1):
-        y0, x0 = mask.bbox[0] + ys.start, mask.bbox[1] + xs.start
-        box = (y0, x0, y0 + ys.stop - ys.start, x0 + xs.stop - xs.start)
-        out.append(MaskPrompt(box, numbers[ys, xs] == k))
-    return out
-
-
 def _centroid(mask: MaskPrompt) -> tuple[float, float]:
     y, x = np.argwhere(mask.mask).mean(0)
     return float(y + mask.bbox[0]), float(x + mask.bbox[1])
@@ -250,13 +240,7 @@ def _shrunk(
 
 
 def _joined(masks: list[MaskPrompt]) -> MaskPrompt:
-    box = masks[0].bbox
-    for one in masks[1:]:
-        box = union_bbox(box, one.bbox)
-    out = np.zeros((box[2] - box[0], box[3] - box[1]), bool)
-    for one in masks:
-        out |= _full(one, box)
-    return MaskPrompt(box, out)
+    return reduce(MaskPrompt.joined, masks)
 
 
 def _meet(a: MaskPrompt, b: MaskPrompt) -> bool:

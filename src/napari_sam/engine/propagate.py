@@ -18,20 +18,22 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.engine.doubt import doubt_between, doubt_beyond, shape_weight
-from napari_sam.engine.follow import Follower, Mask, Stack, follower_of, overlap
+from napari_sam.engine.follow import Follower, Mask, Stack, overlap
 from napari_sam.engine.interpolate import blend, interpolate
 from napari_sam.engine.look import Look
+from napari_sam.engine.parts import Parts, follower_of, shared
 from napari_sam.errors import Cancelled, PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from napari_sam.core.candidates import PlaneCandidate
+    from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
 
+_SNAP_OVERLAP = 0.6
+"""Least IoU of a shape and what the model sees in its place."""
 _LOST_DOUBT = 0.5
 """Least doubt of a plane beyond the keys that a walk has stepped over."""
 
@@ -64,6 +66,9 @@ class PropagateOptions:
     patience: int = field(default=0, metadata={"range": (0, 100)})
     """Planes that the object may be lost on, one after the other, before it counts as
     ended: a spoilt slice is stepped over and filled by shape."""
+    snap: bool = False
+    """Fit shapes that no walk has reached to the image: the model is asked what it sees
+    there, and its answer taken where the IoU with the shape is at least 0.6."""
 
     def ended(
         self,
@@ -82,15 +87,9 @@ class PropagateOptions:
             area == 0
             or area > self.max_growth * size
             or max(area, last) > self.max_area_ratio * min(area, last)
-            or _shared(found, before, area, last) < self.min_overlap
+            or shared(found, before) < self.min_overlap
             or unlike > self.max_contrast
         )
-
-
-def _shared(a: PlaneCandidate | MaskPrompt, b: MaskPrompt, n: int, m: int) -> float:
-    """Share of the smaller of two masks, of n and m pixels, that both have."""
-    iou = overlap(a, b)
-    return iou * (n + m) / (1 + iou) / min(n, m)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,7 +251,17 @@ class _Walks:
                 score = max(came, key=lambda pair: pair[1])[0].score
                 yield self._found(number, mask, "propagated", doubt, score)
             else:
-                yield self._found(number, mask, "interpolated", doubt, None)
+                fitted = self._fitted(number, mask)
+                yield self._found(number, fitted, "interpolated", doubt, None)
+
+    def _fitted(self, number: int, shape: MaskPrompt) -> MaskPrompt:
+        """Shape, or what the model sees in its place, where it may be asked."""
+        if not self.options.snap:
+            return shape
+        looking = Parts(self.engine, self.stack)
+        looking.begin(number, shape, reverse=False)
+        seen = looking.follow(number).mask
+        return seen if overlap(seen, shape) >= _SNAP_OVERLAP else shape
 
     def _walk(self, key: int, numbers: range) -> Iterator[tuple[int, _Step]]:
         if self.follower is None or not numbers:
@@ -266,29 +275,30 @@ class _Walks:
             if self.cancel is not None and self.cancel():
                 raise Cancelled(f"stopped before plane {number}; those found are kept")
             found = self.follower.follow(number)
-            if self._ended(number, found, before, size, look):
+            if self._ended(number, found.mask, before, size, look):
                 lost += 1
                 if lost > self.options.patience:
                     return
                 self.follower.go_on_from(last, before)
                 continue
-            lost, mask = 0, MaskPrompt(found.bbox, found.mask)
-            scores = found.predicted_iou, found.stability_score
-            yield number, _Step(mask, *scores, overlap(found, before))
-            last, before = number, mask
+            lost, kept = 0, overlap(found.mask, before)
+            yield (
+                number,
+                _Step(found.mask, found.predicted_iou, found.stability_score, kept),
+            )
+            last, before = number, found.mask
 
     def _ended(
         self,
         number: int,
-        found: PlaneCandidate,
+        found: MaskPrompt,
         before: MaskPrompt,
         size: int,
         look: Look,
     ) -> bool:
         if not found.mask.any():
             return True
-        mask = MaskPrompt(found.bbox, found.mask)
-        unlike = look.unlike(self.engine, self.stack.plane(number), mask)
+        unlike = look.unlike(self.engine, self.stack.plane(number), found)
         return self.options.ended(found, before, size, unlike)
 
     def _found(

@@ -86,9 +86,25 @@ class Stacked(Annotation):
         return [one for _, one in found]
 
     def interpolate(
-        self, object_id: int | Sequence[int] = 1, **options: Any
+        self,
+        object_id: int | Sequence[int] = 1,
+        *,
+        snap: bool = False,
+        **options: Any,
     ) -> list[PlaneMask]:
-        """Fill the planes between key planes from their shapes alone: `propagate`."""
+        """Fill the planes between key planes from their shapes: as `propagate` does.
+
+        Parameters
+        ----------
+        object_id : int or sequence of int
+        snap : bool
+            Fit each shape to the image by the model, where the two agree.
+        **options
+            As `propagate` takes them.
+        """
+        if snap:
+            given = options.pop("options", None) or PropagateOptions()
+            options["options"] = replace(given, snap=True)
         return self.propagate(object_id, method="interpolate", **options)
 
     def set_propagation(

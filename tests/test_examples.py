@@ -46,6 +46,7 @@ def test_first_steps_run_and_show_pictures(tmp_path):
         "fine_tuning.py",
         "measured_table.py",
         "satellite_to_geopackage.py",
+        "time_lapse_with_lineage.py",
     ],
 )
 def test_example_runs_to_its_end(name, tmp_path):

@@ -3,8 +3,10 @@ import pytest
 from scipy import ndimage
 
 from napari_sam._napari.preview import CURRENT
+from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.planes import Plane
 from napari_sam.core.thresholds import Thresholds
+from napari_sam.engine.propose_options import ProposeOptions
 from napari_sam.errors import ModelError
 from napari_sam.testing import ToyModel, phantom_image, phantom_volume
 
@@ -20,7 +22,7 @@ def review(desk_for, cells):
     desk = desk_for(ToyModel(48))
     desk.open(cells.image, name="cells")
     desk.click(*cells.center(1))
-    desk.controller.review.suggest("plane")
+    desk.controller.review.finding.suggest("plane")
     desk.main.settle()
     return desk
 
@@ -103,7 +105,7 @@ def test_rejected_ones_stay_away_until_they_are_brought_back(review):
     review.main.settle()
     assert bad.number not in [row.number for row in review.state.review.rows]
     assert review.state.review.rejected == 1
-    do.review.suggest("plane")
+    do.review.finding.suggest("plane")
     review.main.settle()
     assert len(review.state.review.rows) == 4
     do.review.restore()
@@ -189,14 +191,14 @@ def test_the_view_jumps_to_the_plane_of_a_proposal(desk_for):
     layer = desk.open(stack.image, scale=(3.0, 0.5, 0.5), translate=(10, 5, 5))
     desk.viewer.dims.set_point(0, layer.data_to_world((3, 0, 0))[0])
     desk.click(*stack.center(1))
-    desk.controller.review.suggest("all")
+    desk.controller.review.finding.suggest("all")
     desk.main.settle()
     planes = {s.plane for s in desk.session.proposals.pending}
     assert len(planes) > 2
     for _ in desk.state.review.rows:
         desk.controller.review.next()
         assert desk.annotation.plane == desk.controller.review.current.plane
-    desk.controller.review.suggest("plane")
+    desk.controller.review.finding.suggest("plane")
     desk.main.settle()
     assert "object 1" in desk.state.review.rows[0].text or desk.annotation.plane
 
@@ -205,12 +207,44 @@ def test_stopping_keeps_what_was_found_and_clicks_go_on(desk_for, cells):
     desk = desk_for(ToyModel(40, delay_s=0.05))
     desk.open(cells.image)
     desk.click(*cells.center(1))
-    desk.controller.review.suggest("plane")
+    desk.controller.review.finding.suggest("plane")
     desk.main.pump(lambda: desk.state.review.rows)
     desk.controller.review.stop()
     n = len(desk.state.review.rows)
     desk.main.settle()
     assert not desk.state.review.running and len(desk.state.review.rows) >= n > 0
+
+
+def test_all_objects_are_found_without_any_and_thresholds_go_both_ways(desk_for, cells):
+    desk = desk_for(ToyModel(64))
+    desk.open(cells.image, name="cells")
+    find = desk.controller.review
+    find.finding.everything("plane", ProposeOptions(points_per_side=12))
+    desk.main.settle()
+    usual = desk.session.proposals.thresholds
+    assert usual.pred_iou_thresh == desk.model.spec.proposal_thresholds[0]
+    shown = desk.state.review.pending
+    find.select(Thresholds(max_area=1000))
+    desk.main.settle()
+    assert desk.state.review.hidden > 0
+    assert desk.state.review.pending + desk.state.review.hidden >= shown
+    assert any(
+        p.overlap(*_crop(cells.labels == 3)) > 0.9
+        for p in desk.session.proposals.pending
+    )
+    before = desk.state.review.pending + desk.state.review.hidden
+    find.finding.everything("plane", ProposeOptions(points_per_side=12))
+    desk.main.settle()
+    assert desk.state.review.pending + desk.state.review.hidden == before
+    find.finding.everything("view", ProposeOptions(points_per_side=12))
+    desk.main.pump(lambda: desk.state.review.total)
+    find.stop()
+    assert not desk.state.review.running and "Stopped" in desk.state.status
+
+
+def _crop(mask):
+    found = MaskPrompt.of(mask)
+    return found.bbox, found.mask
 
 
 def test_an_error_of_the_search_is_shown_and_nothing_is_lost(review, monkeypatch):
@@ -219,7 +253,7 @@ def test_an_error_of_the_search_is_shown_and_nothing_is_lost(review, monkeypatch
 
     before = review.labels.copy()
     monkeypatch.setattr(review.model, "decode_many", broken)
-    review.controller.review.suggest("plane")
+    review.controller.review.finding.suggest("plane")
     review.main.settle()
     assert "Out of memory" in review.state.status
     assert not review.state.review.running

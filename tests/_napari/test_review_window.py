@@ -99,6 +99,21 @@ def test_suggest_the_rest_go_through_it_and_accept_what_is_left(opened):
         assert labels.max() == left and view.rows.count() == waiting
 
 
+def test_all_objects_are_two_clicks_away(opened):
+    _, widget, cells, settle = opened
+    panel = widget.panel
+    panel.tabs.setCurrentIndex(panel.names.index("Find"))
+    panel.review.everything.click()
+    settle()
+    assert panel.review.thresholds.isVisible() and panel.review.everything.isVisible()
+    found = widget.controller.session.proposals
+    assert all(p.origin == "everything" for p in found.waiting) and found.waiting
+    hidden = cells.labels == 1  # annotated: not proposed again
+    for p in found.waiting:
+        y0, x0, y1, x1 = p.bbox
+        assert (p.mask & hidden[y0:y1, x0:x1]).sum() <= 0.5 * p.area
+
+
 def test_a_deleted_preview_comes_back_and_closing_leaves_the_layers(opened):
     viewer, widget, _, settle = opened
     widget.panel.review.suggest.click()

@@ -156,7 +156,7 @@ def test_proposals_are_looked_for_while_a_model_trains(trained):
     trained.trainer.wait_for = lambda: False
     trained.controller.training.start("")
     trained.main.pump(lambda: trained.trainer.calls)
-    trained.controller.review.suggest()
+    trained.controller.review.finding.suggest()
     trained.main.pump(lambda: not trained.state.review.running)
     assert trained.state.training.running
     trained.controller.training.stop()

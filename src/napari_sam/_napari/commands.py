@@ -51,9 +51,14 @@ def set_reviewed(viewer: Viewer) -> None:
     controller_of(viewer).following.set_reviewed()
 
 
+def everything(viewer: Viewer) -> None:
+    """Look for all objects of the plane shown."""
+    controller_of(viewer).review.finding.everything("plane")
+
+
 def suggest(viewer: Viewer) -> None:
-    """Look for further objects on the plane shown."""
-    controller_of(viewer).review.suggest("plane")
+    """Look for objects like those there are on the plane shown."""
+    controller_of(viewer).review.finding.suggest("plane")
 
 
 def point(viewer: Viewer) -> None:

@@ -1,38 +1,32 @@
-"""Suggesting the rest, and going through what was suggested one by one."""
+"""Going through what was proposed, one by one or all at once."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from napari_sam._napari.camera import go_to
+from napari_sam._napari.finding import Finding
 from napari_sam._napari.preview import Preview
 from napari_sam._napari.state import ReviewRow
-from napari_sam._napari.workers import BACKGROUND
 from napari_sam.core.thresholds import Scores, Thresholds
-from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from napari_sam._napari.annotation import Annotation
     from napari_sam._napari.state import Board, ReviewState
     from napari_sam._napari.workers import Jobs
-    from napari_sam.core.masks import Bbox
-    from napari_sam.core.planes import Plane
     from napari_sam.core.proposals import Proposal
     from napari_sam.session import Session
     from napari_sam.session.proposals import Proposals
-    from napari_sam.session.search import Found
 
-KEY = "suggest"
-Scope = Literal["view", "plane", "all"]
 MOST_ROWS = 500
 """Rows of the list: nobody goes through more by scrolling."""
 HOW = "Y accepts it, R rejects it, . and , go on and back."
 
 
 class Review:
-    """Runs the search, keeps its place in the list, and passes on the user's word.
+    """Keeps its place in the list of proposals, and passes on the user's word.
 
     Everything here runs on the main thread, except what it gives to `jobs`.
 
@@ -45,6 +39,7 @@ class Review:
     def __init__(self, board: Board, jobs: Jobs) -> None:
         self.board = board
         self.jobs = jobs
+        self.finding = Finding(board, jobs, self._say_what_waits)
         self._annotation: Annotation | None = None
         self._proposals: Proposals | None = None
         self._preview: Preview | None = None
@@ -62,6 +57,7 @@ class Review:
 
     def use(self, annotation: Annotation | None) -> None:
         """Work on another image or none."""
+        self.finding.use(annotation)
         self._leave()
         self._annotation = annotation
         self._preview = None
@@ -73,6 +69,7 @@ class Review:
 
     def renew(self) -> None:
         """Go on with another session, and what it has left to review."""
+        self.finding.leave()
         self._leave()
         session = self._session
         if session is not None:
@@ -85,54 +82,9 @@ class Review:
         if self._preview is not None and self._annotation is not None:
             self._preview.look(self._annotation.plane)
 
-    # -- looking for them ------------------------------------------------------------
-
-    def suggest(
-        self, scope: Scope = "plane", rules: SuggestRules | None = None
-    ) -> None:
-        """Look for further objects in the view, on its plane, or on all planes."""
-        annotation, session = self._annotation, self._session
-        plane = None if annotation is None else annotation.plane
-        if annotation is None or session is None or plane is None:
-            self.board.say("Open an image first, and show a plane of it.")
-            return
-        planes, region = self._where(annotation, plane, scope)
-        try:
-            # Clicks wait for a batch at most.
-            batch = 16 if session.model.device == "cpu" else 64
-            search = session.proposals.search(
-                planes,
-                axis=plane.axis,
-                region=region,
-                rules=replace(rules or SuggestRules(), points_per_batch=batch),
-            )
-        except NapariSamError as error:
-            self.board.fail(error)
-            return
-        self._show(running=True, done=0, total=0)
-        learnt = "" if session.objects else (
-            " Nothing is annotated yet: a few objects would teach what to look for."
-        )  # fmt: skip
-        self.board.say(
-            f"Looking for further objects. You can go on working meanwhile.{learnt}",
-            "busy",
-        )
-        self.jobs.submit(
-            KEY,
-            search.run,
-            lambda _: self._on_done(),
-            self._on_failed,
-            progress=self._on_found,
-            every=True,
-            priority=BACKGROUND,
-        )
-
     def stop(self) -> None:
-        """Stop looking; what was found stays."""
-        self.jobs.cancel(KEY)
-        if self.state.running:
-            self._show(running=False)
-            self.board.say(f"Stopped. {self._waiting()}", guide=False)
+        """Stop looking for more."""
+        self.finding.stop()
 
     # -- going through them ----------------------------------------------------------
 
@@ -146,12 +98,12 @@ class Review:
         shape = annotation.volume.shape
         go_to(annotation.viewer, annotation.image, shape, found.plane, found.bbox)
         self.board.say(
-            f"Suggested with a doubt of {found.doubt:.2f}: {HOW}", guide=False
+            f"Proposed with a doubt of {found.doubt:.2f}: {HOW}", guide=False
         )
 
     def tell(self) -> None:
         """Say what waits, and which keys go through it."""
-        self.board.say(self._waiting(), guide=False)
+        self._say_what_waits("")
 
     def next(self) -> None:
         """Go to the next proposal of the list."""
@@ -247,31 +199,9 @@ class Review:
         return None if self._annotation is None else self._annotation.session
 
     def _leave(self) -> None:
-        self.jobs.cancel(KEY)
         if self._proposals is not None:
             self._proposals.changed.disconnect(self._on_changed)
         self._proposals = None
-        self._show(running=False)
-
-    def _where(
-        self, annotation: Annotation, plane: Plane, scope: Scope
-    ) -> tuple[list[Plane] | None, Bbox | None]:
-        """Planes and region of a search; all planes from the shown one outwards."""
-        shape = annotation.volume.shape
-        if scope == "all":
-            from napari_sam.core.planes import count_planes, plane_at
-
-            here = plane.linear(shape)
-            order = sorted(
-                range(count_planes(shape, plane.axis)), key=lambda i: abs(i - here)
-            )
-            return [plane_at(shape, i, plane.axis) for i in order], None
-        view = annotation.view
-        if scope == "plane" or view is None or view.box is None:
-            return [plane], None
-        h, w = plane.shape(shape)
-        y0, x0, y1, x1 = (int(v) for v in view.box)
-        return [plane], (max(y0, 0), max(x0, 0), min(y1, h), min(x1, w))
 
     def _listed(self) -> list[Proposal]:
         """What waits, in the order of the list."""
@@ -328,18 +258,8 @@ class Review:
             annotation.new_object()
         return n > 0
 
-    def _on_found(self, found: Found) -> None:
-        if self._proposals is not None:
-            self._show(done=found.done, total=found.total)
-            self._proposals.add(found)
-
-    def _on_done(self) -> None:
-        self._show(running=False)
-        self.board.say(self._waiting(), guide=False)
-
-    def _on_failed(self, error: Exception) -> None:
-        self._show(running=False)
-        self.board.fail(error)
+    def _say_what_waits(self, before: str) -> None:
+        self.board.say(before + self._waiting(), guide=False)
 
     def _waiting(self) -> str:
         n = len(self._listed())

@@ -196,7 +196,8 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.prompt.undo_wanted.connect(do.undo)
         panel.prompt.redo_wanted.connect(do.redo)
         review = do.review
-        panel.review.suggest_wanted.connect(review.suggest)
+        panel.review.everything_wanted.connect(review.finding.everything)
+        panel.review.suggest_wanted.connect(review.finding.suggest)
         panel.review.stop_wanted.connect(review.stop)
         panel.review.row_chosen.connect(review.show)
         panel.review.previous_wanted.connect(review.previous)

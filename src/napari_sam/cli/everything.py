@@ -132,7 +132,7 @@ def everything(
     with report.timed("everything") as step:
         proposer = opened.set_everything(on, asked, region=where or None)  # type: ignore[arg-type]
         candidates = _searched(proposer)
-        found = opened.accept_everything(select(candidates, chosen))
+        found = opened.accept_everything(on, select(candidates, chosen))
         step["detail"] = (
             f"{len(found)} of {len(candidates)} masks in {len(proposer.looks)} windows"
         )

@@ -15,11 +15,10 @@ from napari_sam.session.proposing import Proposing
 from napari_sam.session.search import Found, annotated_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from napari_sam.core.masks import Bbox
     from napari_sam.core.proposals import Proposal
-    from napari_sam.engine.select import Selection
 
 ORIGIN = "everything"
 """`Proposal.origin` of what is found here."""
@@ -82,7 +81,7 @@ class Everything(Proposing):
         proposer = self.set_everything(plane, asked, axis=axis, region=region)
         proposer.cancel = cancel
         found = proposer.candidates([step.found for step in proposer.run()])
-        return self.accept_everything(select(found, chosen))
+        return self.accept_everything(proposer.plane, select(found, chosen))
 
     def set_everything(
         self,
@@ -107,12 +106,25 @@ class Everything(Proposing):
         taken = annotated_on(self.labels, where)
         return Proposer(self.engine, where, options or ProposeOptions(), region, taken)
 
-    def accept_everything(self, found: Selection) -> list[Proposal]:
-        """Let what was chosen wait in `proposals`, in place of what waited before."""
-        plane = found.candidates.plane
-        self.proposals.drop(
-            p for p in self.proposals.waiting if p.plane == plane and p.origin == ORIGIN
-        )
+    def accept_everything(
+        self, plane: Plane, found: Iterable[Proposal], *, more: bool = False
+    ) -> list[Proposal]:
+        """Let what was chosen on a plane wait in `proposals`.
+
+        Parameters
+        ----------
+        plane : Plane
+        found : iterable of Proposal
+            As ``select`` gives them; those that were rejected before are left out.
+        more : bool
+            Keep what everything found there before; else it is replaced.
+        """
+        if not more:
+            self.proposals.drop(
+                p
+                for p in self.proposals.waiting
+                if p.plane == plane and p.origin == ORIGIN
+            )
         refused = [p for p in self.proposals.rejected if p.plane == plane]
         news = [
             p for p in found

@@ -19,8 +19,9 @@ from qtpy.QtWidgets import (
 
 from napari_sam._napari.preview import COLORS, STEPS
 from napari_sam._napari.views.options_form import OptionsForm
-from napari_sam._napari.views.section import Section, button, fold, silent
+from napari_sam._napari.views.section import Section, button, fold, note, silent
 from napari_sam._napari.views.thresholds_form import ThresholdsForm
+from napari_sam.engine.propose_options import ProposeOptions
 from napari_sam.engine.suggest import SuggestRules
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ SCOPES = {"plane": "on this plane", "view": "in this view", "all": "on all plane
 class ReviewView(Section):
     """The search, the list of proposals, and what to do with the one at hand."""
 
+    everything_wanted = Signal(str, object)
+    """A key of `SCOPES`, and `ProposeOptions`."""
     suggest_wanted = Signal(str, object)
     """A key of `SCOPES`, and `SuggestRules`."""
     stop_wanted = Signal()
@@ -53,8 +56,16 @@ class ReviewView(Section):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.suggest = button("", "Masks made so far stay as they are")
+        self.everything = button(
+            "All objects", "Propose everything there is; masks made so far stay"
+        )
+        self.everything.clicked.connect(self._on_everything)
+        self.suggest = button(
+            "Like these", "Propose what is like the objects made so far, which stay"
+        )
         self.suggest.clicked.connect(self._on_suggest)
+        self.stop = button("Stop", "Keep what was found so far")
+        self.stop.clicked.connect(self.stop_wanted)
         self.scope = QComboBox()
         self.scope.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         for key, text in SCOPES.items():
@@ -97,8 +108,9 @@ class ReviewView(Section):
         self.accept_all.clicked.connect(self.accept_all_wanted)
         self.reject_all.clicked.connect(self.reject_all_wanted)
         self.rules = OptionsForm(SuggestRules, leave_out=("points_per_batch",))
-        self.folded = fold("More thresholds, what to look for", _more(self))
-        self.add("", self.suggest, self.scope)
+        self.asking = OptionsForm(ProposeOptions, leave_out=("points_per_batch",))
+        self.folded = fold("More thresholds, how to look", _more(self))
+        self.add("", self.everything, self.suggest, self.stop, self.scope)
         self.add("", self.bar)
         self.add("", self.thresholds)
         self.add("", self.folded)
@@ -107,18 +119,17 @@ class ReviewView(Section):
         self.add("", self.previous, self.next, self.order)
         self.add("", self.accept, self.reject, self.correct)
         self.add("", self.accept_all, self.reject_all, self.restore)
-        self._running = False
         self._rows: tuple[ReviewRow, ...] = ()
         self._icons = [_icon(color) for color in COLORS]
 
     def show_state(self, state: PanelState) -> None:
         """Show the search and the list."""
         review = state.review
-        self._running = review.running
-        start = "Suggest the rest" if state.can_export else "All objects"
-        self.suggest.setText("Stop" if review.running else start)
-        self.suggest.setEnabled(state.can_embed)
-        self.scope.setVisible(not review.running)
+        self.everything.setEnabled(state.can_embed)
+        self.suggest.setEnabled(state.can_embed and state.can_export)
+        for made in (self.everything, self.suggest, self.scope):
+            made.setVisible(not review.running)
+        self.stop.setVisible(review.running)
         self.bar.setVisible(review.running)
         if review.running:
             self.bar.setRange(0, review.total)
@@ -163,11 +174,11 @@ class ReviewView(Section):
         self.rows.setCurrentRow(numbers.index(number) if number in numbers else -1)
         blocker.unblock()
 
+    def _on_everything(self) -> None:
+        self.everything_wanted.emit(self.scope.currentData(), self.asking.value())
+
     def _on_suggest(self) -> None:
-        if self._running:
-            self.stop_wanted.emit()
-        else:
-            self.suggest_wanted.emit(self.scope.currentData(), self.rules.value())
+        self.suggest_wanted.emit(self.scope.currentData(), self.rules.value())
 
     def _on_row(self, item: QListWidgetItem | None) -> None:
         if item is not None:
@@ -179,8 +190,16 @@ def _more(view: ReviewView) -> QWidget:
     whole = QWidget()
     column = QVBoxLayout(whole)
     column.setContentsMargins(0, 0, 0, 0)
-    column.addWidget(view.thresholds.more)
-    column.addWidget(view.rules)
+    for title, form in (
+        ("", view.thresholds.more),
+        ("All objects", view.asking),
+        ("Like these", view.rules),
+    ):
+        if title:
+            said = note()
+            said.setText(title)
+            column.addWidget(said)
+        column.addWidget(form)
     return whole
 
 

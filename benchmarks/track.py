@@ -127,7 +127,7 @@ def speed(n_frames: int, n_objects: int, side: int) -> None:
     session = Session(labels, ToyModel(64), embeddings=False, labels=labels.copy())
     task = session.set_tracking()
     start = time.perf_counter()
-    session.accept_tracking(task, found)
+    session.accept_tracking(task, session.plan_tracking(task, found))
     accepted = time.perf_counter() - start
     true = truth(masks, np.zeros((0, 4), int))
     print(f"made, {n_frames} frames x {n_objects} objects of {side}^2:")

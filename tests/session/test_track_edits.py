@@ -122,6 +122,63 @@ def test_what_makes_no_sense_is_refused_and_changes_nothing(edit, says):
     assert everything(session) == before and not session.can_undo
 
 
+def test_a_gap_becomes_a_prompt_where_the_object_should_be():
+    pytest.importorskip("laptrack")
+    lapse = drifting(n=3, step=(0, 4))
+    true = lapse.labels()
+    labels = true.copy()
+    labels[3][labels[3] == 2] = 0
+    image = (true > 0).astype(np.uint8) * 180 + 20
+    session = Session(image, ToyModel(96), embeddings=False, labels=labels.copy())
+    (gap,) = session.lineage().gaps
+    assert gap == (Node(2, 2), Node(4, 2))
+    plane, prompts = session.tracks.expected(2, 3)
+    y0, x0, y1, x1 = prompts.box
+    y, x, r = lapse.discs[2][3]
+    assert plane.index == (3,)
+    assert np.allclose([y0, x0, y1, x1], [y - r, x - r, y + r + 1, x + r + 1], atol=2)
+    session.tracks.fill_gap(2, 3)
+    assert not session.lineage().gaps
+    overlap = (session.labels[3] == 2) & (true[3] == 2)
+    assert overlap.sum() > 0.8 * (true[3] == 2).sum()
+    assert (session.labels[true == 1] == 1).all()
+    with pytest.raises(SessionError, match="object 2 is there"):
+        session.tracks.fill_gap(2, 3)
+    while session.undo():
+        pass
+    np.testing.assert_array_equal(session.labels, labels)
+
+
+def test_a_track_that_ended_goes_on_behind_a_gap_once_that_is_filled():
+    pytest.importorskip("laptrack")
+    lapse = drifting(n=2, step=(0, 4))
+    true = lapse.labels()
+    labels = true.copy()
+    labels[4:][labels[4:] == 2] = 7  # another object behind the gap
+    labels[3][labels[3] == 2] = 0
+    image = (true > 0).astype(np.uint8) * 180 + 20
+    session = Session(image, ToyModel(96), embeddings=False, labels=labels.copy())
+    session.tracks.fill_gap(2, 3)
+    assert ids_at(session, lapse, 2) == [2] * 6
+    assert ids_at(session, lapse, 1) == [1] * 6
+
+
+def test_where_an_object_should_be_beyond_its_ends_and_in_volumes():
+    lapse = drifting(n=1, step=(0, 4))
+    labels = lapse.labels()
+    labels[[0, 5]] = 0
+    session = session_of(labels)
+    for t in (0, 5):
+        _, prompts = session.tracks.expected(1, t)
+        y, x, _ = lapse.discs[1][t]
+        box = np.array(prompts.box).reshape(2, 2)
+        assert np.allclose(box.mean(0), (y + 0.5, x + 0.5), atol=0.6)
+    deep = np.zeros((3, 6, 64, 96), np.uint16)
+    deep[0, 1:3] = deep[2, 3:5] = drifting(n=1, frames=1).labels()[0]
+    plane, _ = session_of(deep).tracks.expected(1, 1)
+    assert plane.index in ((1, 2), (1, 3))
+
+
 class Edits(RuleBasedStateMachine):
     """Any edits in any order: every state that was there comes back by undo, exactly,
     and the lineage always is a graph in which an id is one unbroken track."""

@@ -166,9 +166,10 @@ def test_an_answer_that_comes_too_late_is_dropped():
     session = session_of(drifting().labels(seed=1))
     task = session.set_tracking()
     *_, found = task.run()
+    plan = session.plan_tracking(task, found)
     session.delete_object(1)
     labels = session.labels.copy()
-    assert session.accept_tracking(task, found) is None
+    assert session.accept_tracking(task, plan) is None
     np.testing.assert_array_equal(session.labels, labels)
 
 

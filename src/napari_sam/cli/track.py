@@ -93,7 +93,7 @@ def track(
     found: list[Tracks] = []
     with report.timed("track") as step:
         progress(_steps(task, found), "track", "frames")
-        count = opened.accept_tracking(task, found[0])
+        count = opened.accept_tracking(task, opened.plan_tracking(task, found[0]))
         lineage = opened.lineage()
         step["detail"] = (
             f"{len(task.frames)} frames, {count} tracks, "

@@ -14,17 +14,16 @@ import numpy as np
 from napari_sam.core.objects import ObjectRecord
 from napari_sam.core.tracks import Link, lineage
 from napari_sam.errors import SessionError
-from napari_sam.session.relabel import relabel, renamed_links
+from napari_sam.session.relabel import prepare, renamed_links
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from napari_sam.core.masks import LabelPatch
-    from napari_sam.core.objects import Key
     from napari_sam.core.tracks import Edge, Tracks
     from napari_sam.session.annotation import Annotation
     from napari_sam.session.document import Document
-    from napari_sam.session.relabel import Names
+    from napari_sam.session.relabel import Names, Relabelling
 
 DOUBTFUL = 0.5
 """From this doubt on, a link is kept in mind as doubtful."""
@@ -127,9 +126,16 @@ class Change:
         """Whether all is so already."""
         return not (any(self.names.values()) or self.about or self.links)
 
-    def make(self, document: Document) -> list[Key]:
-        """Make it as one entry of the journal; return objects on planes that moved."""
-        return relabel(document, self.names, {"about": self.about, "links": self.links})
+    def prepare(self, document: Document) -> Relabelling:
+        """Work out all that it changes; any thread may.
+
+        Raises
+        ------
+        SessionError
+            As `napari_sam.session.relabel.prepare`.
+        """
+        after: dict[str, Mapping[Any, Any]] = {"about": self.about, "links": self.links}
+        return prepare(document, self.names, after)
 
 
 def change_to(

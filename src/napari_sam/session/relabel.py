@@ -6,7 +6,7 @@ has which id afterwards, and which object came from which.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,25 +29,32 @@ Names = dict[int, dict[int, int]]
 """New id of objects by frame: {frame: {old: new}}."""
 
 
-def relabel(
+@dataclass(frozen=True, slots=True, eq=False)
+class Relabelling:
+    """Other ids in some frames, all worked out: what is left is to write them."""
+
+    moved: Mapping[Key, Key]
+    patches: tuple[PackedPatch, ...]
+    hidden: list[LabelPatch]
+    """What changes beneath claims."""
+    after: Mapping[str, Mapping[Any, Any]]
+    """New values by section of the journal."""
+
+
+def prepare(
     document: Document, names: Names, after: Mapping[str, Mapping[Any, Any]]
-) -> list[Key]:
-    """Give objects other ids in some frames, as one change.
+) -> Relabelling:
+    """Work out what other ids in some frames change; any thread may.
 
     Parameters
     ----------
     document : Document
-        Of a volume whose first axis is time.
+        Of a volume whose first axis is time; nothing in it is changed.
     names : dict of int to dict of int to int
         New id of objects by frame; two never become one.
     after : mapping of str to mapping
         New values by section of the journal: "about" and "links", both named as they
         are afterwards. None removes.
-
-    Returns
-    -------
-    list of (int, Plane)
-        Objects on planes that have another id now.
 
     Raises
     ------
@@ -55,10 +62,40 @@ def relabel(
         If two objects would become one, or one was drawn on a plane across time.
     """
     moved = _moved(document, names)
+    patches: list[PackedPatch] = []
+    hidden: list[LabelPatch] = []
+    for frame, found in names.items():
+        old, new = _table(found)
+        for index in np.ndindex(*document.labels.shape[1:-2]):
+            plane = Plane((frame, *index))
+            pixels = np.asarray(document.labels[plane.index])
+            if (patch := _patch(plane, pixels, old, new)) is not None:
+                patches.append(_packed(patch))
+            below = document.pixels.hidden.read(plane, (0, 0, *pixels.shape))
+            if below is not None:
+                more = _patch(plane, below, old, new, beneath=True)
+                hidden += [] if more is None else [more]
+    return Relabelling(moved, tuple(patches), hidden, after)
+
+
+def relabel(document: Document, change: Relabelling) -> list[Key]:
+    """Give objects other ids, as one change.
+
+    Parameters
+    ----------
+    document : Document
+        As it was when the change was prepared.
+
+    Returns
+    -------
+    list of (int, Plane)
+        Objects on planes that have another id now.
+    """
+    moved = change.moved
     values = {
         "states": _renamed(document.states, moved),
         "painted": _renamed(document.painted, moved),
-        **after,
+        **change.after,
     }
     values["states"] = {
         key: state and replace(state, object_id=key[0])
@@ -70,13 +107,16 @@ def relabel(
     }
     written: list[PackedPatch] = []
     try:
-        hidden = _write(document, names, written)
+        for packed in change.patches:
+            written.append(packed)
+            document.pixels.write(packed.patch())
     except BaseException:
-        for patch in reversed(written):
-            document.pixels.write(patch.patch().reversed())
+        for packed in reversed(written):
+            document.pixels.write(packed.patch().reversed())
         raise
-    document.pixels.apply_hidden(hidden, {key: pair[1] for key, pair in claims.items()})
-    changes = Changes(list(written), hidden, claims)  # type: ignore[arg-type]
+    after = {key: pair[1] for key, pair in claims.items()}
+    document.pixels.apply_hidden(change.hidden, after)
+    changes = Changes(list(written), change.hidden, claims)  # type: ignore[arg-type]
     last = document.last
     entry = document.entry("track", changes, values)
     document.last = None if last is None else moved.get(last, last)
@@ -133,27 +173,6 @@ def _renamed(held: Mapping[Key, Any], moved: Mapping[Key, Key]) -> dict[Key, Any
     there = {key: held[key] for key in moved if key in held}
     after: dict[Key, Any] = dict.fromkeys(there)
     return after | {moved[key]: value for key, value in there.items()}
-
-
-def _write(
-    document: Document, names: Names, written: list[PackedPatch]
-) -> list[LabelPatch]:
-    """Write the new ids; return what changes beneath claims."""
-    hidden: list[LabelPatch] = []
-    beneath = document.pixels.hidden
-    for frame, found in names.items():
-        old, new = _table(found)
-        for index in np.ndindex(*document.labels.shape[1:-2]):
-            plane = Plane((frame, *index))
-            pixels = np.asarray(document.labels[plane.index])
-            if (patch := _patch(plane, pixels, old, new)) is not None:
-                written.append(_packed(patch))
-                document.pixels.write(patch)
-            below = beneath.read(plane, (0, 0, *pixels.shape))
-            if below is not None:
-                more = _patch(plane, below, old, new, beneath=True)
-                hidden += [] if more is None else [more]
-    return hidden
 
 
 def _packed(patch: LabelPatch) -> PackedPatch:

@@ -8,13 +8,16 @@ import numpy as np
 
 from napari_sam.core.tracks import Link, Node, Tracks
 from napari_sam.errors import SessionError
-from napari_sam.session.lineage import Change, family
+from napari_sam.session.gaps import expected
+from napari_sam.session.lineage import Change, Presence, family
 from napari_sam.session.track_tables import read_table, write_table
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from napari_sam.core.planes import Plane
+    from napari_sam.core.prompts import Prompts
     from napari_sam.core.tracks import Edge, LinkState
     from napari_sam.session.document import Document
     from napari_sam.volume.volume import Volume
@@ -34,6 +37,11 @@ class Linked(Protocol):
         """Labels of all frames."""
         ...
 
+    @property
+    def presence(self) -> Presence:
+        """Which objects are in which frame."""
+        ...
+
     def lineage(self, ids: Collection[int] | None = None) -> Tracks:
         """Return the graph of objects through time."""
         ...
@@ -43,6 +51,14 @@ class Linked(Protocol):
         said: Mapping[Edge, Link | None] | None = None,
     ) -> Change:  # fmt: skip
         """Make another graph of the same nodes the one that counts."""
+        ...
+
+    def segment_at(self, object_id: int, plane: Plane, prompts: Prompts) -> None:
+        """Segment an object on a plane."""
+        ...
+
+    def track(self, *, frames: tuple[int, int], object_ids: Collection[int]) -> Tracks:
+        """Link objects in some frames anew."""
         ...
 
 
@@ -234,6 +250,53 @@ class TrackEdits:
             )
         self._changed(graph, [], dict.fromkeys(mine, "validated" if frozen else "open"))
         return len(mine)
+
+    # -- gaps ------------------------------------------------------------------------
+
+    def expected(self, object_id: int, frame: int) -> tuple[Plane, Prompts]:
+        """Return where an object should be in a frame in which it is missing.
+
+        Returns
+        -------
+        plane : Plane
+        prompts : Prompts
+            A box, between those in the frames beside.
+
+        Raises
+        ------
+        SessionError
+            If it is there, or in no frame at all.
+        """
+        at = [n.frame for n in self._session.lineage({object_id}).nodes]
+        return expected(self._session.labels, object_id, at, frame)
+
+    def fill_gap(self, object_id: int, frame: int) -> None:
+        """Segment an object where it should be, and link it there anew.
+
+        Two undo steps: the mask, and the links, where any change: what a track that
+        ended goes on as is looked for in the frames beside alone.
+
+        Raises
+        ------
+        SessionError
+            If it is there, or in no frame at all.
+        ModelError
+        NapariSamError
+            If laptrack is not installed.
+        """
+        session = self._session
+        plane, prompts = self.expected(object_id, frame)
+        session.segment_at(object_id, plane, prompts)
+        if object_id not in session.presence.ids(frame):
+            raise SessionError(
+                f"object {object_id} was not found in frame {frame}: click it there"
+            )
+        session.track(frames=self.beside(frame), object_ids=[object_id])
+
+    def beside(self, frame: int) -> tuple[int, int]:
+        """Return the frames that are linked anew once a gap in one is filled."""
+        last = int(self._session.labels.shape[0]) - 1
+        return max(frame - 1, 0), min(frame + 1, last)
 
     # -- tables ----------------------------------------------------------------------
 

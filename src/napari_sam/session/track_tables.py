@@ -6,7 +6,7 @@ import csv
 import io
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -58,18 +58,18 @@ def write_table(
         If it cannot be written.
     """
     first = {b: a.object_id for b, a in tracks.parents().items()}
-    parents: dict[int, list[int]] = {}
+    mothers: dict[int, list[int]] = {}
     for b, found in tracks.predecessors.items():
-        others = [a.object_id for a in found if a.object_id != b.object_id]
+        others = {a.object_id for a in found} - {b.object_id}
         if others:
-            others.sort(key=lambda i: (i != first.get(b), i))
-            parents[b.object_id] = others
+            main = first.get(b, min(others))
+            mothers[b.object_id] = [main, *sorted(others - {main})]
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     at: dict[int, list[int]] = {}
     for node in tracks.nodes:
         at.setdefault(node.frame, []).append(node.object_id)
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     n_axes = 2
     for t, ids in at.items():
         places = places_of(frame(t))
@@ -79,7 +79,7 @@ def write_table(
             rows.append((i, t, *(round(c, 4) for c in center)))
     writer.writerow(["track_id", "t", *"zyx"[-n_axes:], "parent"])
     for row in sorted(rows):
-        writer.writerow([*row, ";".join(map(str, parents.get(row[0], ())))])
+        writer.writerow([*row, ";".join(map(str, mothers.get(row[0], ())))])
     write_whole(path, text.getvalue().encode())
 
 

@@ -16,17 +16,20 @@ from napari_sam.engine.motion import Frame
 from napari_sam.engine.pooled import pooled
 from napari_sam.engine.track import Fixed, TrackOptions, track
 from napari_sam.errors import SessionError
-from napari_sam.session.annotation import Annotation
 from napari_sam.session.lineage import Presence, change_to, graph
+from napari_sam.session.prompting import Prompting
+from napari_sam.session.relabel import relabel
 from napari_sam.session.track_edits import TrackEdits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
+    from napari_sam.core.prompts import Prompts
     from napari_sam.core.tracks import Edge
     from napari_sam.engine.engine import Engine
     from napari_sam.session.entries import Entry
     from napari_sam.session.lineage import Change
+    from napari_sam.session.relabel import Relabelling
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +84,7 @@ class Tracking:
         return pooled(self.engine, Plane(index), MaskPrompt(*crop_mask(mask)))
 
 
-class Tracked(Annotation):
+class Tracked(Prompting):
     """Tracking; the part of `Session` for images whose first axis is time."""
 
     def track(
@@ -89,6 +92,7 @@ class Tracked(Annotation):
         options: TrackOptions | None = None,
         *,
         frames: tuple[int, int] | None = None,
+        object_ids: Collection[int] | None = None,
         cancel: Callable[[], bool] | None = None,
         **changed: Any,
     ) -> Tracks:
@@ -104,6 +108,8 @@ class Tracked(Annotation):
         options : TrackOptions, optional
         frames : (first, last), optional
             Link only these, both included; all when left out.
+        object_ids : collection of int, optional
+            Link only these objects anew; links between others stay.
         cancel : callable, optional
             Asked before each frame.
         **changed
@@ -138,10 +144,10 @@ Node(frame=2, object_id=1)]]
         [0, 1]
         """
         chosen = replace(options or TrackOptions(), **changed)
-        task = self.set_tracking(chosen, frames=frames)
+        task = self.set_tracking(chosen, frames=frames, object_ids=object_ids)
         *_, found = task.run(cancel)
         assert isinstance(found, Tracks)
-        self.accept_tracking(task, found)
+        self.accept_tracking(task, self.plan_tracking(task, found))
         return self.lineage()
 
     def set_tracking(
@@ -149,6 +155,7 @@ Node(frame=2, object_id=1)]]
         options: TrackOptions | None = None,
         *,
         frames: tuple[int, int] | None = None,
+        object_ids: Collection[int] | None = None,
     ) -> Tracking:
         """Ask for what `track` does, to be run in any thread.
 
@@ -181,12 +188,26 @@ Node(frame=2, object_id=1)]]
             [e for e, state in links.items() if state == "validated"],
             [e for e, state in links.items() if state == "refused"],
         )
+        if object_ids is not None:
+            fixed = _all_but(fixed, before, object_ids)
         return Tracking(
             self.engine, self.labels, range(first, last + 1),
             options or TrackOptions(), fixed, before, position,
         )  # fmt: skip
 
-    def accept_tracking(self, task: Tracking, tracks: Tracks) -> int | None:
+    def plan_tracking(self, task: Tracking, tracks: Tracks) -> Plan:
+        """Work out what a lineage that was found changes; any thread may.
+
+        Raises
+        ------
+        SessionError
+            If an object was drawn on a plane across time.
+        """
+        with self.document.journal.lock:
+            change = self._change(task.before, tracks)
+            return Plan(change, change.prepare(self.document), len(tracks.lines()))
+
+    def accept_tracking(self, task: Tracking, plan: Plan) -> int | None:
         """Give objects the ids of their tracks, as one undoable change.
 
         Returns
@@ -199,8 +220,9 @@ Node(frame=2, object_id=1)]]
             steps = self.document.journal.since(task.position)
             if steps is None or any(_matters(entry) for _, entry in steps):
                 return None
-            self.restructure(task.before, tracks)
-        return len(tracks.lines())
+            self._make(plan.change, plan.relabelling)
+        self.changed.emit()
+        return plan.count
 
     def lineage(self, ids: Any = None) -> Tracks:
         """Return the graph of objects through time, as ids and parents tell it.
@@ -227,6 +249,10 @@ Node(frame=2, object_id=1)]]
         """Which objects are in which frame."""
         return Presence(self)
 
+    def segment_at(self, object_id: int, plane: Plane, prompts: Prompts) -> None:
+        """Segment an object on a plane and apply the best mask: `segment`."""
+        self.accept(self.run(self.set_prompts(object_id, plane, prompts)))
+
     def restructure(self, before: Tracks, after: Tracks, said: Any = None) -> Change:
         """Make a graph of the same nodes the one that ids and parents tell.
 
@@ -237,18 +263,43 @@ Node(frame=2, object_id=1)]]
         said : mapping of Edge to Link or None, optional
             What is known of links besides.
         """
-        document = self.document
-        with document.journal.lock:
-            free = max(self.presence.highest(), *self.objects, 0)
-            change = change_to(document, before, after, said, free)
+        with self.document.journal.lock:
+            change = self._change(before, after, said)
             if not change.is_empty:
-                news = (new for ids in change.names.values() for new in ids.values())
-                self.make_room(max(news, default=0))
-                for key in change.make(document):
-                    self._requests.supersede(key)
-                    self._requests.predictions.pop(key, None)
+                self._make(change, change.prepare(self.document))
         self.changed.emit()
         return change
+
+    def _change(self, before: Tracks, after: Tracks, said: Any = None) -> Change:
+        free = max(self.presence.highest(), *self.objects, 0)
+        return change_to(self.document, before, after, said, free)
+
+    def _make(self, change: Change, relabelling: Relabelling) -> None:
+        if change.is_empty:
+            return
+        news = (new for ids in change.names.values() for new in ids.values())
+        self.make_room(max(news, default=0))
+        for key in relabel(self.document, relabelling):
+            self._requests.supersede(key)
+            self._requests.predictions.pop(key, None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What tracking changes, worked out and not yet in force."""
+
+    change: Change
+    relabelling: Relabelling
+    count: int
+    """How many tracks there are."""
+
+
+def _all_but(fixed: Fixed, tracks: Tracks, ids: Collection[int]) -> Fixed:
+    """Hold all links but those that lead to some objects or from them."""
+    held = [
+        edge for edge in tracks.edges if not any(node.object_id in ids for node in edge)
+    ]
+    return Fixed({*fixed.validated, *held}, fixed.refused)
 
 
 def _matters(entry: Entry) -> bool:

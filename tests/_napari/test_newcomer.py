@@ -108,8 +108,7 @@ def test_everything_is_found_and_accepted_without_a_prompt(bench):
     assert panel.review.suggest.text() == "All objects"
     press(bench, panel.review.suggest)
     assert panel.review.rows.count() == 1
-    panel.review.doubt.setValue(1)
-    press(bench, panel.review.below)
+    press(bench, panel.review.accept_all)
     assert (bench.labels[20:40, 10:80] > 0).all()
     assert "No proposal is waiting" in bench.state.status
 

@@ -26,7 +26,6 @@ from napari_sam._napari.plane_view import (
     shown_view,
 )
 from napari_sam._napari.prompt_layers import PromptLayers
-from napari_sam._napari.state import as_sentence
 from napari_sam.errors import NapariSamError, PromptError
 from napari_sam.results.label_objects import boxes_of, boxes_on_plane
 
@@ -354,11 +353,8 @@ class Annotation:
         try:
             axis = shown_axis(self.viewer.dims, self.volume.ndim)
             shown_plane(self.viewer.dims, self.image, self.volume.shape)
-        except NapariSamError as error:
-            self.board.say(as_sentence(str(error)), "error")
+        except NapariSamError:  # `ToolWatch` tells of it
             return
-        if self.board.state.status_kind == "error":
-            self.board.say("")
         self.writer.axis = axis
         if axis != self.layers.axis:
             self.board.update(axis=axis)

@@ -176,7 +176,7 @@ class Controller:
             object_id=1 if left is None else left[1],
         )
         self.annotation.show_labels()
-        self.tools.arm(self.board.state.tool, self.board.state.polarity)
+        self.tools.start()
         self._use(self.annotation)
         self._on_view()
         if saved is not None:
@@ -385,18 +385,10 @@ class Controller:
         self.following.renew()
         self.reviewing.renew()
         self.classes.renew()
-        if made.copied:
-            self.board.say(
-                "This session is open in another window or process: you go on with a "
-                "copy of it."
-            )
-        elif self.review.state.pending:
+        if self.review.state.pending and not (session.differing or made.copied):
             self.review.tell()
-        elif made.fresh and autosave.others(annotation.image.name, session):
-            self.board.say(
-                "Ready. Earlier work on an image of this name was kept: Open…, under "
-                "Results, continues it."
-            )
+        elif told := opening.told(made, annotation.image.name):
+            self.board.say(*told)
 
     def _on_session_wanted(self) -> None:
         if self.loading.going_on:
@@ -440,6 +432,7 @@ class Controller:
         annotation = self.annotation
         if annotation is not None and annotation.image in self.viewer.layers:
             annotation.on_view()
+            self.tools.look()
             self.following.look()
             self.reviewing.on_view()
             self.review.look()

@@ -39,6 +39,10 @@ class Situation(Protocol):
         """Where clicks go when they give no prompts; "" when they do."""
 
     @property
+    def stuck(self) -> bool:
+        """Whether no tool leads back to prompts."""
+
+    @property
     def tool(self) -> str:
         """The armed tool."""
 
@@ -67,6 +71,8 @@ def hint(state: Situation) -> str:
             "Open an image: File › Open, or File › Open Sample › napari-sam. The "
             "panel goes to work on it by itself."
         )
+    if state.stuck:
+        return ""
     if state.elsewhere:
         return "+ Point (P) goes back to prompts."
     if state.tool in _TOOLS:

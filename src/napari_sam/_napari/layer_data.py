@@ -27,8 +27,20 @@ def layer_data(volume: Volume) -> list[LayerData]:
     for c in range(volume.n_channels):
         known = c < len(volume.channel_names)
         name = volume.channel_names[c] if known else f"channel {c}"
-        layers.append(_layer(_channel(volume, c), f"{volume.name} · {name}"))
+        data, options, kind = _layer(_channel(volume, c), f"{volume.name} · {name}")
+        if volume.n_channels > 1:
+            options |= {"colormap": _color(c, volume.n_channels)}
+            options |= {"blending": "additive"} if c else {}
+        layers.append((data, options, kind))
     return layers
+
+
+def _color(c: int, of: int) -> str:
+    """Colormap of a channel, as napari itself gives them; all shine through."""
+    from napari.utils.colormaps.colormap_utils import CYMRGB, MAGENTA_GREEN
+
+    colors = MAGENTA_GREEN if of == 2 else CYMRGB
+    return str(colors[c % len(colors)])
 
 
 def _channel(volume: Volume, c: int) -> Volume:

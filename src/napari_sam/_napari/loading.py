@@ -55,10 +55,14 @@ class Loading:
     def is_agreed(self, name: str, *, agreed: bool) -> bool:
         """Whether a model may be fetched; if not yet, the user is asked."""
         notice = "" if agreed else opening.download_notice(name)
-        if notice:
+        by_hand = opening.fetch_by_hand(name)
+        if notice or by_hand:
             self.board.update()  # the list goes back to the model that answers
+        if by_hand:
+            self.board.say(by_hand, "error")
+        elif notice:
             self.download_wanted(name, notice)
-        return not notice
+        return not (notice or by_hand)
 
     def name_file(self, path: str, name: str) -> bool:
         """Keep a checkpoint file under a name once it is loaded; whether it may be."""

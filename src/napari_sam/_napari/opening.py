@@ -24,6 +24,7 @@ from napari_sam.errors import SessionLockedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from napari_sam._napari.state import StatusKind
     from napari_sam.models.protocol import PromptableModel
     from napari_sam.session import Session
     from napari_sam.volume.volume import Volume
@@ -62,6 +63,16 @@ def download_notice(name: str) -> str:
 
     known = next((m for m in list_models() if m.name == name), None)
     return "" if known is None or known.cached or not known.url else known.notice
+
+
+def fetch_by_hand(name: str) -> str:
+    """What to do for weights that only a person may fetch; "" for others."""
+    from napari_sam.models.registry import list_models
+
+    known = next((m for m in list_models() if m.name == name), None)
+    if known is None or known.where != "fetch by hand":
+        return ""
+    return f"{known.by_hand}. {known.notice}"
 
 
 def load_model(name: str) -> PromptableModel:
@@ -142,6 +153,29 @@ def open_session(wanted: Wanted, load: Callable[[str], PromptableModel]) -> Open
     pyramid = LabelPyramid(labels, fill=highest > 0) if huge else None
     fresh = wanted.path is None
     return Opened(session, highest, pyramid, unsaved, fresh, copied)
+
+
+def told(made: Opened, image: str) -> tuple[str, StatusKind] | None:
+    """What to say of a session that is open now, and how; None for a new one."""
+    session = made.session
+    if session.differing:
+        return (
+            "This session was made on another image of the same size "
+            f"({', '.join(session.differing)}): its masks may not fit this one."
+        ), "error"
+    if made.copied:
+        return (
+            "This session is open in another window or process: you go on with a copy "
+            "of it."
+        ), "info"
+    if made.fresh and autosave.others(image, session):
+        return (
+            "Ready. Earlier work on an image of this name was kept: Open…, under "
+            "Results, continues it."
+        ), "info"
+    if made.fresh or made.foreign or not session.objects:
+        return None
+    return f"The session is open: {len(session.objects)} object(s).", "info"
 
 
 def saved_model(path: str) -> tuple[str | None, str]:

@@ -279,6 +279,8 @@ class PanelState:
     check: CheckState = CheckState()
     elsewhere: str = ""
     """Where clicks on the canvas go when they give no prompts; "" when they do."""
+    stuck: bool = False
+    """Whether no tool of ours leads back to prompts, as the view has to be changed."""
     rule: Rule = "keep"
     tool: Tool = "point"
     kinds: frozenset[str] = frozenset({"points", "box", "mask"})

@@ -6,6 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_sam._napari.drawn import SIGNED, TOOLS, tool_of, usable
+from napari_sam._napari.plane_view import shown_plane
+from napari_sam._napari.state import as_sentence
+from napari_sam.errors import NapariSamError
 
 if TYPE_CHECKING:
     from napari_sam._napari.annotation import Annotation
@@ -27,6 +30,7 @@ class Tools:
         self.board = board
         self._annotation: Annotation | None = None
         self._watched: list[Any] = []
+        self._was_out_of_view = ""
         self.box = partial(self.arm, "box")
         self.polygon = partial(self.arm, "polygon")
         self.lasso = partial(self.arm, "lasso")
@@ -37,7 +41,7 @@ class Tools:
         viewer.layers.selection.events.changed.connect(self.look)
 
     def arm(self, tool: Tool, polarity: int = 1) -> None:
-        """Choose what a click on the canvas means.
+        """Choose what a click on the canvas means; the view becomes 2-D for it.
 
         A tool that the model knows nothing of gives way to the box.
 
@@ -47,6 +51,14 @@ class Tools:
         polarity : int
             Of points and scribbles: 1 = in the object, 0 = not in it.
         """
+        self.viewer.dims.ndisplay = 2
+        self._arm(tool, polarity)
+
+    def start(self) -> None:
+        """Arm the tool that was armed, whatever the view shows."""
+        self._arm(self.board.state.tool, self.board.state.polarity)
+
+    def _arm(self, tool: Tool, polarity: int) -> None:
         kinds = self.board.state.kinds
         if tool not in usable(kinds) or (not polarity and "points" not in kinds):
             self.board.say("This model takes no points: drag a box or an outline.")
@@ -55,6 +67,7 @@ class Tools:
         if self._annotation is not None:
             self._annotation.layers.arm(tool)
             self._annotation.layers.set_polarity(polarity)
+            self.look()  # a layer that is selected already tells of nothing
 
     def point(self) -> None:
         """Arm the point tool, with + points."""
@@ -73,7 +86,7 @@ class Tools:
         state = self.board.state
         self.board.update(kinds=kinds)
         if state.tool not in usable(kinds) or not state.polarity:
-            self.arm(state.tool, state.polarity)
+            self.start()
 
     # -- what the canvas has ---------------------------------------------------------
 
@@ -101,8 +114,27 @@ class Tools:
         tool, elsewhere = self._found()
         if tool is not None and self._annotation is not None:
             self._annotation.layers.tool = tool
-        if (tool or state.tool, elsewhere) != (state.tool, state.elsewhere):
-            self.board.update(tool=tool or state.tool, elsewhere=elsewhere)
+        before, out_of_view = self._was_out_of_view, self._out_of_view()
+        self._was_out_of_view = out_of_view
+        if before and not out_of_view and state.status_kind == "error":
+            self.board.say("")  # a click that could not be answered there
+        elsewhere = out_of_view or elsewhere
+        stuck = bool(out_of_view) and self.viewer.dims.ndisplay == 2
+        shown = {"tool": tool or state.tool, "elsewhere": elsewhere, "stuck": stuck}
+        if any(getattr(state, name) != value for name, value in shown.items()):
+            self.board.update(**shown)
+
+    def _out_of_view(self) -> str:
+        """Why no plane of the image is shown; "" where one is."""
+        annotation = self._annotation
+        if annotation is None or annotation.image not in self.viewer.layers:
+            return ""
+        try:
+            shape = annotation.volume.shape
+            shown_plane(self.viewer.dims, annotation.image, shape)
+        except NapariSamError as error:
+            return f"{as_sentence(str(error))}."
+        return ""
 
     def _found(self) -> tuple[Tool | None, str]:
         annotation = self._annotation

@@ -81,6 +81,14 @@ class KnownModel:
         return "to download" if self.digest else "fetch by hand"
 
     @property
+    def by_hand(self) -> str:
+        """How a person fetches weights that no hash is published for."""
+        return (
+            f"{self.name} is not here, and its authors publish no hash to check a "
+            f"download with: get {self.url} yourself and put it at {self.path}"
+        )
+
+    @property
     def notice(self) -> str:
         """What a user should read before the first download."""
         licence = (

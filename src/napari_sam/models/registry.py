@@ -195,10 +195,7 @@ def download(name: str) -> Iterator[tuple[int, int]]:
             f"--local-dir {known.path.parent}"
         )
     elif known.url and not known.digest:
-        raise DownloadError(
-            f"{known.name} is not here, and its authors publish no hash to check a "
-            f"download with: get {known.url} yourself and put it at {known.path}"
-        )
+        raise DownloadError(known.by_hand)
     elif known.url:
         if not _download.is_offline() and not user_models.is_accepted(known):
             _log.warning("%s", known.notice)

@@ -85,6 +85,8 @@ class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
         self.volume: Volume = open_volume(volume)
         self.rule: Rule = "keep"
         """What a mask does where another object already is: "keep" or "overwrite"."""
+        self.differing: tuple[str, ...] = ()
+        """What of the image is not as it was when the saved session was made."""
         self.writer: Callable[[LabelPatch], None] = self._write
         """Writes a patch's pixels into the labels; a GUI puts its own here."""
         self.engine = Engine.of(
@@ -139,8 +141,9 @@ class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
         from napari_sam.session.files import read_head
 
         head = read_head(path)
+        image, differing = open_saved_volume(head, volume)
         session = cls(
-            open_saved_volume(head, volume),
+            image,
             head["model"] if model is None else model,
             embeddings=embeddings,
             intensity=IntensityMapping.from_json(head["intensity"]),
@@ -153,6 +156,7 @@ class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
             session.close()
             raise
         session.rule = head["rule"]
+        session.differing = tuple(differing)
         return session
 
     # -- model and embeddings --------------------------------------------------------

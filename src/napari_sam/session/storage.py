@@ -234,8 +234,16 @@ def saved_session(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Documen
     return head, document
 
 
-def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
+def open_saved_volume(
+    head: dict[str, Any], given: Any = None
+) -> tuple[Volume, list[str]]:
     """Open the image that a session was made on, or one given in its place.
+
+    Returns
+    -------
+    volume : Volume
+    differing : list of str
+        What of an image that was given is not as it was; it is logged, too.
 
     Raises
     ------
@@ -282,7 +290,7 @@ def open_saved_volume(head: dict[str, Any], given: Any = None) -> Volume:
             "the session goes on with another image than it was made on: %s",
             ", ".join(differing),
         )
-    return volume
+    return volume, differing
 
 
 _FACTS = {

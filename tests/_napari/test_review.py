@@ -135,6 +135,25 @@ def test_a_proposal_is_corrected_with_points_like_any_object(review):
     assert not (review.labels == object_id).any()
 
 
+def test_a_box_takes_the_place_of_a_proposal(review):
+    do, before = review.controller, review.labels.copy()
+    do.review.next()
+    found = do.review.current
+    do.review.redraw()
+    assert review.state.tool == "box" and review.state.object_id == 2
+    y0, x0, y1, x1 = found.bbox
+    corners = [(y0 - 1, x0 - 1), (y0 - 1, x1), (y1, x1), (y1, x0 - 1)]
+    review.annotation.layers.shapes.add_rectangles(np.array(corners, float))
+    review.main.settle()
+    assert (review.labels == 2).sum() > 0.8 * found.area
+    assert found.number not in [row.number for row in review.state.review.rows]
+    assert review.session.object(2, found.plane).prompts.box is not None
+    do.undo()
+    review.main.settle()
+    np.testing.assert_array_equal(review.labels, before)
+    assert found.number in [row.number for row in review.state.review.rows]
+
+
 def test_thresholds_are_moved_live_and_all_that_is_shown_is_accepted(review):
     do, before = review.controller, review.labels.copy()
     doubts = sorted(row.doubt for row in review.state.review.rows)

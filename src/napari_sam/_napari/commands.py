@@ -191,6 +191,11 @@ def reject_proposal(viewer: Viewer) -> None:
     controller_of(viewer).review.reject()
 
 
+def redraw_proposal(viewer: Viewer) -> None:
+    """Let a box take the place of the proposal at hand."""
+    controller_of(viewer).review.redraw()
+
+
 def correct_proposal(viewer: Viewer) -> None:
     """Accept the proposal at hand, to be corrected by points."""
     controller_of(viewer).review.correct()

@@ -93,6 +93,7 @@ class Controller:
         self.loading = Loading(self.board, jobs)
         self.download_wanted = self.loading.download_wanted
         self.tools = Tools(viewer, self.board)
+        self.review.box_wanted.connect(lambda: self.tools.arm("box"))
         self.image_list = ImageList(self)
         self._answering: tuple[str, PromptableModel] | None = None
         """The model that answers, for the next image, and what it was asked for as."""

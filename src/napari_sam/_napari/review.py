@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+
 from napari_sam._napari.camera import go_to
 from napari_sam._napari.finding import Finding
 from napari_sam._napari.preview import Preview
@@ -35,6 +37,9 @@ class Review:
     board : Board
     jobs : Jobs
     """
+
+    box_wanted = Signal()
+    """The next drag on the canvas is to give a box."""
 
     def __init__(self, board: Board, jobs: Jobs) -> None:
         self.board = board
@@ -157,6 +162,23 @@ class Review:
         """Show the proposals that pass; the others are kept, and come back."""
         if self._proposals is not None:
             self._proposals.thresholds = thresholds
+
+    def redraw(self) -> None:
+        """Let a box take the place of the proposal at hand: its mask is a new object.
+
+        A proposal that the new mask covers waits no more; undo brings it back.
+        """
+        found, annotation = self._at_hand(), self._annotation
+        if found is None or annotation is None:
+            return
+        self.show(found.number)
+        annotation.new_object()
+        self.box_wanted.emit()
+        self.board.say(
+            "Drag a box around what it should be: the mask is an object of yours. Then "
+            ". goes on; R rejects the proposal where it still waits.",
+            guide=False,
+        )
 
     def accept_all(self) -> None:
         """Accept all that are shown, as one change."""

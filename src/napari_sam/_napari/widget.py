@@ -205,6 +205,7 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.review.accept_wanted.connect(review.accept)
         panel.review.reject_wanted.connect(review.reject)
         panel.review.correct_wanted.connect(review.correct)
+        panel.review.redraw_wanted.connect(review.redraw)
         panel.review.restore_wanted.connect(review.restore)
         panel.review.accept_all_wanted.connect(review.accept_all)
         panel.review.reject_all_wanted.connect(review.reject_all)

@@ -46,6 +46,7 @@ class ReviewView(Section):
     accept_wanted = Signal()
     reject_wanted = Signal()
     correct_wanted = Signal()
+    redraw_wanted = Signal()
     restore_wanted = Signal()
     accept_all_wanted = Signal()
     reject_all_wanted = Signal()
@@ -94,6 +95,10 @@ class ReviewView(Section):
         self.correct = button(
             "Correct", "Accept it and take it up: points then add and take away"
         )
+        self.redraw = button(
+            "Redraw", "Drag a box instead: its mask takes the place of this one"
+        )
+        self.redraw.clicked.connect(self.redraw_wanted)
         self.restore = button("", "Bring back the one rejected last")
         self.accept_all = button("", "Accept all that are shown, as one change")
         self.reject_all = button("", "Take all that are shown away, as one change")
@@ -117,7 +122,7 @@ class ReviewView(Section):
         self.add("", self.rows)
         self._grid.setRowStretch(self._row - 1, 1)  # the rest stays at the top
         self.add("", self.previous, self.next, self.order)
-        self.add("", self.accept, self.reject, self.correct)
+        self.add("", self.accept, self.reject, self.correct, self.redraw)
         self.add("", self.accept_all, self.reject_all, self.restore)
         self._rows: tuple[ReviewRow, ...] = ()
         self._icons = [_icon(color) for color in COLORS]
@@ -144,7 +149,7 @@ class ReviewView(Section):
         some = review.pending > 0
         for made in (
             self.order, self.rows, self.previous, self.next, self.accept, self.reject,
-            self.correct, self.accept_all, self.reject_all,
+            self.correct, self.redraw, self.accept_all, self.reject_all,
         ):  # fmt: skip
             made.setVisible(some)
         self.thresholds.setVisible(some or review.hidden > 0)
@@ -152,7 +157,7 @@ class ReviewView(Section):
         self.accept_all.setText(f"Accept all {review.pending:,}")
         self.reject_all.setText(f"Reject all {review.pending:,}")
         chosen = any(row.number == review.current for row in review.rows)
-        for made in (self.accept, self.reject, self.correct):
+        for made in (self.accept, self.reject, self.correct, self.redraw):
             made.setEnabled(chosen)
         self.restore.setText(f"Bring back ({review.rejected})")
         self.restore.setVisible(review.rejected > 0)

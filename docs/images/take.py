@@ -1,6 +1,6 @@
 """Take the screenshots of docs/napari.md from the real window.
 
-    xvfb-run -a -s "-screen 0 1600x1000x24" python docs/images/take.py
+    xvfb-run -a -s "-screen 0 1600x1000x24" python docs/images/take.py [NAME ...]
 
 Opens the sample images, clicks with the mouse and writes PNG files next to this one.
 """
@@ -124,6 +124,65 @@ class Desk:
         self.wait(lambda: time.monotonic() > end)
 
 
+class Film:
+    """Pictures of a window one after the other, saved as a moving one."""
+
+    def __init__(self, desk: Desk, share: float = 0.625) -> None:
+        self.desk, self.share = desk, share
+        self.frames: list[Any] = []
+
+    def keep(self, times: int = 1) -> None:
+        """Take the window as it is, shown for some frames."""
+        from PIL import Image
+
+        shot = Image.fromarray(
+            self.desk.viewer.screenshot(canvas_only=False, flash=False)[..., :3]
+        )
+        size = round(shot.width * self.share), round(shot.height * self.share)
+        self.frames += [shot.resize(size, Image.Resampling.LANCZOS)] * times
+
+    def save(self, name: str, duration_ms: int = 350) -> None:
+        """Write a WebP that repeats."""
+        self.frames[0].save(
+            HERE / name, save_all=True, append_images=self.frames[1:],
+            duration=duration_ms, loop=0, quality=60,
+        )  # fmt: skip
+
+
+def first_steps(model: str) -> None:
+    """An MR image, moving: a click, too much taken away, undone, done again; a box."""
+    desk = Desk("mr", model)
+    film, do = Film(desk), desk.controller
+    desk.viewer.reset_view()
+    desk.settle()
+    film.keep(2)
+    desk.click(218, 152)  # a kidney
+    film.keep(3)
+    do.new_object()
+    desk.click(115, 80)  # the liver, and more
+    film.keep(2)
+    do.tools.toggle_polarity()
+    desk.click(170, 48)  # not this
+    film.keep(2)
+    do.undo()
+    desk.settle()
+    film.keep(2)
+    do.redo()
+    desk.settle()
+    do.new_object()
+    do.tools.arm("box")
+    desk.settle()
+    film.keep()
+    desk.drag((187, 295), (258, 368))  # the other kidney
+    film.keep(2)
+    do.new_object()
+    do.tools.point()
+    desk.click(167, 254)  # the aorta
+    film.keep(5)
+    film.save("first_steps.webp", 450)
+    desk.close()
+
+
 def first_click(model: str) -> None:
     """An MR image: liver with one click."""
     desk = Desk("mr", model)
@@ -135,39 +194,28 @@ def first_click(model: str) -> None:
 
 def fill_volume(model: str) -> None:
     """An MR volume: one click, one button, and through its planes, as it moves."""
-    from PIL import Image
-
     desk = Desk("mr_volume", model)
-    frames: list[Image.Image] = []
-
-    def keep(times: int = 1) -> None:
-        shot = desk.viewer.screenshot(canvas_only=False, flash=False)
-        frames.extend([Image.fromarray(shot[..., :3])] * times)
-
+    film = Film(desk)
     desk.show_tab("Volume")
     desk.viewer.dims.set_point(0, desk.viewer.dims.point[0])
     desk.settle()
-    keep(2)
+    film.keep(2)
     annotation = desk.controller.annotation
     number = annotation.plane.index[0]
     at = annotation.image.data_to_world((number, 60, 62))
     desk.click_world(at)
-    keep(3)
+    film.keep(3)
     desk.shoot("volume_click.png")
     desk.widget.panel.volume.fill.click()
     desk.wait(lambda: not desk.controller.following.state.running)
     desk.settle()
-    keep(3)
+    film.keep(3)
     desk.shoot("volume.png")
     for plane in [*range(number, number + 7), *range(number + 6, number - 8, -1)]:
         desk.controller.following.show_plane(plane)
         desk.settle()
-        keep()
-    small = [f.resize((f.width * 5 // 8, f.height * 5 // 8)) for f in frames]
-    small[0].save(
-        HERE / "volume.webp", save_all=True, append_images=small[1:],
-        duration=350, loop=0, quality=60,
-    )  # fmt: skip
+        film.keep()
+    film.save("volume.webp")
     desk.close()
 
 
@@ -313,23 +361,26 @@ def embedding(model: str) -> None:
     desk.close()
 
 
+PICTURES = (
+    first_steps, first_click, refine, fill_volume, tools, proposals, objects,
+    many_images, embedding,
+)  # fmt: skip
+"""What can be taken, by name."""
+
+
 def main() -> None:
-    """Take all of them."""
+    """Take all of them, or those named."""
+    names = {take.__name__: take for take in PICTURES}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*names, []], metavar="NAME")
     parser.add_argument("--model", default="nano", help="a name or a checkpoint file")
-    model = parser.parse_args().model
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_SAM_CACHE"] = folder
         os.environ["NAPARI_SAM_SESSIONS"] = folder
         os.environ["NAPARI_SAM_CONFIG"] = folder
-        first_click(model)
-        refine(model)
-        fill_volume(model)
-        tools(model)
-        proposals(model)
-        objects(model)
-        many_images(model)
-        embedding(model)
+        for name in asked.names or names:
+            names[name](asked.model)
 
 
 if __name__ == "__main__":

@@ -172,6 +172,26 @@ def test_thousands_of_objects_are_listed_a_part_at_a_time(found, monkeypatch):
     assert turns == 2 and len(found.state.objects) == 4
 
 
+def test_somebody_else_s_session_is_joined_and_what_differs_is_flagged(
+    found, cells, tmp_path
+):
+    labels = np.where(cells.labels == 2, 0, cells.labels).astype(np.uint16)
+    other = Session(cells.image, ToyModel(64), embeddings=False, labels=labels)
+    other.save(tmp_path / "b.nsam")
+    other.close()
+    found.controller.files.combine(str(tmp_path / "b.nsam"))
+    found.main.settle()
+    flagged = [r for r in found.state.objects if r.review == "flagged"]
+    assert [(r.object_id, r.note) for r in flagged] == [(2, "they have no such object")]
+    assert "3 objects are the same, 1 are flagged" in found.state.status
+    found.controller.undo()
+    found.main.settle()
+    assert {r.review for r in found.state.objects} == {"open"}
+    found.controller.files.combine(str(tmp_path / "none.nsam"))
+    found.main.settle()
+    assert "none.nsam" in found.state.status
+
+
 # -- what is seen --------------------------------------------------------------------
 
 

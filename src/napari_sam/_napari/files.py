@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_sam.core.planes import Plane
     from napari_sam.results.results import Results
     from napari_sam.session import Session
+    from napari_sam.session.combining import Combination
 
 
 class Files:
@@ -69,6 +70,33 @@ class Files:
             ("run", "report"),
             lambda _: make(),
             lambda text: self.board.say(done(text)),
+            self.board.fail,
+            priority=PREPARE,
+        )
+
+    def combine(self, path: str) -> None:
+        """Join another session to this one; they are compared in the worker."""
+        session = self._session()
+        if session is None:
+            return
+        self.board.say("Comparing the two sessions…", "busy")
+
+        def found(combination: Combination) -> None:
+            try:
+                counts = session.accept_combination(combination).counts
+            except NapariSamError as error:
+                self.board.fail(error)
+                return
+            differ = sum(n for kind, n in counts.items() if kind != "same")
+            self.board.say(
+                f"{counts['same']} objects are the same, {differ} are flagged: "
+                "type review=flagged above the table of objects. Ctrl-Z undoes it."
+            )
+
+        self.jobs.submit(
+            ("run", "combine"),
+            lambda _: session.set_combination(path),
+            found,
             self.board.fail,
             priority=PREPARE,
         )

@@ -112,4 +112,5 @@ def row_of(session: Session, object_id: int) -> ObjectRow:
         len(planes),
         max((p.score for p in planes if p.score is not None), default=None),
         how[0][0] if how else "",
+        (about and about.note) or "",
     )

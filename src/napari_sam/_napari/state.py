@@ -193,6 +193,7 @@ class ObjectRow:
     """Best predicted IoU; None where a hand drew it."""
     how: str = ""
     """How most of its pixels came."""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,6 +227,7 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.output.save_wanted.connect(self.save)
         panel.output.open_wanted.connect(self.open)
         panel.output.read_wanted.connect(self.read)
+        panel.output.combine_wanted.connect(self.combine)
         panel.output.report_wanted.connect(self.copy_report)
         panel.status.cancel_wanted.connect(do.cancel)
 
@@ -324,6 +325,12 @@ class Contents(QWidget):  # type: ignore[misc]
         if path:
             path = path if path.endswith(".nsam") else f"{path}.nsam"
             self.controller.files.save(path)
+
+    def combine(self) -> None:
+        """Ask for somebody else's session, and join it to the one at work."""
+        path = QFileDialog.getExistingDirectory(self, "Session folder (.nsam) to join")
+        if path:
+            self.controller.files.combine(path)
 
     def open_folder(self) -> None:
         """Ask for a folder, and go through its images."""

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_sam.cli.arguments import VolumeOptions
+from napari_sam.cli.combine import combine
 from napari_sam.cli.compare import compare
 from napari_sam.cli.everything import everything
 from napari_sam.cli.export import export
@@ -377,6 +378,13 @@ app.command(
         "napari-sam compare ours.nsam theirs.nsam",
     )
 )(compare)
+
+app.command(
+    epilog=example(
+        "napari-sam combine ours.nsam theirs.nsam --dry-run",
+        "napari-sam combine ours.nsam theirs.nsam --consensus union -o labels.tif",
+    )
+)(combine)
 
 app.command(
     epilog=example(

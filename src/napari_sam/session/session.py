@@ -9,6 +9,7 @@ from napari_sam.core.intensity import IntensityMapping
 from napari_sam.engine.engine import Engine
 from napari_sam.session.annotation import imported, own_labels
 from napari_sam.session.classing import Classing
+from napari_sam.session.combining import Combining
 from napari_sam.session.document import Document
 from napari_sam.session.finding import Finding
 from napari_sam.session.requests import Requests
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     Intensity = IntensityMapping | tuple[float, float]
 
 
-class Session(Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Saved):
+class Session(
+    Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Combining, Saved
+):
     """Prompts, masks and labels of one volume, with undo and autosave.
 
     Parameters

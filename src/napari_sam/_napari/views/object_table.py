@@ -24,6 +24,7 @@ KNOWN = {
     "score": attrgetter("score"),
     "planes": attrgetter("planes"),
     "origin": attrgetter("how"),
+    "note": attrgetter("note"),
 }
 """What the session knows of each object; measurements follow."""
 _MARKS = {"accepted": "✓ accepted", "rejected": "✗ rejected", "flagged": "⚑ flagged"}
@@ -108,7 +109,7 @@ class ObjectTable(QAbstractTableModel):  # type: ignore[misc]
     def silent(self) -> set[str]:
         """Columns that say nothing of any object, and only take room."""
         plain = {"review": "open", "planes": 1}
-        told = ("review", "doubt", "score", "planes", "origin")
+        told = ("review", "doubt", "score", "planes", "origin", "note")
         return {
             name
             for name in told
@@ -147,7 +148,7 @@ class ObjectTable(QAbstractTableModel):  # type: ignore[misc]
         if role == Qt.ItemDataRole.DecorationRole and index.column() == 0:
             return QColor(row.color or self.color_of(row.object_id))
         if role == Qt.ItemDataRole.TextAlignmentRole and name not in (
-            "class", "review", "origin",
+            "class", "review", "origin", "note",
         ):  # fmt: skip
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None

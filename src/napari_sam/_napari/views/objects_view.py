@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
     from napari_sam._napari.state import PanelState
 
-_WIDTHS = {"object": 64, "class": 74, "review": 78, "origin": 76, "planes": 52}
+_WIDTHS = {
+    "object": 64, "class": 74, "review": 78, "origin": 76, "planes": 52, "note": 180,
+}  # fmt: skip
 """Pixels of columns; others are `_NUMBER` wide."""
 _NUMBER = 62
 _DIGITS = {getattr(Qt.Key, f"Key_{n}"): n for n in range(1, 10)}

@@ -22,6 +22,7 @@ class OutputView(Section):
     save_wanted = Signal()
     open_wanted = Signal()
     read_wanted = Signal()
+    combine_wanted = Signal()
     report_wanted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -46,11 +47,16 @@ class OutputView(Section):
             "Take in the objects of a file: labels or annotations of this image",
         )
         self.read.clicked.connect(self.read_wanted)
+        self.combine = button(
+            "Combine…",
+            "Join somebody else's session of the same image to this one",
+        )
+        self.combine.clicked.connect(self.combine_wanted)
         self.kept = note()
         self.report = button("Copy a report", "What to send along with a question")
         self.report.clicked.connect(self.report_wanted)
         self.add("", self.export, self.read)
-        self.add("", self.save, self.open)
+        self.add("", self.save, self.open, self.combine)
         self.add("", self.kept)
         self.add("", self.report)
 
@@ -58,6 +64,7 @@ class OutputView(Section):
         """Offer what there is to write."""
         self.export.setEnabled(state.can_export)
         self.save.setEnabled(state.can_export)
+        self.combine.setEnabled(state.can_embed)
         self.read.setEnabled(state.can_embed)
         self.kept.setText(f"Every change is kept in {state.kept_in}")
         self.kept.setVisible(bool(state.kept_in))

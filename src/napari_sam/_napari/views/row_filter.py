@@ -86,7 +86,7 @@ class RowFilter:
         return all(word in told for word in self._words)
 
 
-TEXTS = ("object", "class", "review", "origin")
+TEXTS = ("object", "class", "review", "origin", "note")
 """Columns that words are looked for in."""
 
 

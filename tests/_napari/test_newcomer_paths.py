@@ -598,12 +598,30 @@ def no_room_on_the_disk(user, sessions, monkeypatch):
 def everything_found_and_accepted(user):
     at_work(user)
     user.tab("Find")
-    user.press(user.panel.review.suggest)
-    assert user.panel.review.rows.count() == 1
+    user.press(user.panel.review.everything)
+    assert user.panel.review.rows.count() >= 1
     user.press(user.panel.review.accept_all)
     assert (user.labels[20:40, 10:80] > 0).all()
     user.key(Qt.Key.Key_Z, CONTROL)
     assert not user.labels.any()
+    user.command("New object")
+    assert user.state.object_id == 1 and "still empty" in user.status
+
+
+@path
+def a_mask_that_meets_another_says_what_was_left_out(user):
+    at_work(user)
+    user.click(30, 20)
+    user.key(Qt.Key.Key_N)
+    user.click(5, 5)  # the background, with a hole where object 1 is
+    assert "left out" not in user.status
+    user.key(Qt.Key.Key_N)
+    user.click(30, 60)
+    assert "100 % of it is left out" in user.status
+    user.pick(user.panel.prompt.rule, "overwrites others")
+    user.key(Qt.Key.Key_Z, CONTROL)
+    user.click(30, 60)
+    assert "left out" not in user.status and count(user, 3) == BAR
 
 
 @path

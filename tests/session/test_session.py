@@ -72,8 +72,23 @@ def test_refining_a_mask_uncovers_what_it_had_overwritten(session):
 
 def test_keep_protects_other_objects(session):
     session.segment(1, points=[PHANTOM.center(1)])
+    assert session.left_out(1, Plane(())) == 0
     session.segment(2, points=[PHANTOM.center(1)])
     assert not (session.labels == 2).any()
+    assert session.left_out(2, Plane(())) == 1
+    session.labels[:] = 0
+    assert session.left_out(3, Plane(())) == 0  # nobody asked
+
+
+def test_how_much_of_a_mask_others_keep_is_told(session):
+    session.segment(1, box=(0, 0, 40, 50))
+    hidden = (session.labels == 1).copy()
+    found = session.segment(2, box=(0, 0, 96, 128))[0]
+    whole = np.zeros(session.labels.shape, bool)
+    y0, x0, y1, x1 = found.bbox
+    whole[y0:y1, x0:x1] = found.mask
+    share = np.count_nonzero(whole & hidden) / found.area
+    assert session.left_out(2, Plane(())) == pytest.approx(share)
 
 
 def test_a_negative_point_refines_its_own_object_only(session):

@@ -265,9 +265,8 @@ class Annotation:
 
     def take_in(self, taken: Results) -> None:
         """Show objects that were read from a file; prompts then begin another."""
-        self._highest = max(self._highest, *taken.objects, 0)
         if self.object_id in taken.objects:
-            self.select(self._highest + 1)
+            self.new_object()
         self.show_object()
 
     def choose(self, k: int) -> None:
@@ -408,7 +407,6 @@ class Annotation:
         request, chosen = result.request, result.prediction.chosen
         if not self._try(session.accept, result):
             return
-        self._highest = max(self._highest, request.object_id)
         self.layers.deselect()
         self._color()
         self._show_candidates(result.prediction.candidates)
@@ -421,7 +419,8 @@ class Annotation:
         elif not chosen.area:
             self.board.say("Nothing was found there. Try another point, or a box (B).")
         elif not self._clicks:
-            score = hints.score(request.object_id, chosen.predicted_iou)
+            hidden = session.left_out(request.object_id, request.plane)
+            score = hints.score(request.object_id, chosen.predicted_iou, hidden)
             self.board.say(f"{done} {score}".strip())
 
     def stop_sharpening(self) -> None:

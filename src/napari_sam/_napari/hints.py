@@ -23,6 +23,8 @@ _SLIPS = {
     "path": "A path needs two places; a double click ends it.",
     "scribble": "Hold the mouse button and drag through the object.",
 }
+TOLD = 0.005
+"""Share of a mask left out that is worth a word."""
 POOR, FAIR = 0.5, 0.8
 """Predicted IoU below which a mask is probably wrong, and below which it may be."""
 
@@ -104,15 +106,27 @@ def slip(state: Situation) -> str:
     return _SLIPS.get(state.tool, "Nothing was drawn.")
 
 
-def score(object_id: int, predicted_iou: float) -> str:
-    """Say how good the model thinks its mask is.
+def score(object_id: int, predicted_iou: float, left_out: float = 0.0) -> str:
+    """Say how good the model thinks its mask is, and how much of it is not shown.
+
+    Parameters
+    ----------
+    object_id : int
+    predicted_iou : float
+        Of the whole mask.
+    left_out : float
+        Share of the mask where another object is kept.
 
     Examples
     --------
     >>> score(3, 0.24)
     'Object 3: score 0.24: probably wrong, add a point.'
+    >>> score(2, 0.9, 0.31)
+    'Object 2: score 0.90; 31 % of it is left out, where other objects are.'
     """
     said = f"Object {object_id}: score {predicted_iou:.2f}"
+    if left_out >= TOLD:
+        said += f"; {100 * left_out:.0f} % of it is left out, where other objects are"
     if predicted_iou < POOR:
         return f"{said}: probably wrong, add a point."
     return f"{said}: look closely." if predicted_iou < FAIR else f"{said}."

@@ -225,11 +225,13 @@ def _segment(session: Session, task: Task, report: Report) -> None:
         candidates = session.candidates(task.object_id, where)
         chosen = candidates[task.candidate]
         y0, x0, y1, x1 = chosen.bbox
+        hidden = session.left_out(task.object_id, where)
         told = (
             f"object {task.object_id}",
             arguments.plane_text(session.volume, where),
             f"{chosen.area} pixels in ({y0}, {x0}, {y1}, {x1})",
             f"predicted IoU {chosen.predicted_iou:.2f}",
+            f"{hidden:.0%} left out, in other objects" if hidden >= 0.005 else "",
         )
         step["detail"] = ", ".join(filter(None, told))
     report.data["objects"].append(
@@ -239,6 +241,7 @@ def _segment(session: Session, task: Task, report: Report) -> None:
             "bbox": list(chosen.bbox),
             "area": chosen.area,
             "predicted_iou": round(float(chosen.predicted_iou), 6),
+            "left_out": round(hidden, 4),
             "stability_score": round(float(chosen.stability_score), 6),
             "candidates": len(candidates),
             "seconds": step["seconds"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_sam.core.prompts import Prompts
 from napari_sam.errors import PromptError
 from napari_sam.session import edits
@@ -14,8 +16,6 @@ from napari_sam.session.requests import Request, Result, answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    import numpy as np
 
     from napari_sam.core.candidates import PlaneCandidate
     from napari_sam.core.masks import LabelPatch
@@ -177,6 +177,26 @@ class Prompting(Annotation):
         self._requests.predictions[key] = found
         self.changed.emit()
         return patches[-1] if patches else None
+
+    def left_out(self, object_id: int, plane: Plane) -> float:
+        """Return the share of the mask answered last that the labels do not show.
+
+        With the rule "keep" that is what lies where other objects already were.
+
+        Returns
+        -------
+        float
+            0 (all of it is shown) to 1; 0 where nothing was answered.
+        """
+        found = self._requests.predictions.get((object_id, plane))
+        if found is None or not found.chosen.area or len(self.objects) < 2:
+            return 0.0
+        claim = self.document.pixels.claims.get((object_id, plane))
+        if claim is None:
+            return 1.0
+        seen = self.document.read(plane, claim.bbox) == object_id
+        shown = np.count_nonzero(claim.mask & seen)
+        return max(0.0, 1 - shown / found.chosen.area)
 
     def choose(
         self,

@@ -220,19 +220,33 @@ class Candidates:
         return order, starts
 
     def overlap(self, i: int, j: int) -> float:
-        """Pixels that two masks of one window share, as a share of the smaller."""
+        """Pixels that two masks share, as a share of the smaller one."""
         key = (i, j) if i < j else (j, i)
         found = self._overlaps.get(key)
         if found is None:
-            a, b = self.masks[i], self.masks[j]
-            found = 0.0
-            if boxes_meet(a.bbox, b.bbox):
-                first, second = a.mask, b.mask
-                shared = crops_overlap(a.bbox, first, b.bbox, second)
-                smaller = min(int(first.sum()), int(second.sum()))
-                found = shared / max(smaller, 1)
-            self._overlaps[key] = found
+            smaller = min(self.areas[i], self.areas[j])
+            found = self._overlaps[key] = self._shared(*key) / max(smaller, 1e-9)
         return found
+
+    def _shared(self, i: int, j: int) -> float:
+        """Level-0 pixels that two masks share."""
+        first, second = self.window(i), self.window(j)
+        frame = first if first.level <= second.level else second
+        if first == second:
+            a, b = self.masks[i], self.masks[j]
+            shared = 0
+            if boxes_meet(a.bbox, b.bbox):
+                shared = crops_overlap(a.bbox, a.mask, b.bbox, b.mask)
+        else:
+            low = np.maximum(self.bboxes[i, :2], self.bboxes[j, :2])
+            high = np.minimum(self.bboxes[i, 2:], self.bboxes[j, 2:])
+            y0, x0, y1, x1 = np.round(
+                frame.box_to_window((*low.tolist(), *high.tolist()))
+            ).astype(int)
+            part = int(y0), int(x0), int(y1), int(x1)
+            both = self.read(i, part, frame) & self.read(j, part, frame)
+            shared = int(np.count_nonzero(both))
+        return shared * frame.step[0] * frame.step[1]
 
     @cached_property
     def _overlaps(self) -> dict[tuple[int, int], float]:

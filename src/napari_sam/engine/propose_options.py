@@ -115,6 +115,15 @@ class SelectOptions:
     """Most pixels; None: any, or twice the largest example's."""
     max_doubt: float = field(default=1.0, metadata={"range": (0, 1)})
     """Proposals that are more doubtful are left out."""
+    max_overlap: float = field(default=1.0, metadata={"range": (0, 1)})
+    """Share of the smaller of two masks that both may cover; beyond, the more doubtful
+    one is left out. 1: all are kept, parts and wholes."""
+    detail: float | None = field(default=None, metadata={"range": (0, 1)})
+    """How far wholes give way to their parts: 0: wholes alone, 1: the smallest parts
+    alone, between: one of each nest by its size. None: parts and wholes are both
+    proposed, as SAM does."""
+    cover: bool = False
+    """Whether, with `detail`, what the parts leave of a whole is proposed too."""
     keep_cut: bool = False
     """Whether masks are kept that a crop or tile cuts off."""
 
@@ -123,6 +132,7 @@ class SelectOptions:
             ("pred_iou_thresh", 0.0, 1.0), ("stability_score_thresh", 0.0, 1.0),
             ("box_nms_thresh", 0.0, SAME_BOX), ("crop_nms_thresh", 0.0, 1.0),
             ("max_doubt", 0.0, 1.0), ("join_thresh", LEAST_AGREEMENT, 1.0),
+            ("max_overlap", 0.0, 1.0), ("detail", 0.0, 1.0),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

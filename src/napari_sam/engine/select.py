@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,11 +11,12 @@ from napari_sam.core.clean import without_small_regions
 from napari_sam.core.masks import crop_mask
 from napari_sam.core.proposals import Proposal
 from napari_sam.engine.join import Groups, join
+from napari_sam.engine.nesting import PART, cut_tree, overlaps, parents
 from napari_sam.engine.nms import inclusive, overlapping, suppress
 from napari_sam.engine.propose_options import SelectOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from napari_sam.core.masks import Bbox
     from napari_sam.engine.candidates import Candidates
@@ -35,6 +36,8 @@ class Selection:
     """(M,) float, level-0 pixels; about, where an object was joined from parts."""
     min_mask_region_area: int = 0
     """Holes and parts with fewer pixels are removed when a mask is drawn."""
+    without: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """Objects of which only what others leave is meant: positions of those others."""
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -65,8 +68,12 @@ class Selection:
     def drawn(self, k: int) -> tuple[Bbox, np.ndarray]:
         """Draw object `k` in level-0 pixels: its box, and its mask in there."""
         (y0, x0, y1, x1), mask = self.candidates.joined(self.groups[k])
+        for other in self.without.get(k, ()):
+            box, part = self.drawn(int(other))
+            _take_out(mask, (y0, x0, y1, x1), box, part)
         if not self.min_mask_region_area:
-            return (y0, x0, y1, x1), mask
+            (a0, b0, a1, b1), mask = crop_mask(mask)
+            return (a0 + y0, b0 + x0, a1 + y0, b1 + x0), mask
         tidied = without_small_regions(mask, self.min_mask_region_area)
         (a0, b0, a1, b1), tidied = crop_mask(tidied)
         return (a0 + y0, b0 + x0, a1 + y0, b1 + x0), tidied
@@ -109,12 +116,63 @@ def select(candidates: Candidates, options: SelectOptions | None = None) -> Sele
     areas = _areas(c, groups)
     low, high = _area_range(c, options)
     kept = (areas >= low) & (areas <= high)
-    selection = Selection(
-        c, groups.keep(kept), areas[kept], options.min_mask_region_area
-    )
+    groups, areas = groups.keep(kept), areas[kept]
+    groups, areas, without = _one_of_each(c, groups, areas, options)
+    selection = Selection(c, groups, areas, options.min_mask_region_area, without)
     if options.min_mask_region_area:
         return _apart_when_tidied(selection, options)
     return selection
+
+
+def _one_of_each(
+    c: Candidates, groups: Groups, areas: np.ndarray, options: SelectOptions
+) -> tuple[Groups, np.ndarray, dict[int, np.ndarray]]:
+    """Keep few of what overlaps: by the tree of parts, and by doubt."""
+    without: dict[int, np.ndarray] = {}
+    if options.max_overlap == 1 and options.detail is None:
+        return groups, areas, without
+    found = overlaps(c, groups, min(options.max_overlap, PART))
+    kept = np.ones(len(groups), bool)
+    if options.detail is not None:
+        parent = parents(found, areas)
+        kept = cut_tree(parent, areas, options.detail)
+        if options.cover:
+            without = _rests(parent, kept)
+    if options.max_overlap < 1:
+        far = found.pairs[found.share > options.max_overlap]
+        order = np.flatnonzero(kept)
+        order = order[np.argsort(c.doubt[groups.leads[order]], kind="stable")]
+        kept = np.isin(np.arange(len(groups)), suppress(order, far, len(groups)))
+    chosen = kept.copy()
+    chosen[list(without)] = True
+    at = np.cumsum(chosen) - 1
+    rests = {int(at[k]): at[inner[chosen[inner]]] for k, inner in without.items()}
+    return groups.keep(chosen), areas[chosen], rests
+
+
+def _rests(parent: np.ndarray, kept: np.ndarray) -> dict[int, np.ndarray]:
+    """Wholes that gave way to parts, and all that is chosen inside them."""
+    inside: dict[int, list[int]] = {}
+    for k in np.flatnonzero(kept & (parent >= 0)).tolist():
+        whole = int(parent[k])
+        while whole >= 0:
+            inside.setdefault(whole, []).append(k)
+            whole = int(parent[whole])
+    for whole in list(inside):
+        above = int(parent[whole])
+        while above >= 0:
+            inside[above].append(whole)
+            above = int(parent[above])
+    return {k: np.array(v, np.intp) for k, v in inside.items()}
+
+
+def _take_out(mask: np.ndarray, bbox: Bbox, other: Bbox, part: np.ndarray) -> None:
+    """Take the pixels of a mask out of another, each cropped to its own box."""
+    y0, x0 = max(bbox[0], other[0]), max(bbox[1], other[1])
+    y1, x1 = min(bbox[2], other[2]), min(bbox[3], other[3])
+    if y1 > y0 and x1 > x0:
+        mine = mask[y0 - bbox[0] : y1 - bbox[0], x0 - bbox[1] : x1 - bbox[1]]
+        mine &= ~part[y0 - other[0] : y1 - other[0], x0 - other[1] : x1 - other[1]]
 
 
 def passing(c: Candidates, options: SelectOptions) -> np.ndarray:

@@ -71,6 +71,18 @@ def everything(
     min_mask_region_area: Annotated[
         int, typer.Option(help="Fill holes and remove parts with fewer pixels.")
     ] = 0,
+    detail: Annotated[
+        float | None,
+        typer.Option(
+            help="0: wholes alone, 1: smallest parts alone; both if left out."
+        ),
+    ] = None,
+    cover: Annotated[
+        bool, typer.Option(help="With --detail: also what parts leave of a whole.")
+    ] = False,
+    max_overlap: Annotated[
+        float, typer.Option(help="Share of the smaller mask that two may share.")
+    ] = 1.0,
     max_doubt: Annotated[
         float, typer.Option(help="Nothing more doubtful than this, 0 to 1.")
     ] = 1.0,
@@ -108,6 +120,7 @@ def everything(
         "stability_score_thresh": stability_score_thresh,
         "box_nms_thresh": box_nms_thresh, "min_area": min_area, "max_area": max_area,
         "min_mask_region_area": min_mask_region_area, "max_doubt": max_doubt,
+        "detail": detail, "cover": cover, "max_overlap": max_overlap,
     })  # fmt: skip
     where = region and arguments.whole_numbers(region, "--region", "y0,x0,y1,x1")
     if where and len(where) != 4:

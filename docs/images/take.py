@@ -193,29 +193,52 @@ def first_click(model: str) -> None:
 
 
 def fill_volume(model: str) -> None:
-    """An MR volume: one click, one button, and through its planes, as it moves."""
+    """An MR volume: prompted, filled, the doubtful plane corrected, filled again."""
     desk = Desk("mr_volume", model)
     film = Film(desk)
-    desk.show_tab("Volume")
-    desk.viewer.dims.set_point(0, desk.viewer.dims.point[0])
-    desk.settle()
-    film.keep(2)
-    annotation = desk.controller.annotation
-    number = annotation.plane.index[0]
-    at = annotation.image.data_to_world((number, 60, 62))
-    desk.click_world(at)
-    film.keep(3)
-    desk.shoot("volume_click.png")
-    desk.widget.panel.volume.fill.click()
-    desk.wait(lambda: not desk.controller.following.state.running)
-    desk.settle()
-    film.keep(3)
-    desk.shoot("volume.png")
-    for plane in [*range(number, number + 7), *range(number + 6, number - 8, -1)]:
-        desk.controller.following.show_plane(plane)
+
+    def fill() -> None:
+        desk.widget.panel.volume.fill.click()
+        desk.wait(lambda: not desk.controller.following.state.running)
+        desk.settle()
+        film.keep(3)
+
+    def show(number: int) -> None:
+        desk.controller.following.show_plane(number)
         desk.settle()
         film.keep()
-    film.save("volume.webp")
+
+    def prompt(
+        number: int, box: tuple[int, int, int, int], *clicks: tuple[int, int]
+    ) -> None:
+        tools, image = desk.controller.tools, desk.controller.annotation.image
+        tools.arm("box")
+        desk.drag((number, *box[:2]), (number, *box[2:]))
+        film.keep(2)
+        tools.arm("point")
+        for y, x in clicks:
+            desk.click_world(image.data_to_world((number, y, x)))
+            film.keep(2)
+
+    desk.show_tab("Volume")
+    desk.viewer.reset_view()
+    show(19)
+    prompt(19, (34, 53, 66, 75), (50, 64))
+    desk.shoot("volume_click.png")
+    fill()
+    desk.controller.following.next_doubtful()
+    desk.settle()
+    film.keep(4)
+    desk.shoot("volume_doubtful.png")
+    number = desk.controller.annotation.plane.index[0]
+    prompt(number, (36, 54, 66, 75), (50, 58), (50, 70))
+    show(16)
+    prompt(16, (32, 53, 65, 75), (38, 64), (57, 60))
+    fill()
+    desk.shoot("volume_filled.png")
+    for plane in [*range(16, 21), *range(19, 15, -1)]:
+        show(plane)
+    film.save("volume.webp", duration_ms=450)
     desk.close()
 
 

@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_sam._napari.camera import go_to
 from napari_sam._napari.controller import Controller
 from napari_sam.core.masks import mask_iou
+from napari_sam.core.planes import Plane
 from napari_sam.session.entries import Entry
 from napari_sam.testing import ToyModel, phantom_volume
 
@@ -68,9 +71,12 @@ def test_click_fill_correct_fill_and_undo_is_bit_identical(opened):
     assert np.array_equal(labels[z], clicked[z])
 
     other = z + 1
+    camera = viewer.scene.camera
+    seen = camera.center, camera.zoom
     view.plane_chosen.emit(other)
     settle()
     assert viewer.dims.current_step[0] == other
+    assert (camera.center, camera.zoom) == seen
     widget.controller.annotation.layers.points.add(
         np.array([other, *PHANTOM.center(1)[1:]], float)
     )
@@ -90,6 +96,20 @@ def test_click_fill_correct_fill_and_undo_is_bit_identical(opened):
         settle()
         assert np.array_equal(labels, expected)
     assert kinds(widget) == {z: "clicked"}
+
+
+def test_a_place_is_zoomed_to_only_where_it_is_tiny_or_leaves_the_canvas():
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.zeros((4, 300, 300), np.uint8))
+    viewer.reset_view()
+    camera, shape = viewer.scene.camera, (4, 300, 300)
+    fitted = camera.zoom
+    go_to(viewer, layer, shape, Plane((2,)), (0, 0, 300, 300))
+    assert camera.zoom == fitted and viewer.dims.current_step[0] == 2
+    go_to(viewer, layer, shape, Plane((2,)), (10, 20, 12, 22))
+    assert camera.zoom > 10 * fitted and camera.center[-2:] == (10.5, 20.5)
+    go_to(viewer, layer, shape, Plane((1,)), (0, 0, 300, 300))
+    assert fitted / 2 < camera.zoom <= fitted
 
 
 def test_keys_go_through_what_is_doubtful(opened):

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
 
-ON_SCREEN = 40, 400
-"""Pixels of the screen that a place spans at least and at most, else it is zoomed."""
+LEAST_ON_SCREEN = 40
+"""Pixels of the screen that a place spans at least; at most it fills the canvas."""
 
 
 def go_to(
-    viewer: Any, layer: Any, shape: Sequence[int], plane: Plane, bbox: Bbox
+    viewer: Any, layer: Any, shape: Sequence[int], plane: Plane, bbox: Bbox | None
 ) -> None:
     """Show a box of a plane in the middle; zoom only where it is tiny or too large.
 
@@ -31,11 +31,11 @@ def go_to(
     shape : sequence of int
         Spatial shape of the layer's data.
     plane : Plane
-    bbox : tuple of int
-        (y0, x0, y1, x1) in level-0 pixels, half-open.
+    bbox : tuple of int, optional
+        (y0, x0, y1, x1) in level-0 pixels, half-open; the camera stays without one.
     """
     ndim, dims = len(shape), viewer.dims
-    y0, x0, y1, x1 = bbox
+    y0, x0, y1, x1 = bbox or (0, 0, 1, 1)
     shown = iter(((y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2))
     data = [next(shown) if isinstance(s, slice) else float(s) for s in plane.slicer()]
     world = np.asarray(layer.data_to_world(data), float)[-ndim:]
@@ -45,13 +45,17 @@ def go_to(
     hidden = [a for a in range(ndim) if a + offset not in dims.displayed]
     if hidden:
         dims.set_point([a + offset for a in hidden], [world[a] for a in hidden])
+    if bbox is None:
+        return
     camera = getattr(viewer, "scene", viewer).camera
     y, x = plane.shown_axes()
     camera.center = (0.0, float(world[y]), float(world[x]))
     size = max(abs(float(layer.scale[a])) * n for a, n in ((y, y1 - y0), (x, x1 - x0)))
-    least, most = ON_SCREEN
-    if not least <= size * camera.zoom <= most:
-        camera.zoom = np.sqrt(least * most) / size
+    most = min(viewer.canvas.size)
+    if size * camera.zoom < LEAST_ON_SCREEN:
+        camera.zoom = np.sqrt(LEAST_ON_SCREEN * most) / size
+    elif size * camera.zoom > most:
+        camera.zoom = 0.8 * most / size
 
 
 def _axis(dims: Any, ndim: int) -> int | None:

@@ -202,10 +202,12 @@ class Following:
         self.board.say(f"{said}. {self._waiting()}", guide=False)
 
     def show_plane(self, number: int) -> None:
-        """Go to a plane of the stack in view."""
-        plane = self._plane
-        if plane is not None and plane.index:
-            self.show(replace(plane, index=(*plane.index[:-1], number)))
+        """Go to a plane of the stack in view; the camera stays."""
+        plane, annotation = self._plane, self._annotation
+        if annotation is not None and plane is not None and plane.index:
+            there = replace(plane, index=(*plane.index[:-1], number))
+            shape = annotation.volume.shape
+            go_to(annotation.viewer, annotation.image, shape, there, None)
 
     def show(self, plane: Plane) -> None:
         """Go to a plane, where the object at hand lies there."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 import tempfile
 import time
 from itertools import pairwise
@@ -295,6 +296,27 @@ def proposals(model: str) -> None:
     desk.close()
 
 
+def words(model: str) -> None:
+    """Made objects of two kinds, of which a word is to name the round ones.
+
+    What reads the word is the tests' scorer, which measures shapes: trained weights of a
+    CLIP are no part of this repository.
+    """
+    sys.path.insert(0, str(HERE.parents[1] / "tests" / "support"))
+    from word_models import WordScorer, two_kinds
+
+    desk = Desk(two_kinds()[0], "nano")
+    desk.controller.session.scorer = WordScorer()
+    desk.controller.words.use(desk.controller.session)
+    desk.show_tab("Find")
+    desk.widget.panel.text.words.setText("round")
+    desk.widget.panel.text.find.click()
+    desk.settle()
+    desk.viewer.reset_view()
+    desk.shoot("words.png")
+    desk.close()
+
+
 def objects(model: str) -> None:
     """Coins from a threshold: measured, the large ones chosen in the plot and named."""
     import numpy as np
@@ -385,7 +407,7 @@ def embedding(model: str) -> None:
 
 
 PICTURES = (
-    first_steps, first_click, refine, fill_volume, tools, proposals, objects,
+    first_steps, first_click, refine, fill_volume, tools, proposals, words, objects,
     many_images, embedding,
 )  # fmt: skip
 """What can be taken, by name."""

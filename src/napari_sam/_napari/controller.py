@@ -28,6 +28,7 @@ from napari_sam._napari.reviewing import Reviewing
 from napari_sam._napari.state import Board, PanelState
 from napari_sam._napari.tools import Tools
 from napari_sam._napari.training import Training
+from napari_sam._napari.words import Words
 from napari_sam.errors import NapariSamError
 from napari_sam.results.registry import formats_of
 
@@ -69,6 +70,7 @@ class Controller:
         self.annotation: Annotation | None = None
         self.encoding = Encoding(self.board, jobs)
         self.review = Review(self.board, jobs)
+        self.words = Words(self.board, self.review.finding)
         self.following = Following(self.board, jobs)
         self.reviewing = Reviewing(self.board, jobs, self.go_to_object, self.review)
         self.classes = Classes(self.board, jobs)
@@ -402,6 +404,7 @@ class Controller:
         name = self.loading.show(session)
         self.board.update(window=session.engine.intensity.windows[0])
         self.tools.set_kinds(session.model.spec.prompts)
+        self.words.use(session)
         assert self.annotation is not None
         over = covering(self.viewer, self.annotation.image)
         self.board.say(f"{name} is ready. {over}".strip())
@@ -451,6 +454,7 @@ class Controller:
             self.encoding.look()
 
     def _use(self, annotation: Annotation | None) -> None:
+        self.words.use(None)
         for part in self.parts:
             part.use(annotation)
 

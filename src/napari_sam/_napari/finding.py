@@ -123,6 +123,25 @@ class Finding:
             "Looking for further objects. You can go on working meanwhile.",
         )
 
+    def named(self, text: str, scope: Scope, told: str) -> None:
+        """Look for what a word names, in the view, on a plane, or on all.
+
+        `told` is what the status says of it meanwhile.
+        """
+        found = self._begin(scope)
+        if found is None:
+            return
+        session, plane, planes, region = found
+        try:
+            search = session.search_text(
+                text, planes=planes, axis=plane.axis, region=region
+            )
+        except NapariSamError as error:
+            self.board.fail(error)
+            return
+        session.proposals.thresholds = Thresholds()
+        self._run(search.run, self._on_found, told)
+
     def stop(self) -> None:
         """Stop looking; what was found stays."""
         self.jobs.cancel(KEY)

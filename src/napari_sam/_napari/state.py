@@ -296,6 +296,10 @@ class PanelState:
     can_embed: bool = False
     encoding: EncodingState = EncodingState()
     review: ReviewState = ReviewState()
+    words: str = ""
+    """Who reads words, and what to expect; "" without an image."""
+    words_by: str = ""
+    """Name of what reads them."""
     volume: VolumeState = VolumeState()
     training: TrainingState = TrainingState()
     progress: tuple[int, int] | None = None

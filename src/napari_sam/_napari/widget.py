@@ -195,7 +195,11 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.prompt.candidate_chosen.connect(do.choose)
         panel.prompt.undo_wanted.connect(do.undo)
         panel.prompt.redo_wanted.connect(do.redo)
-        review = do.review
+        review, words = do.review, do.words
+        panel.text.find_wanted.connect(
+            lambda text: words.find(text, panel.review.scope.currentData())
+        )
+        words.download_wanted.connect(self._on_words_wanted)
         panel.review.everything_wanted.connect(review.finding.everything)
         panel.review.suggest_wanted.connect(review.finding.suggest)
         panel.review.stop_wanted.connect(review.stop)
@@ -252,6 +256,11 @@ class Contents(QWidget):  # type: ignore[misc]
         answer = QMessageBox.question(self, f"Download {name}?", notice)
         if answer == QMessageBox.StandardButton.Yes:
             self.controller.use_model(name, agreed=True)
+
+    def _on_words_wanted(self, text: str, scope: Any, notice: str) -> None:
+        answer = QMessageBox.question(self, "Download what reads words?", notice)
+        if answer == QMessageBox.StandardButton.Yes:
+            self.controller.words.find(text, scope, agreed=True)
 
     def _on_agreement_wanted(self, bill: str) -> None:
         answer = QMessageBox.question(self, "Read all of it from the server?", bill)

@@ -130,24 +130,22 @@ class Finding(Everything):
             self.set_everything(p, asked, axis=axis, region=region) for p in wanted
         ]
         model = self.engine.model
-        scorer: TextScorer | None = None
+        reader: Callable[[], TextScorer] | None = self._loaded_scorer
         if _reads(model):
             least = 0.5 if min_score is None else min_score
             masks = partial(model.instances_of, text=text, min_score=least)  # type: ignore[attr-defined]
             places = [_asking_for(masks, least, asked, p) for p in places]
-        else:
-            scorer = self._loaded_scorer()
-            least = scorer.usual_score if min_score is None else min_score
+            reader = None
         there = {p.plane for p in places}
         self.proposals.drop(
-            p for p in self.proposals.pending
+            p for p in self.proposals.waiting
             if p.plane in there and p.origin == ORIGIN
         )  # fmt: skip
         refused = {
             where: [r for r in self.proposals.rejected if r.plane == where]
             for where in there
         }
-        return TextSearch(text, tuple(places), chosen, scorer, least, refused)
+        return TextSearch(text, tuple(places), chosen, reader, min_score, refused)
 
     def _loaded_scorer(self) -> TextScorer:
         if isinstance(self.scorer, str):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from napari_sam.core.planes import Plane
     from napari_sam.core.proposals import Proposal
-    from napari_sam.engine.engine import Engine
     from napari_sam.engine.propose import Proposer
     from napari_sam.engine.propose_options import SelectOptions
     from napari_sam.models.protocol import TextScorer
@@ -40,9 +39,10 @@ class TextSearch:
     proposers: tuple[Proposer, ...]
     """One for each plane, in the order they are looked at."""
     chosen: SelectOptions
-    scorer: TextScorer | None
-    """What reads the words; None: the model, whose masks they are already."""
-    min_score: float
+    reader: Callable[[], TextScorer] | None
+    """Loads what reads the words; None: the model, whose masks they are already."""
+    min_score: float | None
+    """Least score; None: what is usual for the reader."""
     refused: Mapping[Plane, Sequence[Proposal]] = field(default_factory=dict)
 
     def run(self, cancel: Callable[[], bool] | None = None) -> Iterator[Found]:
@@ -52,6 +52,7 @@ class TextSearch:
         """
         total = sum(len(p.looks) for p in self.proposers)
         yield Found(0, total)
+        scorer = None if self.reader is None else self.reader()
         done = 0
         try:
             for proposer in self.proposers:
@@ -62,31 +63,34 @@ class TextSearch:
                     done += 1
                     yield Found(done, total)
                 chosen = select(proposer.candidates(parts), self.chosen)
-                found = self._fitting(proposer.engine, proposer.plane, list(chosen))
+                found = self._fitting(proposer, list(chosen), scorer)
                 yield Found(done, total, tuple(found))
         except Cancelled:
             return
 
     def _fitting(
-        self, engine: Engine, plane: Plane, found: Sequence[Proposal]
+        self,
+        proposer: Proposer,
+        found: Sequence[Proposal],
+        scorer: TextScorer | None,
     ) -> list[Proposal]:
         """Those that the words fit, the best first, with how well as likeness."""
+        engine, plane = proposer.engine, proposer.plane
         refused = self.refused.get(plane, ())
         found = [
             p for p in found
             if not any(r.overlap(p.bbox, p.mask) > _REFUSED for r in refused)
         ]  # fmt: skip
-        if self.scorer is None:
+        if scorer is None:
             return [replace(p, origin=ORIGIN) for p in found]
         masks = [MaskPrompt(p.bbox, p.mask) for p in found]
-        crops = masked_crops(
-            engine, plane, masks, self.scorer.crop_side, self.scorer.fill
-        )
-        scores = self.scorer.score(self.text, crops) if found else np.zeros(0)
+        crops = masked_crops(engine, plane, masks, scorer.crop_side, scorer.fill)
+        scores = scorer.score(self.text, crops) if found else np.zeros(0)
+        least = scorer.usual_score if self.min_score is None else self.min_score
         return [
             scored(found[k], float(scores[k]))
             for k in apart(found, scores)
-            if scores[k] >= self.min_score
+            if scores[k] >= least
         ]
 
 

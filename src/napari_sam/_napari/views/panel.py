@@ -28,6 +28,7 @@ from napari_sam._napari.views.output_view import OutputView
 from napari_sam._napari.views.prompt_view import PromptView
 from napari_sam._napari.views.review_view import ReviewView
 from napari_sam._napari.views.status_view import StatusView
+from napari_sam._napari.views.text_view import TextView
 from napari_sam._napari.views.training_view import TrainingView
 from napari_sam._napari.views.volume_view import VolumeView
 
@@ -55,6 +56,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.object = ObjectView()
         self.prompt = PromptView()
         self.volume = VolumeView()
+        self.text = TextView()
         self.review = ReviewView()
         self.objects = ObjectsView()
         self.classes = ClassesView()
@@ -72,7 +74,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.tabs.tabBar().setFocusPolicy(Qt.FocusPolicy.TabFocus)
         pages = {
             "Volume": (self.volume,),
-            "Find": (self.review,),
+            "Find": (self.text, self.review),
             "Objects": (self.objects, self.classes),
             "Train": (self.training,),
             "Image": (self.intensity, self.encoding),

@@ -299,13 +299,16 @@ def proposals(model: str) -> None:
 def words(model: str) -> None:
     """Made objects of two kinds, of which a word is to name the round ones.
 
-    What reads the word is the tests' scorer, which measures shapes: trained weights of a
-    CLIP are no part of this repository.
+    What reads the word is the tests' scorer, which measures shapes: trained weights of
+    a CLIP are no part of this repository.
     """
+    import numpy as np
+
     sys.path.insert(0, str(HERE.parents[1] / "tests" / "support"))
     from word_models import WordScorer, two_kinds
 
-    desk = Desk(two_kinds()[0], "nano")
+    image = np.kron(two_kinds()[0], np.ones((4, 4), np.uint8))
+    desk = Desk(np.maximum(image, 20), "nano")
     desk.controller.session.scorer = WordScorer()
     desk.controller.words.use(desk.controller.session)
     desk.show_tab("Find")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from napari_sam.core.proposals import Proposal
     from napari_sam.models.protocol import TextScorer
 
+_LENIENT = 0.7
+"""Share of a model's usual thresholds from which masks are shown to the scorer."""
 DEFAULT_SCORER = "clip_vit_b32"
 """What reads words for a model that does not, unless told otherwise."""
 
@@ -124,7 +127,14 @@ class Finding(Everything):
         """
         if not text.strip():
             raise PromptError("text is empty: name what to look for, such as 'a cell'")
-        asked, chosen = parted({"thorough": False, **options})
+        iou, stability = self.engine.model.spec.proposal_thresholds
+        usual = {  # the words choose among the masks, so worse ones are let in
+            "thorough": False,
+            "pred_iou_thresh": _LENIENT * iou,
+            "stability_score_thresh": _LENIENT * stability,
+        }
+        given = {k: v for k, v in options.items() if v is not None}
+        asked, chosen = parted({**usual, **given})
         wanted = [plane] if planes is None else list(planes)
         places = [
             self.set_everything(p, asked, axis=axis, region=region) for p in wanted
@@ -135,6 +145,7 @@ class Finding(Everything):
             least = 0.5 if min_score is None else min_score
             masks = partial(model.instances_of, text=text, min_score=least)  # type: ignore[attr-defined]
             places = [_asking_for(masks, least, asked, p) for p in places]
+            chosen = replace(chosen, pred_iou_thresh=least, stability_score_thresh=0.0)
             reader = None
         there = {p.plane for p in places}
         self.proposals.drop(
@@ -165,5 +176,5 @@ def _asking_for(
     """Return a proposer whose masks are those that the model finds for the words."""
     return Proposer(
         p.engine, p.plane, asked, p.region, p.taken, masks=masks,
-        thresholds=(least - 1e-6, 0.0),
+        thresholds=(least, 0.0),
     )  # fmt: skip

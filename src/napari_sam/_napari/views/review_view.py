@@ -81,7 +81,7 @@ class ReviewView(Section):
         )
         self.rows = QListWidget()
         self.rows.setUniformItemSizes(True)
-        self.rows.setMinimumHeight(66)
+        self.rows.setMinimumHeight(52)
         self.rows.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.rows.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.rows.setToolTip("Doubt of each proposal: 0 is as good as yours")

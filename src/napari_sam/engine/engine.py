@@ -17,7 +17,7 @@ from napari_sam.errors import StoreError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.intensity import IntensityMapping
@@ -155,6 +155,16 @@ class Engine:
         refined : (logits, Window), optional
             Low-res logits to go on from, and the window they were seen in.
         """
+        return self.decode_many(plane, window, [prompts], refined)[0]
+
+    def decode_many(
+        self,
+        plane: Plane,
+        window: Window,
+        asked: Sequence[Prompts],
+        refined: Refined | None = None,
+    ) -> list[Decoded]:
+        """Decode several sets of prompts in one window, batched; see `decode`."""
         frame = self.frame(window)
         previous = None
         if refined is not None:
@@ -165,9 +175,9 @@ class Engine:
                 previous = self.frame(seen).resample(previous, ys, xs, lowest)
         shape = plane.shape(self.volume.shape)
         forms = self.model.spec.forms
-        given = window_prompts(prompts, frame, previous, shape, forms)
-        raw = self.model.decode(self.embedding(plane, window), given)
-        return Decoded(window, raw)
+        given = [window_prompts(p, frame, previous, shape, forms) for p in asked]
+        raw = self.model.decode_many(self.embedding(plane, window), given)
+        return [Decoded(window, each) for each in raw]
 
     def embedding(self, plane: Plane, window: Window) -> Embedding:
         """Return the embedding of a window: from memory, the store, or encoded now.

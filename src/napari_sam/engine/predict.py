@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from napari_sam.engine.windows import (
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.masks import MaskCandidate
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from napari_sam.core.tiles import Window
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.prediction import Refined
+
+
+_TOGETHER = 64
+"""Sets of prompts that are decoded at a time."""
 
 
 def predict(
@@ -136,6 +141,52 @@ def _iter_steps(
         yield _settle(engine, current, plane, choices, cancel)
 
 
+def predict_many(
+    engine: Engine,
+    asked: Sequence[Prompts],
+    plane: Plane,
+    *,
+    cancel: Callable[[], bool] | None = None,
+) -> Iterator[tuple[int, Prediction]]:
+    """Predict one mask for each of many sets of prompts, window by window.
+
+    Each answer is what `predict` gives for these prompts alone. Those that are looked
+    at in the same window are decoded together.
+
+    Yields
+    ------
+    (int, Prediction)
+        Number of the prompts among `asked`, and the answer; in no order.
+
+    Raises
+    ------
+    PromptError
+        Before anything is computed, if some of them cannot be answered on this plane.
+    Cancelled
+    """
+    shape, grid = plane.shape(engine.volume.shape), engine.grid(plane.axis)
+    groups: dict[Window, list[int]] = defaultdict(list)
+    alone = []
+    for k, prompts in enumerate(asked):
+        prompts.check(shape)
+        if prompts.paths or len(prompts.steps()) > 1:
+            alone.append(k)
+        else:
+            groups[choose_window(prompts, grid)].append(k)
+    for window in sorted(groups, key=lambda w: (w.level, w.y0, w.x0)):
+        for ks in _slices(groups[window], _TOGETHER):
+            if cancel is not None and cancel():
+                raise Cancelled("stopped")
+            seen = engine.decode_many(plane, window, [asked[k] for k in ks])
+            for k, one in zip(ks, seen, strict=True):
+                found = _answer(engine, asked[k], plane, one)
+                if not found.settled:
+                    found = _settle(engine, found, plane, (), cancel)
+                yield k, found
+    for k in alone:
+        yield k, predict(engine, asked[k], plane, cancel=cancel)
+
+
 def choose(engine: Engine, prediction: Prediction, plane: Plane, k: int) -> Prediction:
     """Put candidate `k` in force, and whole.
 
@@ -176,10 +227,24 @@ def _step(
     window = choose_window(prompts, grid, before)
     seen = engine.decode(plane, window, prompts, refined)
     taken = before.choices if before else ()
+    return _answer(engine, prompts, plane, seen, taken, choices, refined)
+
+
+def _answer(
+    engine: Engine,
+    prompts: Prompts,
+    plane: Plane,
+    seen: Decoded,
+    taken: tuple[int, ...] = (),
+    choices: tuple[int, ...] = (),
+    refined: Refined | None = None,
+) -> Prediction:
+    """Make the best candidate seen, and the one that is taken, whole."""
     k = choices[len(taken)] if len(taken) < len(choices) else 0
     found = _in_force(engine, prompts, plane, seen, k, refined)
-    out = _prediction(prompts, found, grid.shape, taken, k, refined)
-    lone = before is None and prompts.is_lone_click
+    shape = engine.grid(plane.axis).shape
+    out = _prediction(prompts, found, shape, taken, k, refined)
+    lone = refined is None and prompts.is_lone_click
     if lone and needs_another_look(engine, plane, found):
         out = replace(out, settled=False)
     return out
@@ -283,3 +348,8 @@ def _most_alike(
     old = seen.mask[np.ix_(*inside)]
     at = np.ix_(rows[inside[0]], cols[inside[1]])
     return int(np.argmax([mask_iou(c.full((h, w))[at], old) for c in raw]))
+
+
+def _slices(values: list[int], n: int) -> Iterator[list[int]]:
+    for start in range(0, len(values), n):
+        yield values[start : start + n]

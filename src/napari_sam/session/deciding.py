@@ -12,6 +12,9 @@ from napari_sam.session.free_pixels import FreePixels
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import numpy as np
+
+    from napari_sam.core.masks import Bbox
     from napari_sam.core.objects import Key
     from napari_sam.core.planes import Plane
     from napari_sam.core.proposals import Proposal
@@ -37,7 +40,8 @@ def accept_proposals(document: Document, chosen: Sequence[Chosen], order: int) -
             elif _grow(document, changes, object_id, p, order):
                 made.append((object_id, p))
         for plane, ones in fresh.items():
-            claims = _claim_new(document, changes, plane, ones, order)
+            masks = [(i, p.bbox, p.mask) for i, p in ones]
+            claims = claim_free(document, changes, plane, masks, order)
             made += [(i, p) for i, p in ones if (i, plane) in claims]
     if made:
         asked = [(i, p) for i, p in made if not p.prompts.is_empty]
@@ -75,16 +79,26 @@ def _grow(
     return False
 
 
-def _claim_new(
-    document: Document, changes: Changes, plane: Plane, ones: list[Chosen], order: int
+def claim_free(
+    document: Document,
+    changes: Changes,
+    plane: Plane,
+    masks: Iterable[tuple[int, Bbox, np.ndarray]],
+    order: int,
 ) -> dict[Key, Claim]:
-    """Put new objects on what is free of a plane; return what those got that did."""
+    """Put new objects on what is free of a plane; return what those got that did.
+
+    Parameters
+    ----------
+    masks : iterable of (int, bbox, ndarray)
+        Object, and its mask; the first one has what several cover.
+    """
     free = FreePixels(plane, document.read, plane.shape(document.labels.shape))
     claims: dict[Key, Claim] = {}
-    for object_id, p in ones:
-        took = free.take(object_id, p.bbox, p.mask)
+    for object_id, bbox, mask in masks:
+        took = free.take(object_id, bbox, mask)
         if took.any():
-            claims[object_id, plane] = Claim.of(order, p.bbox, took)
+            claims[object_id, plane] = Claim.of(order, bbox, took)
     document.pixels.claim_new(changes, free.patches(), claims)
     return claims
 

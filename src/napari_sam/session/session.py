@@ -12,6 +12,7 @@ from napari_sam.session.classing import Classing
 from napari_sam.session.combining import Combining
 from napari_sam.session.document import Document
 from napari_sam.session.finding import Finding
+from napari_sam.session.many import Many
 from napari_sam.session.requests import Requests
 from napari_sam.session.reviewing import Reviewing
 from napari_sam.session.saved import Saved
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Session(
-    Shaping, Stacked, Tracked, Finding, Reviewing, Classing, Combining, Saved
+    Shaping, Many, Stacked, Tracked, Finding, Reviewing, Classing, Combining, Saved
 ):
     """Prompts, masks and labels of one volume, with undo and autosave.
 

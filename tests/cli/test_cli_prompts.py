@@ -109,3 +109,24 @@ def test_split_merge_and_refine_a_saved_session(halves, tmp_path, capsys):
         assert session.undo()  # each was one step
     assert session.object(1, next(iter(session.states(1)))) is not None
     session.close()
+
+
+def test_a_file_of_boxes_gives_an_object_each(halves, tmp_path, capsys):
+    boxes, out = tmp_path / "boxes.csv", tmp_path / "cells.json"
+    boxes.write_text("y0,x0,y1,x1,class\n9,7,41,30,a\n9,30,41,53,b\n0,54,5,59,\n")
+    code, said = run(
+        capsys, "segment", halves, "--many", boxes, "-o", out, "--no-store", "--json"
+    )
+    assert not code
+    assert [o["object_id"] for o in said["objects"]][:2] == [1, 2]
+    assert [o["class_name"] for o in said["objects"]] == ["a", "b", None]
+    written = json.loads(out.read_text())
+    areas = {a["category_id"]: a["area"] for a in written["annotations"]}
+    names = {c["id"]: c["name"] for c in written["categories"]}
+    assert {names[i]: v for i, v in areas.items()}["a"] == 30 * 22
+    both = ("segment", halves, "--many", boxes, "--point", "1,2", "--json")
+    code, error = run(capsys, *both)
+    assert code == 2 and "takes the place" in error
+    boxes.write_text("a,b\n")
+    code, error = run(capsys, "segment", halves, "--many", boxes, "--json")
+    assert code == 2 and "boxes.csv" in error

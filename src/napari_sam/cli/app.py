@@ -201,6 +201,7 @@ def embed(
         "napari-sam segment cells.png --point 120,85 -o cells.json",
         "napari-sam segment scan/ --plane 30 --box 40,60,120,180 --negative 80,70"
         " --intensity 'soft tissue' -o labels.zarr -o overlay.png --picture see.png",
+        "napari-sam segment cells.png --many boxes.csv -o cells.json",
         "napari-sam segment eye.png --path '10,20 60,80 90,140' -o vessel.tif",
     )
 )
@@ -238,6 +239,13 @@ def segment(
     ] = 1,
     prompts: Annotated[
         Path | None, typer.Option(help="JSON file with prompts for many objects.")
+    ] = None,
+    many: Annotated[
+        Path | None,
+        typer.Option(
+            help="Boxes, points or outlines, a new object each: .csv (napari's, or y0, "
+            "x0, y1, x1), COCO .json, YOLO .txt."
+        ),
     ] = None,
     candidate: Annotated[
         int, typer.Option(help="Which of the masks proposed; 0 is the best.")
@@ -280,6 +288,7 @@ def segment(
         axis=axis,
         object_id=object_id,
         prompts=prompts,
+        many=many,
         candidate=candidate,
         store=False if no_store else store,
         session=session,

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam.cli import arguments
 from napari_sam.cli.arguments import ArgumentError
-from napari_sam.cli.report import Report, load_with_progress
+from napari_sam.cli.report import Report, load_with_progress, progress
 from napari_sam.cli.results import check_results, check_target, write
 from napari_sam.core.prompts import Prompts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from napari_sam.cli.arguments import VolumeOptions
     from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.planes import Plane
+    from napari_sam.results.detections import Detection
     from napari_sam.session import Session
+    from napari_sam.session.many import Answer
     from napari_sam.volume.volume import Volume
 
 
@@ -38,6 +41,7 @@ class SegmentOptions:
     axis: str = "z"
     object_id: int = 1
     prompts: Path | None = None
+    many: Path | None = None
     candidate: int = 0
     store: str | bool | None = None
     session: Path | None = None
@@ -77,11 +81,12 @@ def run(
         suffix = options.picture.suffix.lower()
         arguments.one_of(suffix, (".png",), "the suffix of --picture")
         check_target(options.picture)
-    tasks = _tasks(options)
+    tasks = [] if options.many is not None else _tasks(options)
     report = Report(as_json)
     with report.timed("open") as step:
         volume = source.open()
         step["detail"] = repr(volume)
+    detected, where = _many(options, volume)
     for task in tasks:  # loading a model takes longer than finding out
         task.prompts.check(task.where(volume).shape(volume.shape))
     with report.timed("model") as step:
@@ -92,7 +97,10 @@ def run(
     report.data = {"volume": repr(volume), "model": network.spec.name, "objects": []}
     for task in tasks:
         _segment(session, task, report)
-    where = tasks[-1].where(volume)
+        where = task.where(volume)
+    assert where is not None
+    if detected:
+        _segment_many(session, detected, where, report)
     for path in options.out:
         with report.timed("write") as step:
             told = write(path, session, where, name=options.format)
@@ -105,6 +113,54 @@ def run(
         report.say("  nothing was written: -o cells.json, .tif, .zarr ... keeps it")
     report.data["written"] = [str(p) for p in (*options.out, options.picture) if p]
     report.finish()
+
+
+def _many(
+    options: SegmentOptions, volume: Volume
+) -> tuple[list[Detection], Plane | None]:
+    """Read the boxes of a file, and on which plane they lie unless it says so."""
+    from napari_sam.results.detections import read_detections
+
+    if options.many is None:
+        return [], None
+    if options.prompts is not None or any(_flags(options)):
+        raise ArgumentError("--many takes the place of all other prompts")
+    asked = read_detections(options.many, volume.shape)
+    axis = arguments.axis(options.axis)
+    given = None if options.plane is None else arguments.plane(options.plane)
+    if all(d.plane is not None for d in asked):
+        given = asked[-1].plane
+    return asked, arguments.plane_of(volume, given, axis)
+
+
+def _segment_many(
+    session: Session, asked: list[Detection], where: Plane, report: Report
+) -> None:
+    task = session.set_many(asked, where, axis=where.axis)
+    answers: list[Answer] = []
+
+    def steps() -> Iterator[tuple[int, int]]:
+        yield 0, len(asked)
+        for answer in task.run():
+            answers.append(answer)
+            yield len(answers), len(asked)
+
+    with report.timed("segment") as step:
+        progress(steps(), "segment", "objects")
+        ids = session.accept_many(task, answers)
+        step["detail"] = f"{sum(map(bool, ids))} objects of {len(asked)} prompts"
+    known = {a.number: a for a in answers}
+    report.data["objects"] += [
+        {
+            "object_id": object_id or None,
+            "plane": task.planes[k].to_json(),
+            "class_name": asked[k].class_name,
+            "bbox": list(known[k].bbox),
+            "predicted_iou": round(float(known[k].scores[known[k].choices[-1]]), 6),
+        }
+        for k, object_id in enumerate(ids)
+    ]
+    report.data["seconds"] = step["seconds"]
 
 
 def read_prompts(path: Path) -> list[Task]:
@@ -158,15 +214,18 @@ def _task(entry: Any) -> Task:
     )
 
 
-def _tasks(options: SegmentOptions) -> list[Task]:
-    flags = (
+def _flags(options: SegmentOptions) -> tuple[Any, ...]:
+    return (
         options.points, options.negatives, options.box, options.polygon,
         options.scribbles, options.negative_scribbles, options.paths,
     )  # fmt: skip
-    if (options.prompts is None) == (not any(flags)):
+
+
+def _tasks(options: SegmentOptions) -> list[Task]:
+    if (options.prompts is None) == (not any(_flags(options))):
         raise ArgumentError(
             "give prompts with --point, --negative, --box, --polygon, --scribble or "
-            "--path, or a file with --prompts"
+            "--path, or a file with --prompts or --many"
         )
     if options.prompts is not None:
         return read_prompts(options.prompts)

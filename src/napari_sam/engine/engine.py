@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.planes import Plane
-    from napari_sam.core.prompts import Prompts
+    from napari_sam.core.prompts import Prompts, WindowPrompts
     from napari_sam.core.tiles import Tile, TileGrid, Window
     from napari_sam.embeddings.store import EmbeddingStore
     from napari_sam.engine.prediction import Refined
@@ -155,16 +155,25 @@ class Engine:
         refined : (logits, Window), optional
             Low-res logits to go on from, and the window they were seen in.
         """
-        return self.decode_many(plane, window, [prompts], refined)[0]
+        [given] = self._given(plane, window, [prompts], refined)
+        return Decoded(window, self.model.decode(self.embedding(plane, window), given))
 
     def decode_many(
+        self, plane: Plane, window: Window, asked: Sequence[Prompts]
+    ) -> list[Decoded]:
+        """Decode several sets of prompts in one window, batched; see `decode`."""
+        given = self._given(plane, window, asked)
+        raw = self.model.decode_many(self.embedding(plane, window), given)
+        return [Decoded(window, each) for each in raw]
+
+    def _given(
         self,
         plane: Plane,
         window: Window,
         asked: Sequence[Prompts],
         refined: Refined | None = None,
-    ) -> list[Decoded]:
-        """Decode several sets of prompts in one window, batched; see `decode`."""
+    ) -> list[WindowPrompts]:
+        """Prompts as the model takes them in a window."""
         frame = self.frame(window)
         previous = None
         if refined is not None:
@@ -175,9 +184,7 @@ class Engine:
                 previous = self.frame(seen).resample(previous, ys, xs, lowest)
         shape = plane.shape(self.volume.shape)
         forms = self.model.spec.forms
-        given = [window_prompts(p, frame, previous, shape, forms) for p in asked]
-        raw = self.model.decode_many(self.embedding(plane, window), given)
-        return [Decoded(window, each) for each in raw]
+        return [window_prompts(p, frame, previous, shape, forms) for p in asked]
 
     def embedding(self, plane: Plane, window: Window) -> Embedding:
         """Return the embedding of a window: from memory, the store, or encoded now.

@@ -56,6 +56,56 @@ def everything(viewer: Viewer) -> None:
     controller_of(viewer).review.finding.everything("plane")
 
 
+def track(viewer: Viewer) -> None:
+    """Link objects from frame to frame."""
+    controller_of(viewer).time.track()
+
+
+def next_link(viewer: Viewer) -> None:
+    """Go to the next gap or doubtful link of a track."""
+    controller_of(viewer).time.next_check()
+
+
+def mark_object(viewer: Viewer) -> None:
+    """Remember the object at hand in this frame, to link it."""
+    controller_of(viewer).time.mark()
+
+
+def link_marked(viewer: Viewer) -> None:
+    """Say that the marked object goes on as the one at hand."""
+    controller_of(viewer).time.link()
+
+
+def cut_track(viewer: Viewer) -> None:
+    """Make the object at hand another one from this frame on."""
+    controller_of(viewer).time.cut()
+
+
+def divide_marked(viewer: Viewer) -> None:
+    """Say that the marked object divides, and the one at hand is a daughter."""
+    controller_of(viewer).time.divide()
+
+
+def merge_marked(viewer: Viewer) -> None:
+    """Say that the marked object and what leads here go on as one."""
+    controller_of(viewer).time.merge()
+
+
+def swap_marked(viewer: Viewer) -> None:
+    """Exchange the marked object and the one at hand from this frame on."""
+    controller_of(viewer).time.swap()
+
+
+def fill_gap(viewer: Viewer) -> None:
+    """Ask the model where the object at hand should be in this frame."""
+    controller_of(viewer).time.fill_gap()
+
+
+def freeze_link(viewer: Viewer) -> None:
+    """Say that a link, or the whole track at hand, is right."""
+    controller_of(viewer).time.right()
+
+
 def suggest(viewer: Viewer) -> None:
     """Look for objects like those there are on the plane shown."""
     controller_of(viewer).review.finding.suggest("plane")

@@ -26,6 +26,7 @@ from napari_sam._napari.reshaping import Reshaping
 from napari_sam._napari.review import Review
 from napari_sam._napari.reviewing import Reviewing
 from napari_sam._napari.state import Board, PanelState
+from napari_sam._napari.time_lapse import TimeLapse
 from napari_sam._napari.tools import Tools
 from napari_sam._napari.training import Training
 from napari_sam._napari.words import Words
@@ -72,6 +73,7 @@ class Controller:
         self.review = Review(self.board, jobs)
         self.words = Words(self.board, self.review.finding)
         self.following = Following(self.board, jobs)
+        self.time = TimeLapse(self.board, jobs)
         self.reviewing = Reviewing(self.board, jobs, self.go_to_object, self.review)
         self.classes = Classes(self.board, jobs)
         self.training = Training(self.board, jobs)
@@ -83,6 +85,7 @@ class Controller:
             self.encoding,
             self.review,
             self.following,
+            self.time,
             self.reviewing,
             self.classes,
             self.training,
@@ -386,6 +389,7 @@ class Controller:
         self.encoding.renew()
         self.review.renew()
         self.following.renew()
+        self.time.renew()
         self.reviewing.renew()
         self.classes.renew()
         if self.review.state.pending and not (session.differing or made.copied):
@@ -438,6 +442,7 @@ class Controller:
             annotation.on_view()
             self.tools.look()
             self.following.look()
+            self.time.look()
             self.reviewing.on_view()
             self.review.look()
             self._on_camera()

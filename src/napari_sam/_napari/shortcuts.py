@@ -40,6 +40,10 @@ ON_ALL = {
     "X": "classes.next_class",
     "D": "following.next_doubtful",
     "O": "following.set_reviewed",
+    "U": "time.next_check",
+    "A": "time.mark",
+    "Q": "time.link",
+    "I": "time.cut",
 }
 """Keys on our prompt layers, and the controller's methods."""
 ON_LABELS = {key: name for key, name in ON_ALL.items() if key not in "ELM"}

@@ -159,6 +159,28 @@ class VolumeState:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeState:
+    """Tracks of the image, and how far the linking is."""
+
+    n_frames: int = 0
+    """0 where the image has no first axis to track along."""
+    frame: int = -1
+    """Frame shown."""
+    summary: str = ""
+    """What tracks there are, in words; "" while none are known."""
+    to_check: int = 0
+    """Gaps and doubtful links that nobody has said anything of."""
+    marked: str = ""
+    """Object and frame that the next correction begins at; "" for none."""
+    shown: bool = False
+    """Whether the tracks are drawn."""
+    running: bool = False
+    done: int = 0
+    total: int = 0
+    """Frames."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingState:
     """How far fine-tuning is, and what came of it."""
 
@@ -301,6 +323,7 @@ class PanelState:
     words_by: str = ""
     """Name of what reads them."""
     volume: VolumeState = VolumeState()
+    time: TimeState = TimeState()
     training: TrainingState = TrainingState()
     progress: tuple[int, int] | None = None
     """(done, total) of the long work under way; None when there is none."""

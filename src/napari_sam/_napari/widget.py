@@ -222,6 +222,11 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.volume.reviewed_wanted.connect(follow.set_reviewed)
         panel.volume.plane_chosen.connect(follow.show_plane)
         panel.volume.tidy_wanted.connect(follow.tidy)
+        panel.time.track_wanted.connect(do.time.track)
+        panel.time.stop_wanted.connect(do.time.stop)
+        panel.time.check_wanted.connect(do.time.next_check)
+        panel.time.shown_chosen.connect(do.time.show_tracks)
+        panel.time.edit_wanted.connect(lambda name: getattr(do.time, name)())
         train = do.training
         panel.training.start_wanted.connect(train.start)
         panel.training.stop_wanted.connect(train.stop)

@@ -32,6 +32,8 @@ DOUBTFUL = 0.5
 class Presence:
     """Which objects are in which frame, by their pixels; looked up once a frame.
 
+    Any thread may ask.
+
     Parameters
     ----------
     session : Annotation
@@ -48,6 +50,7 @@ class Presence:
         self._session = session
         self._flat = len(shape) == 3
         self._found: dict[int, np.ndarray] = {}
+        self._changes = 0
         session.patched.connect(self._on_patch)
 
     @property
@@ -59,8 +62,11 @@ class Presence:
         """Return the objects of a frame, (n,), rising."""
         found = self._found.get(frame)
         if found is None:
+            begun = self._changes
             ids = np.unique(np.asarray(self._session.labels[frame]))
-            found = self._found[frame] = ids[ids > 0].astype(np.int64)
+            found = ids[ids > 0].astype(np.int64)
+            if begun == self._changes:  # else it may have been read too early
+                self._found[frame] = found
         return found
 
     def frames(self, ids: Collection[int] | None = None) -> dict[int, list[int]]:
@@ -81,6 +87,7 @@ class Presence:
         return max((int(t) for top in tops for t in top), default=0)
 
     def _on_patch(self, patch: LabelPatch) -> None:
+        self._changes += 1
         if self._flat and patch.plane.axis:
             self._found.clear()
         else:

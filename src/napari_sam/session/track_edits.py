@@ -251,6 +251,22 @@ class TrackEdits:
         self._changed(graph, [], dict.fromkeys(mine, "validated" if frozen else "open"))
         return len(mine)
 
+    # -- what is linked --------------------------------------------------------------
+
+    def after(self, place: Place) -> list[Place]:
+        """Return what an object goes on as; nothing where it ends."""
+        (node,) = self._nodes([place])
+        return [
+            (n.frame, n.object_id) for a, n in self._around(node).edges if a == node
+        ]
+
+    def before(self, place: Place) -> list[Place]:
+        """Return where an object came from; nothing where it begins."""
+        (node,) = self._nodes([place])
+        return [
+            (n.frame, n.object_id) for n, b in self._around(node).edges if b == node
+        ]
+
     # -- gaps ------------------------------------------------------------------------
 
     def expected(self, object_id: int, frame: int) -> tuple[Plane, Prompts]:

@@ -29,6 +29,7 @@ from napari_sam._napari.views.prompt_view import PromptView
 from napari_sam._napari.views.review_view import ReviewView
 from napari_sam._napari.views.status_view import StatusView
 from napari_sam._napari.views.text_view import TextView
+from napari_sam._napari.views.time_view import TimeView
 from napari_sam._napari.views.training_view import TrainingView
 from napari_sam._napari.views.volume_view import VolumeView
 
@@ -57,6 +58,7 @@ class Panel(QWidget):  # type: ignore[misc]
         self.prompt = PromptView()
         self.volume = VolumeView()
         self.text = TextView()
+        self.time = TimeView()
         self.review = ReviewView()
         self.objects = ObjectsView()
         self.classes = ClassesView()
@@ -76,6 +78,7 @@ class Panel(QWidget):  # type: ignore[misc]
             "Volume": (self.volume,),
             "Find": (self.text, self.review),
             "Objects": (self.objects, self.classes),
+            "Time": (self.time,),
             "Train": (self.training,),
             "Image": (self.intensity, self.encoding),
             "Results": (self.output, self.image_list),
@@ -114,7 +117,8 @@ class Panel(QWidget):  # type: ignore[misc]
         if state is self._shown:
             return
         self._shown = state
-        self.tabs.setTabVisible(self.names.index("Volume"), state.ndim > 2)
+        for name in ("Volume", "Time"):
+            self.tabs.setTabVisible(self.names.index(name), state.ndim > 2)
         for part in self._parts:
             part.show_state(state)
 

@@ -353,7 +353,7 @@ def test_keys_on_our_layers_and_on_no_other(desk, cells):
         f"Alt+{n}" for n in range(1, 10)
     }
     undo, review = {"Ctrl+Z", "Ctrl+Shift+Z"}, {".", ",", "Y", "R", "D", "O"}
-    ours = anywhere | undo | review | set("NCJKX")
+    ours = anywhere | undo | review | set("NCJKX") | set("UAQI")
     assert {str(k) for k in layers.points.keymap} == ours
     assert {str(k) for k in writer.layer.keymap} == ours - set("ELM")
     assert {str(k) for k in image.keymap} == anywhere

@@ -128,7 +128,7 @@ def test_tracked_checked_corrected_undone_and_exported(opened, tmp_path):
 
 
 def test_keys_do_what_buttons_do_and_refusals_are_told(opened):
-    viewer, widget, session, settle = opened
+    viewer, widget, _, settle = opened
     widget.panel.time.track.click()
     settle()
     viewer.layers.selection.active = viewer.layers["movie"]

@@ -173,13 +173,14 @@ class TimeLapse:
                 missing = f"frame {a.frame + 1}"
             return (
                 f"Object {b.object_id} is missing in {missing}: Fill gap asks the "
-                "model where it should be; Right if it is really not there."
+                "model where it should be. If it is not there, say that the link is "
+                "right."
             )
         doubt = self._tracks.edges[edge] if self._tracks is not None else 0.0
         one = "itself" if a.object_id == b.object_id else f"object {a.object_id}"
         return (
             f"Object {b.object_id} in frame {b.frame} may not come from {one} (doubt "
-            f"{doubt:.2f}): Cut, or Right. U goes on."
+            f"{doubt:.2f}): Cut here, or say that the link is right. U goes on."
         )
 
     def right(self) -> None:

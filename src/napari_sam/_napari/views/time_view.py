@@ -24,7 +24,7 @@ EDITS = {
     "merge": ("Merge", "The marked one and what leads here go on as this one"),
     "swap": ("Swap", "Exchange the marked one and this one from this frame on"),
     "fill_gap": ("Fill gap", "Ask the model where this object should be in this frame"),
-    "right": ("Right", "Freeze this link: tracking again keeps it"),
+    "right": ("Link is right", "Freeze it: tracking again keeps it"),
 }
 """Text and tip of each correction, by the method that makes it."""
 _NEED_A_MARK = ("link", "divide", "merge", "swap")

@@ -113,6 +113,8 @@ def take(steps: Path | None) -> None:
         shot(f"tracked_{t}")
     shot("tracked", 4)
     panel.time.check.click()
+    while "is missing" not in controller.board.state.said:
+        panel.time.check.click()
     shot("gap", 4)
     panel.time.edits["fill_gap"].click()
     shot("filled", 4)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_sam.session.track_tables import Places
 
 ROLE = "tracks"
+_GOLDEN = 0.618034
 _TAIL = 12
 """Frames of a track that are drawn behind the one shown."""
 
@@ -86,7 +87,8 @@ class TrackLayer:
             layer.color_by = "track_id"
             layer.graph = {}
             layer.data = drawing.data
-        layer.features = {"lineage": drawing.lineage % 997}
+        # Neighbouring numbers get colours far apart, which stay when others come.
+        layer.features = {"lineage": drawing.lineage * _GOLDEN % 1}
         layer.graph = drawing.graph
         layer.color_by = "lineage"
         layer.visible = True

@@ -208,13 +208,17 @@ class Annotation:
 
     def new_object(self) -> None:
         """Start the next object."""
-        used = [self._highest, self._painting.highest, *(o for o, _ in self._asked)]
-        if self.session is not None:
-            used.extend(self.session.objects)
-        if self.object_id > max(used):
+        if self.object_id >= self._unused:
             self.board.say(f"Object {self.object_id} is still empty.")
         else:
-            self.select(max(used) + 1)
+            self.select(self._unused)
+
+    @property
+    def _unused(self) -> int:
+        """Least id above those of all objects."""
+        known = () if self.session is None else self.session.objects
+        asked = (object_id for object_id, _ in self._asked)
+        return max(self._highest, self._painting.highest, *known, *asked) + 1
 
     def delete_object(self) -> None:
         """Remove the current object with its pixels and prompts."""
@@ -295,6 +299,8 @@ class Annotation:
         elif self.session is not None and self.session.can_undo:
             self._clicks.stop_sharpening()
             self._try(self.session.undo)
+            # Of objects that are no more no number stays left out.
+            self.board.update(object_id=min(self.object_id, self._unused))
             self.show_object()
             self.board.say("Undone (Ctrl-Shift-Z: redo).")
         else:

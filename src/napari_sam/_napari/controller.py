@@ -55,6 +55,8 @@ class Controller:
     jobs : Jobs
     load_model : callable, optional
         Gives a model for a name or path; runs in the worker.
+    model : str
+        Name or path of the model to begin with.
     """
 
     def __init__(
@@ -63,10 +65,11 @@ class Controller:
         jobs: Jobs,
         *,
         load_model: Callable[[str], PromptableModel] = opening.load_model,
+        model: str = "nano",
     ) -> None:
         self.viewer = viewer
         self.jobs = jobs
-        state = PanelState(models=opening.model_choices())
+        state = PanelState(models=opening.model_choices(), model=model)
         self.board = Board(state)
         self.annotation: Annotation | None = None
         self.encoding = Encoding(self.board, jobs)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_sam._napari import autosave
+from napari_sam._napari import autosave, log_file
 from napari_sam.core import distribution
 from napari_sam.errors import NapariSamError
 
@@ -63,6 +63,8 @@ def examine(*, encode: bool = True) -> Iterator[Finding]:
     yield from _folders()
     if encode:
         yield from _devices()
+    for line in log_file.last_lines():
+        yield Finding("Log of the panel, its last lines", "", line)
 
 
 def as_text(findings: list[Finding]) -> str:
@@ -73,7 +75,8 @@ def as_text(findings: list[Finding]) -> str:
         if one.part != part:
             part = one.part
             lines += ["", part] if lines else [part]
-        lines.append(f"  {one.what:<22}{one.told}".rstrip())
+        what = f"{one.what:<22}" if one.what else ""
+        lines.append(f"  {what}{one.told}".rstrip())
         if one.advice:
             lines.append(f"  {'':<22}-> {one.advice}")
     return "\n".join(lines)
@@ -127,7 +130,7 @@ def _folders() -> Iterator[Finding]:
         "embeddings": (cache.cache_folder(), f", {most}", advice),
         "weights": (weights(), "", ""),
         "sessions kept": (autosave.folder(), "", ""),
-        "settings": (config_folder(), "", ""),
+        "settings, log": (config_folder(), "", ""),
     }
     for what, (folder, more, wrong) in folders.items():
         told = f"{folder}: {size(_bytes_in(folder))}{more}"

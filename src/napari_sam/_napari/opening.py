@@ -16,6 +16,7 @@ import numpy as np
 
 from napari_sam._napari import autosave
 from napari_sam._napari.label_pyramid import LabelPyramid, is_huge
+from napari_sam._napari.preferences import preferences
 from napari_sam._napari.state import ModelChoice
 from napari_sam.core.masks import LabelPatch, crop_mask
 from napari_sam.core.planes import Plane
@@ -57,6 +58,12 @@ def model_choices() -> tuple[ModelChoice, ...]:
     return tuple(ModelChoice(m.name, m.where, m.license) for m in list_models())
 
 
+def first_model(preferred: str) -> str:
+    """Return the model a panel begins with: nano where the preferred is not here."""
+    here = {m.name for m in model_choices() if m.where == "here"}
+    return preferred if preferred in here or Path(preferred).is_file() else "nano"
+
+
 def download_notice(name: str) -> str:
     """What to read before a model is downloaded; "" when nothing has to be."""
     from napari_sam.models.registry import list_models
@@ -80,7 +87,7 @@ def load_model(name: str) -> PromptableModel:
     preload_torch()
     from napari_sam.models.registry import load_model as load
 
-    model = load(name)
+    model = load(name, device=preferences().device)
     leave_a_core()
     return model
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from napari_sam.session import Session
+    from napari_sam.session.worklist import Worklist
     from napari_sam.volume.volume import Volume
 
 
@@ -81,6 +82,26 @@ def view_volume(
         if number == 0 and saved is None:
             adopt(shown, layer)
     controller.use_image(layer, saved=saved)
+    return viewer
+
+
+def view_images(work: Worklist) -> Any:
+    """Open napari with the panel going through a list of images.
+
+    Parameters
+    ----------
+    work : Worklist
+        It goes on at the image that was reached.
+
+    Returns
+    -------
+    napari.Viewer
+    """
+    napari = import_napari()
+    from napari_sam._napari.widget import controller_of
+
+    viewer = napari.Viewer(title=f"napari-sam: {work.results.parent.name}")
+    controller_of(viewer).image_list.use(work)
     return viewer
 
 

@@ -18,10 +18,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sam._napari import autosave
+from napari_sam._napari import autosave, log_file, opening
 from napari_sam._napari.anatomy import show_anatomy
 from napari_sam._napari.controller import Controller
 from napari_sam._napari.main_thread import MainThread
+from napari_sam._napari.preferences import apply_cache, preferences
 from napari_sam._napari.views.panel import Panel
 from napari_sam._napari.workers import Jobs
 from napari_sam.results.registry import FORMATS, formats_of
@@ -113,7 +114,12 @@ class Contents(QWidget):  # type: ignore[misc]
         self.main_thread = MainThread()
         self.jobs = Jobs(self.main_thread.post)
         self.panel = Panel(_memory())
-        self.controller = Controller(viewer, self.jobs)
+        wanted = preferences()
+        wrong = apply_cache(wanted)
+        log_file.start()
+        self.controller = Controller(
+            viewer, self.jobs, model=opening.first_model(wanted.model)
+        )
         show_anatomy(viewer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -123,6 +129,8 @@ class Contents(QWidget):  # type: ignore[misc]
         board.changed.connect(self._show_soon)
         board.failed.connect(_notify)
         self.controller.download_wanted.connect(self._on_download_wanted)
+        if wrong:
+            board.say(wrong, "error")
         self.panel.show_state(board.state)
         # Qt deletes the widget with its window, without a close event.
         self.finish = partial(_close, self.controller)

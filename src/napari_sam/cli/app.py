@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from napari_sam.cli.annotate import annotate
 from napari_sam.cli.arguments import VolumeOptions
 from napari_sam.cli.combine import combine
 from napari_sam.cli.compare import compare
@@ -394,6 +395,14 @@ app.command(
         "napari-sam combine ours.nsam theirs.nsam --consensus union -o labels.tif",
     )
 )(combine)
+
+app.command(
+    epilog=example(
+        "napari-sam annotate wells/",
+        "napari-sam annotate wells/ --status",
+        "napari-sam annotate wells/ --export coco",
+    )
+)(annotate)
 
 app.command(
     epilog=example(

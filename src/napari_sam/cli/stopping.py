@@ -16,6 +16,8 @@ LEFT = {
     "suggest": "The session is as it was: give the command again.",
     "propagate": "The session is as it was: give the command again, perhaps with fewer "
     "--planes.",
+    "annotate": "Each file is whole or as it was before, and so is each session: "
+    f"{AGAIN}.",
     "export": "Each file is whole or as it was before: give the command again.",
     "train": f"What was learned up to the last checkpoint is kept: {AGAIN}.",
     "evaluate": "Nothing was written: give the command again, perhaps with "

@@ -56,6 +56,19 @@ class MaskPrompt:
             pixels[a - y0 : c - y0, b - x0 : d - x0] |= part.mask
         return MaskPrompt(bbox, pixels, self.shape)
 
+    def without(self, other: MaskPrompt) -> MaskPrompt:
+        """Return the mask less the pixels of another; it may be empty."""
+        y0, x0, y1, x1 = self.bbox
+        v0, u0, v1, u1 = other.bbox
+        a, b, c, d = max(y0, v0), max(x0, u0), min(y1, v1), min(x1, u1)
+        if a >= c or b >= d:
+            return self
+        mask = self.mask.copy()
+        theirs = other.mask[a - v0 : c - v0, b - u0 : d - u0]
+        mask[a - y0 : c - y0, b - x0 : d - x0] &= ~theirs
+        (a, b, c, d), mask = crop_mask(mask)
+        return MaskPrompt((y0 + a, x0 + b, y0 + c, x0 + d), mask, self.shape)
+
     def parts(self) -> list[MaskPrompt]:
         """Return the connected parts; pixels that touch at corners are connected."""
         from scipy import ndimage

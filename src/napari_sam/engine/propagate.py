@@ -12,14 +12,14 @@ as soon as its plane is more doubtful than the options allow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from napari_sam.engine.doubt import doubt_between, doubt_beyond, shape_weight
-from napari_sam.engine.follow import Follower, Mask, Stack, overlap
+from napari_sam.engine.follow import Follower, Found, Mask, Stack, overlap
 from napari_sam.engine.interpolate import blend, interpolate
 from napari_sam.engine.look import Look
 from napari_sam.engine.parts import Parts, follower_of, shared
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from napari_sam.core.mask_prompt import MaskPrompt
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
+
+    Guard = Callable[[Plane, MaskPrompt], MaskPrompt]
 
 _SNAP_OVERLAP = 0.6
 """Least IoU of a shape and what the model sees in its place."""
@@ -127,6 +129,7 @@ def propagate(
     options: PropagateOptions | None = None,
     first: int = 0,
     last: int | None = None,
+    guard: Guard | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Iterator[PlaneMask]:
     """Carry an object's masks from key planes to the planes between and beyond.
@@ -140,6 +143,9 @@ def propagate(
     first, last : int
         Planes to fill, both included; `last` None is the volume's last. Key planes may
         lie among them or next to them.
+    guard : callable, optional
+        Given a plane and what was found on it; returns what of it may be the object,
+        since other objects are known to hold the rest; empty: it is one of theirs.
     cancel : callable, optional
         Asked before each plane; True raises `Cancelled`.
 
@@ -171,7 +177,7 @@ def propagate(
     follower = None
     if options.method != "interpolate":
         follower = follower_of(options.method, engine, stack)
-    walks = _Walks(engine, stack, options, follower, cancel)
+    walks = _Walks(engine, stack, options, follower, guard, cancel)
     yield from walks.beyond(numbers[0], range(numbers[0] - 1, first - 1, -1))
     for low, high in pairwise(numbers):
         yield from walks.between(low, high)
@@ -197,6 +203,7 @@ class _Walks:
     stack: Stack
     options: PropagateOptions
     follower: Follower | None
+    guard: Guard | None
     cancel: Callable[[], bool] | None
 
     def beyond(self, key: int, numbers: range) -> Iterator[PlaneMask]:
@@ -244,7 +251,9 @@ class _Walks:
                 walks = [step.mask for step, _ in came]
                 votes.append((shape, shape_weight(walks, arrived=arrived)))
             mask = blend(votes, spacing) if votes else None
-            if mask is None:
+            if mask is not None and self.guard is not None:
+                mask = self.guard(self.stack.plane(number), mask)
+            if mask is None or not mask.mask.any():
                 continue
             doubt = doubt_between(mask, [vote for vote, _ in votes], keys_alike)
             if came:
@@ -274,7 +283,7 @@ class _Walks:
         for number in numbers:
             if self.cancel is not None and self.cancel():
                 raise Cancelled(f"stopped before plane {number}; those found are kept")
-            found = self.follower.follow(number)
+            found = self._guarded(number, self.follower.follow(number))
             if self._ended(number, found.mask, before, size, look):
                 lost += 1
                 if lost > self.options.patience:
@@ -287,6 +296,17 @@ class _Walks:
                 _Step(found.mask, found.predicted_iou, found.stability_score, kept),
             )
             last, before = number, found.mask
+
+    def _guarded(self, number: int, found: Found) -> Found:
+        """What of a mask no other object holds; the next plane is asked with that."""
+        if self.guard is None or self.follower is None or not found.mask.mask.any():
+            return found
+        free = self.guard(self.stack.plane(number), found.mask)
+        if free is found.mask:
+            return found
+        if free.mask.any():
+            self.follower.go_on_from(number, free)
+        return replace(found, mask=free)
 
     def _ended(
         self,

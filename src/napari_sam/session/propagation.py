@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_sam.core.mask_prompt import MaskPrompt
-from napari_sam.core.masks import boxes_meet, crop_mask
+from napari_sam.core.masks import crop_mask
 from napari_sam.core.objects import FOLLOWED
 from napari_sam.engine.look import most_unlike
 from napari_sam.engine.propagate import PlaneMask, PropagateOptions, propagate
 from napari_sam.errors import PromptError
+from napari_sam.session.rivals import Rivals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +49,8 @@ class Propagation:
     """Of each object: planes on which a person erased all of it. It ends there."""
     notes: list[str] = field(default_factory=list)
     """What a person should look at: key planes that seem wrong. `run` adds to it."""
+    rivals: Rivals = field(default_factory=Rivals)
+    """What others hold on planes that a person made."""
 
     @property
     def total(self) -> int:
@@ -68,6 +72,7 @@ class Propagation:
                 self._compare(object_id, keys)
             for span in self.spans[object_id]:
                 yield from self._fill(object_id, span, cancel)
+        self.notes.extend(self.rivals.notes())
 
     def _fill(
         self,
@@ -88,7 +93,7 @@ class Propagation:
         }
         for found in propagate(
             self.engine, used, options=self.options,
-            first=first, last=last, cancel=cancel,
+            first=first, last=last, guard=self.rivals.guard(object_id), cancel=cancel,
         ):  # fmt: skip
             if span[0] <= found.plane.index[-1] <= span[1]:
                 yield object_id, found
@@ -150,6 +155,7 @@ def prepare(
     return Propagation(
         session.engine, keys, spans, options, document.order,
         document.journal.position, session.rule, frozenset(replaced), ends, notes,
+        Rivals.of(session, lambda p: _same_stack(p, plane)),
     )  # fmt: skip
 
 
@@ -214,20 +220,25 @@ def followed_planes(
 def settled(
     found: Iterable[tuple[int, PlaneMask]],
 ) -> list[tuple[int, PlaneMask]]:
-    """Give pixels that several objects want to the one that is surest there."""
+    """Give pixels that several objects want to the one that is surest there.
+
+    The others are the more doubtful the more they lose: what was followed onto another
+    object may be that object from there on.
+    """
     by_plane: dict[Plane, list[tuple[int, PlaneMask]]] = {}
     for object_id, one in found:
         by_plane.setdefault(one.plane, []).append((object_id, one))
     out = []
     for here in by_plane.values():
         here.sort(key=lambda pair: pair[1].doubt)
-        taken: list[PlaneMask] = []
+        taken: list[MaskPrompt] = []
         for object_id, one in here:
-            left = one
-            for other in taken:
-                left = _without(left, other)
+            mask = MaskPrompt(one.bbox, one.mask)
+            left = reduce(MaskPrompt.without, taken, mask)
             if left.mask.any():
-                out.append((object_id, left))
+                lost = 1 - np.count_nonzero(left.mask) / np.count_nonzero(mask.mask)
+                kept = replace(one, bbox=left.bbox, mask=left.mask)
+                out.append((object_id, replace(kept, doubt=max(one.doubt, lost))))
                 taken.append(left)
     return out
 
@@ -273,16 +284,3 @@ def _is_stale(
         if key in claims and claims[key].order > min(filled):
             return True
     return False
-
-
-def _without(one: PlaneMask, other: PlaneMask) -> PlaneMask:
-    if not boxes_meet(one.bbox, other.bbox):
-        return one
-    y0, x0, y1, x1 = one.bbox
-    v0, u0, v1, u1 = other.bbox
-    a, b, c, d = max(y0, v0), max(x0, u0), min(y1, v1), min(x1, u1)
-    mask = one.mask.copy()
-    mask[a - y0 : c - y0, b - x0 : d - x0] &= ~other.mask[
-        a - v0 : c - v0, b - u0 : d - u0
-    ]
-    return replace(one, mask=mask)

@@ -59,10 +59,36 @@ def test_they_wait_in_a_session(run, tmp_path):
     session.close()
 
 
+def test_objects_like_labelled_ones_are_found_here_and_on_another_image(run, tmp_path):
+    labels = np.where(np.isin(two_kinds()[1], (1, 4)), two_kinds()[1], 0)
+    color = np.array([(60, 60, 60), *[(220, 70, 60)] * 3, *[(70, 80, 210)] * 3])
+    image = color.astype(np.uint8)[two_kinds()[1]]
+    tifffile.imwrite(tmp_path / "objects.tif", image, photometric="rgb")
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    given = ("--labels", tmp_path / "labels.tif", "--like", 1, "--unlike", "4")
+    file = tmp_path / "disks.safetensors"
+    code, said, err = run(*given, "--save-examples", file, *FEW)
+    assert not code, err
+    said = json.loads(said)
+    assert said["accepted"] == 2 and said["examples"] == str(file)
+    assert said["read_by"] is None
+
+    tifffile.imwrite(
+        tmp_path / "objects.tif", image[::-1, ::-1].copy(), photometric="rgb"
+    )
+    out = tmp_path / "found.tif"
+    code, said, err = run("--examples", file, "-o", out, *FEW)
+    assert not code and json.loads(said)["accepted"] == 3, err
+    truth = np.isin(two_kinds()[1][::-1, ::-1], (1, 2, 3))
+    assert np.array_equal(tifffile.imread(out) > 0, truth)
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("--text", " "), "text is empty"),
+        (("--text", " "), "nothing to look for"),
+        (("--like", "1"), "object 1 has no mask"),
+        (("--examples", "nowhere.safetensors"), "no examples at"),
         (("--text", "a", "--region", "1,2"), "four numbers"),
     ],
 )

@@ -135,7 +135,7 @@ def test_what_cannot_be_found_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
     session = session_of(ToyModel(256))
-    with pytest.raises(PromptError, match="text is empty"):
+    with pytest.raises(PromptError, match="nothing to look for"):
         session.find("  ")
     with pytest.raises(PromptError, match="no option"):
         session.find("round", pionts_per_side=3)

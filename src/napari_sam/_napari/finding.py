@@ -133,7 +133,7 @@ class Finding:
             return
         session, plane, planes, region = found
         try:
-            search = session.search_text(
+            search = session.search_kind(
                 text, planes=planes, axis=plane.axis, region=region
             )
         except NapariSamError as error:

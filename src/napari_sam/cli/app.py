@@ -359,6 +359,9 @@ app.command(
         'napari-sam find photo.jpg --text "a leaf" -o leaves.json',
         'napari-sam find scan/ --plane 30 --text "a dark spot" --session scan.nsam',
         "napari-sam find photo.jpg -m sam3 --text leaf -o leaves.json",
+        "napari-sam find a.tif --labels a_labels.tif --like 1,4 --unlike 2 "
+        "--save-examples nuclei -o a.json",
+        "napari-sam find b.tif --examples nuclei.safetensors -o b.json",
     )
 )(find)
 

@@ -1,4 +1,4 @@
-"""``napari-sam find``: the objects that a word names."""
+"""``napari-sam find``: objects that a word names, or that are like examples."""
 
 from __future__ import annotations
 
@@ -28,15 +28,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from napari_sam.core.proposals import Proposal
+    from napari_sam.session.kind_search import KindSearch
     from napari_sam.session.session import Session
-    from napari_sam.session.text_search import TextSearch
 
 
 def find(
     source: Source,
-    text: Annotated[
-        str, typer.Option("--text", help="What to find: a short noun phrase.")
-    ],
+    text: Annotated[str, typer.Option(help="What to find: a short noun phrase.")] = "",
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Labels that hold the objects of --like and --unlike."),
+    ] = None,
+    like: Annotated[
+        str, typer.Option(help="Ids of examples of what is wanted: 1,4,5.")
+    ] = "",
+    unlike: Annotated[
+        str, typer.Option(help="Ids of examples of what is not wanted.")
+    ] = "",
+    examples: Annotated[
+        Path | None, typer.Option(help="File of examples, also of other images.")
+    ] = None,
+    save_examples: Annotated[
+        Path | None,
+        typer.Option(help="Write all examples to this file, for other images."),
+    ] = None,
     out: Out = None,
     format: Format = None,  # noqa: A002
     plane: Annotated[
@@ -56,6 +71,9 @@ def find(
     min_score: Annotated[
         float | None, typer.Option(help="Least score, 0 to 1; as suits the reader.")
     ] = None,
+    min_likeness: Annotated[
+        float, typer.Option(help="Least likeness to the examples, 0 to 1.")
+    ] = 0.5,
     points_per_side: Annotated[
         int | None, typer.Option(help="Points on the side of a tile.")
     ] = None,
@@ -84,7 +102,7 @@ def find(
     intensity: Intensity = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the objects that a word names; words of science are hardly known."""
+    """Find objects that a word names (hardly one of science) or that are like some."""
     from napari_sam.cli import arguments
     from napari_sam.cli.report import Report, load_with_progress
     from napari_sam.cli.results import check_results, write
@@ -109,22 +127,33 @@ def find(
         network = load_with_progress(model, device, precision)
         step["detail"] = f"{network.spec.name} on {network.device}"
     opened = Session(
-        volume, network, embeddings=False if no_store else store, path=session
-    )
+        volume, network, embeddings=False if no_store else store, path=session,
+        labels=labels,
+    )  # fmt: skip
     if scorer is not None:
         opened.scorer = scorer
+    wanted, unwanted = (
+        arguments.whole_numbers(ids, name, "1,4,5") if ids else ()
+        for ids, name in ((like, "--like"), (unlike, "--unlike"))
+    )
     with report.timed("find") as step:
-        search = opened.search_text(
-            text, on, region=where or None, min_score=min_score,  # type: ignore[arg-type]
+        search = opened.search_kind(
+            text, on, like=wanted, unlike=unwanted, examples=examples,
+            region=where or None, min_score=min_score, min_likeness=min_likeness,  # type: ignore[arg-type]
             points_per_side=points_per_side, min_area=min_area, max_area=max_area,
         )  # fmt: skip
+        kept = None
+        if save_examples is not None and search.examples is not None:
+            kept = search.examples().save(save_examples)
         found = _searched(opened, search)
-        step["detail"] = f"{len(found)} that {opened.reads_words} calls {text!r}"
+        said = f"that {opened.reads_words} calls {text!r}" if text else "like those"
+        step["detail"] = f"{len(found)} {said}"
     report.data = {
         "volume": repr(volume),
         "model": network.spec.name,
         "text": text,
-        "read_by": opened.reads_words,
+        "read_by": opened.reads_words if text else None,
+        "examples": None if kept is None else str(kept),
         "proposals": [_row(p) for p in found],
         "accepted": 0 if session else opened.proposals.accept(found),
         "written": [str(p) for p in out or ()],
@@ -141,7 +170,7 @@ def find(
     report.finish()
 
 
-def _searched(session: Session, search: TextSearch) -> list[Proposal]:
+def _searched(session: Session, search: KindSearch) -> list[Proposal]:
     from napari_sam.cli.report import progress
 
     found: list[Proposal] = []

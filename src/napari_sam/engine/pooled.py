@@ -47,6 +47,8 @@ def pooled(engine: Engine, plane: Plane, mask: MaskPrompt) -> np.ndarray:
     out = []
     for name in sorted(embedding.features):
         values = embedding.features[name]
+        if len(values) < 2:  # no map of the window (FastSAM's list of instances)
+            continue
         h, w = (n * f / frame.input_side for n, f in zip(
             values.shape[-2:], filled, strict=True
         ))  # fmt: skip

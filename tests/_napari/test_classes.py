@@ -8,7 +8,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_sam._napari.state import ClassRow, PanelState
+from napari_sam._napari.state import ClassRow, GuessedState, ObjectRow, PanelState
 from napari_sam._napari.views.classes_view import ClassesView
 
 CELL, DUST = (
@@ -123,6 +123,36 @@ def test_colours_tell_object_class_or_both(work, cells):
     assert [color(n) for n in (1, 2, 3, 4)] == alone
 
 
+def test_the_rest_is_guessed_and_the_sure_ones_taken_as_one_step(work, cells):
+    for n in (2, 3, 4):
+        work.controller.new_object()
+        work.click(*cells.center(n))
+    classes = work.controller.classes
+    classes.guess()
+    work.main.settle()
+    assert "No object has a class" in work.state.status and not work.state.guessing
+    work.session.describe([1], class_name="cell")
+    work.session.describe([2], class_name="dust")
+    classes.guess()
+    work.main.settle()
+    guessed = work.state.guessed
+    want = work.session.guess_classes().guesses
+    assert guessed.names == {i: g.name for i, g in want.items()} and set(want) == {3, 4}
+    classes.take([3, 1])
+    work.main.settle()
+    assert [row.class_name for row in work.state.objects][:2] == ["cell", "dust"]
+    assert work.session.objects[3].class_name == want[3].name
+    assert work.session.objects[4].class_name is None
+    work.controller.undo()
+    classes.take_below(1.0)
+    work.main.settle()
+    assert work.session.objects[4].class_name == want[4].name
+    work.controller.undo()
+    assert [work.session.objects[i].class_name for i in (3, 4)] == [None, None]
+    classes.take_below(0.0)
+    assert "0 objects" in work.state.status
+
+
 @pytest.fixture
 def view(qtbot):
     made = ClassesView()
@@ -153,6 +183,24 @@ def test_names_and_codes_are_typed_in_place(view, qtbot):
     with qtbot.waitSignal(view.add_wanted) as said:
         view.new.click()
     assert said.args == ["class 3"]
+
+
+def test_how_many_guesses_would_be_taken_is_said_before(view, qtbot):
+    assert not view.take.isVisibleTo(view) and view.guess.isEnabled()
+    rows = (ObjectRow(1), ObjectRow(2), ObjectRow(3, class_name="cell"))
+    guessed = GuessedState(
+        {1: "cell", 2: "dust", 3: "dust"}, {1: 0.1, 2: 0.4, 3: 0.1}, "80 % right"
+    )
+    state = replace(
+        PanelState(), image=0, class_rows=(CELL,), objects=rows, guessed=guessed
+    )
+    view.show_state(state)
+    assert view.take.text() == "Take 2" and view.told.text() == "80 % right"
+    view.doubt.setValue(0.2)
+    assert view.take.text() == "Take 1"
+    with qtbot.waitSignal(view.take_wanted) as said:
+        view.take.click()
+    assert said.args == [pytest.approx(0.2)]
 
 
 def test_a_name_being_typed_is_not_taken_away(view):

@@ -10,7 +10,13 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 
 from napari_sam._napari import object_list
-from napari_sam._napari.state import CheckState, MeasuredState, ObjectRow, PanelState
+from napari_sam._napari.state import (
+    CheckState,
+    GuessedState,
+    MeasuredState,
+    ObjectRow,
+    PanelState,
+)
 from napari_sam._napari.views.objects_view import ObjectsView
 from napari_sam._napari.views.row_filter import RowFilter
 from napari_sam.session import Session
@@ -315,6 +321,25 @@ def test_twenty_thousand_objects_sort_scroll_and_are_chosen_at_once(view, qtbot)
     view.table.set_filter("")
     assert wait_s(lambda: view.choose(range(1, n, 4))) < 1.5
     assert len(view.chosen) == n // 4
+
+
+def test_guesses_are_columns_for_objects_without_a_class(view, qtbot):
+    rows = (ObjectRow(1), ObjectRow(2, class_name="cell"), ObjectRow(3))
+    guessed = GuessedState({1: "dust", 3: "cell"}, {1: 0.75, 3: 0.25})
+    view.show_state(state_of(rows, guessed=guessed, measured=measured(3)))
+    table = view.table
+    assert table.column("likely class", rows) == ["dust", None, "cell"]
+    view.rows.sortByColumn(table.names.index("class doubt"), UP)
+    assert ids(view) == [3, 1, 2]
+    view.filter.setText("likely class=cell")
+    assert ids(view) == [3]
+    view.choose([3])
+    with qtbot.waitSignal(view.guessed_wanted) as said:
+        QTest.keyClick(view.rows, Qt.Key.Key_G)
+    assert said.args == [[3]]
+    view.filter.setText("")
+    view.show_state(state_of(rows))
+    assert "likely class" not in table.names
 
 
 # -- the plot ------------------------------------------------------------------------

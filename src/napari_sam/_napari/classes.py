@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_sam._napari.label_colors import class_colormap, class_colors
-from napari_sam._napari.state import ClassRow
+from napari_sam._napari.state import ClassRow, GuessedState
+from napari_sam._napari.workers import PREPARE
 from napari_sam.core.objects import ClassList, ObjectClass
 from napari_sam.errors import NapariSamError
 from napari_sam.session import read_classes, write_classes
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from napari_sam._napari.annotation import Annotation
     from napari_sam._napari.state import Board
     from napari_sam._napari.workers import Jobs
+    from napari_sam.engine.classify import ClassGuesses
     from napari_sam.results.views import View
     from napari_sam.session import Session
 
@@ -47,7 +49,7 @@ class Classes:
         self._leave()
         self._annotation = annotation
         self._drawn = ("instance",)
-        self.board.update(class_rows=(), view="instance")
+        self.board.update(class_rows=(), view="instance", guessed=None)
 
     def renew(self) -> None:
         """Go on with another session."""
@@ -58,8 +60,11 @@ class Classes:
             self.look()
 
     def stop(self) -> None:
-        """Stop making colours."""
+        """Stop guessing, and making colours."""
         self.jobs.cancel("colors")
+        self.jobs.cancel("guess")
+        if self.board.state.guessing:
+            self.board.update(guessing=False)
 
     # -- of objects ------------------------------------------------------------------
 
@@ -156,6 +161,65 @@ class Classes:
         if session is not None:
             if self._try(lambda: write_classes(path, session.classes)):
                 self.board.say(f"Wrote {path}.")
+
+    # -- guesses ---------------------------------------------------------------------
+
+    def guess(self) -> None:
+        """Guess the classes of objects without one, in the background."""
+        session = self._session
+        if session is None:
+            return
+        self.board.update(guessing=True)
+        self.board.say("Looking at the objects without a class…", "busy")
+
+        def failed(error: Exception) -> None:
+            self.board.update(guessing=False)
+            self.board.fail(error)
+
+        def found(made: ClassGuesses) -> None:
+            names = {i: g.name for i, g in made.guesses.items()}
+            doubts = {i: g.doubt for i, g in made.guesses.items()}
+            told = ""
+            if made.accuracy is not None:
+                right = round(100 * made.accuracy)
+                told = f"{right} % of those with a class would be guessed right."
+            guessed = GuessedState(names, doubts, told)
+            self.board.update(guessing=False, guessed=guessed)
+            self.board.say(
+                f"{len(names):,} objects looked at: sort by “class doubt”, G takes the "
+                "likely class of the rows chosen."
+            )
+
+        self.jobs.submit(
+            "guess",
+            lambda cancelled: session.guess_classes(cancel=cancelled),
+            found,
+            failed,
+            priority=PREPARE,
+        )
+
+    def take_below(self, max_doubt: float) -> None:
+        """Give objects without a class those guessed with no more doubt than this."""
+        guessed = self.board.state.guessed
+        if guessed is not None:
+            self._take(guessed.below(max_doubt))
+
+    def take(self, ids: list[int]) -> None:
+        """Give objects the classes guessed for them."""
+        guessed = self.board.state.guessed
+        if guessed is None:
+            self.board.say("Guess the rest first: below “Classes and colours”.")
+        else:
+            names = guessed.names
+            self._take({i: names[i] for i in ids if i in names})
+
+    def _take(self, kinds: dict[int, str]) -> None:
+        session = self._session
+        if session is None:
+            return
+        named = {i for i, r in session.document.about.items() if r.class_name}
+        n = session.accept_classes({i: k for i, k in kinds.items() if i not in named})
+        self.board.say(f"{n:,} objects have a class now (Ctrl-Z: undo).")
 
     # -- what is seen ----------------------------------------------------------------
 

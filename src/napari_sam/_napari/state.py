@@ -232,6 +232,20 @@ class ClassRow:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class GuessedState:
+    """What classes objects may be of."""
+
+    names: dict[int, str] = field(default_factory=dict)
+    doubts: dict[int, float] = field(default_factory=dict)
+    told: str = ""
+    """How far to trust them."""
+
+    def below(self, max_doubt: float) -> dict[int, str]:
+        """Return the guesses that are doubted no more than this."""
+        return {i: n for i, n in self.names.items() if self.doubts[i] <= max_doubt}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class MeasuredState:
     """What was measured of the objects, at the time point in view."""
 
@@ -296,6 +310,8 @@ class PanelState:
     """Class of the current object, or that it will have; "" for none."""
     objects: tuple[ObjectRow, ...] = ()
     class_rows: tuple[ClassRow, ...] = ()
+    guessed: GuessedState | None = None
+    guessing: bool = False
     view: View = "instance"
     """What the colours of objects tell."""
     measured: MeasuredState | None = None

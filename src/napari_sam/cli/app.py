@@ -9,6 +9,7 @@ import typer
 
 from napari_sam.cli.annotate import annotate
 from napari_sam.cli.arguments import VolumeOptions
+from napari_sam.cli.classify import classify
 from napari_sam.cli.combine import combine
 from napari_sam.cli.compare import compare
 from napari_sam.cli.everything import everything
@@ -391,6 +392,13 @@ app.command(
         "napari-sam compare ours.nsam theirs.nsam",
     )
 )(compare)
+
+app.command(
+    epilog=example(
+        "napari-sam classify work.nsam --dry-run",
+        "napari-sam classify work.nsam --max-doubt 0.3",
+    )
+)(classify)
 
 app.command(
     epilog=example(

@@ -7,11 +7,11 @@ from dataclasses import replace
 from napari_sam.core.objects import ClassList, ObjectClass
 from napari_sam.errors import SessionError
 from napari_sam.session import edits
-from napari_sam.session.annotation import Annotation
 from napari_sam.session.class_files import checked_classes
+from napari_sam.session.guessing import Guessing
 
 
-class Classing(Annotation):
+class Classing(Guessing):
     """What is done with classes; the part of `Session` for them.
 
     `classes` is the list; `objects[1].class_name` and `describe` give objects a class.

@@ -294,6 +294,22 @@ def describe(document: Document, ids: Iterable[int], **values: Any) -> None:
     document.commit(entry)
 
 
+def classify(document: Document, kinds: Mapping[int, str]) -> None:
+    """Give objects a class each."""
+    about, held = document.about, document.classes[""]
+    entry = Entry("record")
+    entry.values["about"] = {
+        i: (about.get(i), replace(about.get(i) or ObjectRecord(i), class_name=name))
+        for i, name in kinds.items()
+    }
+    new = [n for n in dict.fromkeys(kinds.values()) if held.get(n) is None]
+    if new:
+        more = ClassList((*held.classes, *(ObjectClass(n) for n in new)))
+        entry.values["classes"] = {"": (held, more)}
+    document.put(entry)
+    document.commit(entry)
+
+
 def judge(document: Document, object_id: int, right: bool) -> None:
     """Take the word on an object that was drawn at random."""
     before = document.about.get(object_id)

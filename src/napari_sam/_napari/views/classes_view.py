@@ -9,17 +9,18 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QColorDialog,
+    QDoubleSpinBox,
     QHeaderView,
     QTableWidget,
     QTableWidgetItem,
     QWidget,
 )
 
-from napari_sam._napari.views.section import Section, button, combo, fold, silent
+from napari_sam._napari.views.section import Section, button, combo, fold, note, silent
 from napari_sam.results.views import View
 
 if TYPE_CHECKING:
-    from napari_sam._napari.state import ClassRow, PanelState
+    from napari_sam._napari.state import ClassRow, GuessedState, PanelState
 
 VIEWS = {
     "instance": "object",
@@ -42,6 +43,9 @@ class ClassesView(Section):
     remove_wanted = Signal(str)
     read_wanted = Signal()
     write_wanted = Signal()
+    guess_wanted = Signal()
+    take_wanted = Signal(float)
+    """Greatest doubt of guesses that are taken."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -54,12 +58,30 @@ class ClassesView(Section):
         self.remove = button("Remove", "Its objects have no class then (undoable)")
         self.read = button("Read…", "Add the classes of a file, also COCO's categories")
         self.write = button("Write…", "Write the list to a file, to be shared")
+        self.guess = button(
+            "Guess the rest", "Look at objects without a class: which are they like?"
+        )
+        self.doubt = QDoubleSpinBox()
+        self.doubt.setRange(0, 1)
+        self.doubt.setSingleStep(0.05)
+        self.doubt.setValue(0.5)
+        self.doubt.setPrefix("doubt ≤ ")
+        self.doubt.setToolTip("Guesses that are doubted more are not taken")
+        self.take = button("Take", "Give objects the classes guessed (undoable)")
+        self.told = note()
+        self._guessed: GuessedState | None = None
+        self._classless: frozenset[int] = frozenset()
         inside = Section()
         inside.add("Colour", self.colored)
         inside.add("", self.table)
         inside.add("", self.new, self.remove, self.read, self.write)
+        inside.add("", self.guess, self.doubt, self.take)
+        inside.add("", self.told)
         self.add("", fold("Classes and colours", inside))
         self._rows: tuple[ClassRow, ...] = ()
+        self.guess.clicked.connect(self.guess_wanted)
+        self.take.clicked.connect(lambda: self.take_wanted.emit(self.doubt.value()))
+        self.doubt.valueChanged.connect(self._count)
         self.colored.activated.connect(
             lambda i: self.view_chosen.emit(get_args(View)[i])
         )
@@ -76,6 +98,7 @@ class ClassesView(Section):
         for made in (self.new, self.read, self.colored):
             made.setEnabled(state.image >= 0)
         self.write.setEnabled(bool(state.class_rows))
+        self._show_guesses(state)
         typing = self.table.state() == QAbstractItemView.State.EditingState
         if typing or state.class_rows == self._shown():
             return
@@ -85,6 +108,26 @@ class ClassesView(Section):
             for n, row in enumerate(self._rows):
                 self._fill(n, row)
         self.remove.setEnabled(bool(self._rows))
+
+    def _show_guesses(self, state: PanelState) -> None:
+        named = any(row.count for row in state.class_rows)
+        self.guess.setEnabled(named and not state.guessing)
+        self._guessed = state.guessed
+        for made in (self.doubt, self.take, self.told):
+            made.setVisible(state.guessed is not None)
+        if state.guessed is not None:
+            self.told.setText(state.guessed.told)
+            self._classless = frozenset(
+                row.object_id for row in state.objects if not row.class_name
+            )
+            self._count()
+
+    def _count(self) -> None:
+        if self._guessed is not None:
+            sure = self._guessed.below(self.doubt.value())
+            n = sum(i in self._classless for i in sure)
+            self.take.setText(f"Take {n:,}")
+            self.take.setEnabled(n > 0)
 
     # -- inside ----------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from qtpy.QtGui import QColor
 from napari_sam._napari.views.row_filter import RowFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from napari_sam._napari.state import MeasuredState, ObjectRow
+    from napari_sam._napari.state import GuessedState, MeasuredState, ObjectRow
 
 KNOWN = {
     "object": attrgetter("object_id"),
@@ -27,6 +27,8 @@ KNOWN = {
     "note": attrgetter("note"),
 }
 """What the session knows of each object; measurements follow."""
+GUESSED = ("likely class", "class doubt")
+"""What is guessed of objects without a class."""
 _MARKS = {"accepted": "✓ accepted", "rejected": "✗ rejected", "flagged": "⚑ flagged"}
 _ANY = QModelIndex()
 
@@ -53,17 +55,25 @@ class ObjectTable(QAbstractTableModel):  # type: ignore[misc]
         self._filter_text = ""
         self._order: tuple[str, bool] = ("object", False)
         self._measured: MeasuredState | None = None
+        self._guessed: GuessedState | None = None
         self._place: dict[int, int] = {}
 
     # -- what is shown ---------------------------------------------------------------
 
-    def show(self, rows: tuple[ObjectRow, ...], measured: MeasuredState | None) -> None:
-        """Show other objects, or other measurements of them."""
-        if rows is self.all and measured is self._measured:
+    def show(
+        self,
+        rows: tuple[ObjectRow, ...],
+        measured: MeasuredState | None,
+        guessed: GuessedState | None = None,
+    ) -> None:
+        """Show other objects, or other measurements or guesses of them."""
+        held = (self.all, self._measured, self._guessed)
+        if all(a is b for a, b in zip(held, (rows, measured, guessed), strict=True)):
             return
         more = () if measured is None else tuple(measured.columns)
-        self.all, self._measured = rows, measured
-        if self.names != (names := (*KNOWN, *more)):
+        may = () if guessed is None else GUESSED
+        self.all, self._measured, self._guessed = rows, measured, guessed
+        if self.names != (names := (*KNOWN, *may, *more)):
             self.beginResetModel()
             self.names = names
             self.filter = RowFilter(self._filter_text, list(names))
@@ -100,6 +110,10 @@ class ObjectTable(QAbstractTableModel):  # type: ignore[misc]
         if name in KNOWN:
             cells = map(KNOWN[name], rows)
             return [None if cell == "" else cell for cell in cells]
+        if name in GUESSED and self._guessed is not None:
+            names, doubts = self._guessed.names, self._guessed.doubts
+            likely: Mapping[int, Any] = names if name == GUESSED[0] else doubts
+            return [None if r.class_name else likely.get(r.object_id) for r in rows]
         if self._measured is None:
             return [None] * len(rows)
         of = self._measured.of
@@ -148,7 +162,7 @@ class ObjectTable(QAbstractTableModel):  # type: ignore[misc]
         if role == Qt.ItemDataRole.DecorationRole and index.column() == 0:
             return QColor(row.color or self.color_of(row.object_id))
         if role == Qt.ItemDataRole.TextAlignmentRole and name not in (
-            "class", "review", "origin", "note",
+            "class", "review", "origin", "note", "likely class",
         ):  # fmt: skip
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         return None
@@ -205,7 +219,7 @@ def told(name: str, value: Any) -> str:
     if name == "review":
         return _MARKS[value]
     if isinstance(value, float):
-        if name in ("doubt", "score"):
+        if name in ("doubt", "score", "class doubt"):
             return f"{value:.2f}"
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return str(value)

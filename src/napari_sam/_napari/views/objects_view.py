@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _WIDTHS = {
     "object": 64, "class": 74, "review": 78, "origin": 76, "planes": 52, "note": 180,
+    "likely class": 84, "class doubt": 76,
 }  # fmt: skip
 """Pixels of columns; others are `_NUMBER` wide."""
 _NUMBER = 62
@@ -43,15 +44,16 @@ class ObjectRows(QTableView):  # type: ignore[misc]
     """The table, with keys of its own while it has the focus."""
 
     said = Signal(str)
-    """"accept", "reject", "delete", "undo" or "redo"."""
+    """"accept", "reject", "guessed", "delete", "undo" or "redo"."""
     class_wanted = Signal(int)
     """Number of a class, from 1."""
 
     def keyPressEvent(self, event: Any) -> None:
-        """Take Y, R, Delete, 1 to 9 and undo; arrows and the like go to Qt."""
+        """Take Y, R, G, Delete, 1 to 9 and undo; arrows and the like go to Qt."""
         key, held = event.key(), event.modifiers()
         control = held & Qt.KeyboardModifier.ControlModifier
         words = {Qt.Key.Key_Y: "accept", Qt.Key.Key_R: "reject"}
+        words[Qt.Key.Key_G] = "guessed"
         words |= {Qt.Key.Key_Delete: "delete", Qt.Key.Key_Backspace: "delete"}
         if control and key == Qt.Key.Key_Z:
             again = held & Qt.KeyboardModifier.ShiftModifier
@@ -82,6 +84,8 @@ class ObjectsView(Section):
     delete_wanted = Signal(object)
     class_wanted = Signal(object, object)
     """Ids of objects, and a class: its name, "" for none, or its number from 1."""
+    guessed_wanted = Signal(object)
+    """Ids of objects that are to have the classes guessed for them."""
     measure_wanted = Signal()
     check_wanted = Signal(str, object)
     """"doubt", "random" or "" to stop, and the ids of the objects in the table."""
@@ -162,7 +166,7 @@ class ObjectsView(Section):
         self._shown = state
         kept, columns = self.chosen, self.table.names
         with silent(self.rows.selectionModel()):
-            self.table.show(state.objects, state.measured)
+            self.table.show(state.objects, state.measured, state.guessed)
             if self.table.names != columns:
                 self._set_widths()
             silent_ones = self.table.silent
@@ -314,6 +318,7 @@ class ObjectsView(Section):
             "accept": self.accept_wanted,
             "reject": self.reject_wanted,
             "delete": self.delete_wanted,
+            "guessed": self.guessed_wanted,
         }[word]
         wanted.emit(self.chosen)
 

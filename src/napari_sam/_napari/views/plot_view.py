@@ -23,7 +23,7 @@ COUNT = "count"
 """On the second axis: a histogram."""
 BINS = 40
 _LEFT, _TOP, _RIGHT, _BOTTOM = 6, 6, 6, 18
-_TEXTS = ("class", "review", "origin", "note")
+_TEXTS = ("class", "review", "origin", "note", "likely class")
 
 
 class PlotView(Section):

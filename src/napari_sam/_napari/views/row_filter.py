@@ -86,7 +86,7 @@ class RowFilter:
         return all(word in told for word in self._words)
 
 
-TEXTS = ("object", "class", "review", "origin", "note")
+TEXTS = ("object", "class", "review", "origin", "note", "likely class")
 """Columns that words are looked for in."""
 
 

@@ -6,8 +6,7 @@ from napari_sam.core.masks import crops_overlap
 from napari_sam.core.planes import Plane
 from napari_sam.engine.engine import Engine
 from napari_sam.engine.exemplars import Exemplars, look_of
-from napari_sam.engine.plane_search import PlaneSearch
-from napari_sam.engine.suggest import SuggestRules
+from napari_sam.engine.suggest import PlaneSuggestions, SuggestRules
 from napari_sam.errors import Cancelled, ModelError, PromptError
 from napari_sam.models.protocol import ModelSpec
 from napari_sam.testing import ToyModel, phantom_image
@@ -24,7 +23,7 @@ def cells():
 def _search(image, labels, *, side=40, rules=None, **options):
     engine = Engine.of(open_volume(image), ToyModel(side))
     known = [(HERE, MaskPrompt.of(labels == k)) for k in np.unique(labels) if k]
-    return PlaneSearch(
+    return PlaneSuggestions(
         engine, HERE,
         lambda b, step: labels[b[0] : b[2] : step, b[1] : b[3] : step] > 0,
         rules or SuggestRules(points_per_batch=8), Exemplars.of(engine, known),
@@ -33,10 +32,10 @@ def _search(image, labels, *, side=40, rules=None, **options):
 
 
 def _all(search):
-    for tile in search.tiles:
-        for _ in search.tile(tile):
-            pass
-    return search.known
+    found = []
+    for news in search.run():
+        found = [p for p in found if p not in news.withdrawn] + list(news.found)
+    return found
 
 
 def _iou(suggestion, mask):
@@ -66,7 +65,7 @@ def test_the_ground_is_suggested_only_while_nothing_says_how_large_objects_are(c
     ground = cells.labels == 0
     one = np.where(cells.labels == 1, 1, 0).astype(np.uint16)
     assert not any(_iou(s, ground) > 0.5 for s in _all(_search(cells.image, one)))
-    wide = SuggestRules(max_area=10**6, points_per_side=4)
+    wide = SuggestRules(0.5, 0.5, max_area=10**6, points_per_side=10)
     search = _search(cells.image, np.zeros_like(one), side=128, rules=wide)
     assert any(_iou(s, ground) > 0.5 for s in _all(search))
 
@@ -99,7 +98,7 @@ def test_a_region_keeps_the_search_inside(cells):
     found = _all(search)
     assert found and len(found) < 4
     assert all(s.bbox[2] > 36 and s.bbox[1] < 54 for s in found)
-    assert len(search.tiles) < len(_search(cells.image, labels).tiles)
+    assert len(search.looks) < len(_search(cells.image, labels).looks)
 
 
 def test_points_in_what_is_found_already_are_not_asked_again(cells):
@@ -108,8 +107,9 @@ def test_points_in_what_is_found_already_are_not_asked_again(cells):
     model = search.engine.model
     before = model.n_decoded
     _all(search)
-    asked = sum(np.isfinite(search._points(t)[..., 0]).sum() for t in search.tiles)
-    assert model.n_decoded - before < asked
+    assert model.n_decoded - before < sum(
+        look.points.size // 2 for look in search.looks
+    )
 
 
 def test_large_objects_are_looked_for_on_a_coarse_level_and_drawn_sharply():
@@ -120,7 +120,7 @@ def test_large_objects_are_looked_for_on_a_coarse_level_and_drawn_sharply():
         image[mask] = 200
     labels = truth[0].astype(np.uint16)
     search = _search(image, labels, side=48)
-    assert search.level == 2
+    assert {look.window.level for look in search.looks} == {2}
     (found,) = _all(search)
     assert _iou(found, truth[1]) > 0.97
 
@@ -150,7 +150,7 @@ def test_a_model_of_boxes_finds_no_new_objects_and_says_so(cells):
 
     engine = Engine.of(open_volume(cells.image), Boxes(64))
     with pytest.raises(ModelError, match="takes no points"):
-        PlaneSearch(engine, HERE, lambda b, step: np.zeros((1, 1)), SuggestRules())
+        PlaneSuggestions(engine, HERE, lambda b, step: np.zeros((1, 1)), SuggestRules())
 
 
 @pytest.mark.parametrize(

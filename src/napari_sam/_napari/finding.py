@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_sam._napari.workers import BACKGROUND
 from napari_sam.core.planes import count_planes, plane_at
 from napari_sam.core.thresholds import Thresholds
-from napari_sam.engine.propose_options import ProposeOptions, SelectOptions
+from napari_sam.engine.propose_options import ProposeOptions
 from napari_sam.engine.select import select
 from napari_sam.engine.suggest import SuggestRules
 from napari_sam.errors import Cancelled, NapariSamError
@@ -243,12 +243,7 @@ def find_all(
     done, total = 0, sum(len(p.looks) for p in proposers)
     for proposer in proposers:
         proposer.cancel = cancel
-        options = proposer.options
         parts: list[Candidates] = []
-        lowest = SelectOptions(
-            pred_iou_thresh=options.least_predicted_iou,
-            stability_score_thresh=options.least_stability_score,
-        )
         try:
             for step in proposer.run():
                 parts.append(step.found)
@@ -256,7 +251,7 @@ def find_all(
                 yield FoundAll(done, total, proposer.plane)
         except Cancelled:
             return
-        chosen = select(proposer.candidates(parts), lowest)
+        chosen = select(proposer.candidates(parts), proposer.lowest)
         yield FoundAll(done, total, proposer.plane, more=False)
         drawn = iter(chosen)
         while some := tuple(islice(drawn, AT_ONCE)):

@@ -18,7 +18,7 @@ from napari_sam.engine.candidates import Candidates
 from napari_sam.engine.follow import innermost
 from napari_sam.engine.gathering import Gathering
 from napari_sam.engine.looks import Look, plan_looks
-from napari_sam.engine.propose_options import ProposeOptions
+from napari_sam.engine.propose_options import ProposeOptions, SelectOptions
 from napari_sam.errors import Cancelled, ModelError
 
 if TYPE_CHECKING:
@@ -140,6 +140,12 @@ class Proposer:
             )
         self.looks: list[Look] = self._plan()
         """Windows, in the order they are looked at."""
+
+    @property
+    def lowest(self) -> SelectOptions:
+        """The least thresholds at which all that is kept may be chosen."""
+        iou, stability = self._gathering().floors
+        return SelectOptions(max(iou, 0.0), max(stability, 0.0))
 
     def run(self) -> Iterator[Proposed]:
         """Look at one window after the other.

@@ -5,23 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_sam.core.mask_prompt import MaskPrompt
+from napari_sam.core.masks import boxes_meet
 from napari_sam.core.prompts import Prompts
 from napari_sam.core.proposals import Proposal
-from napari_sam.engine.exemplars import look_of
+from napari_sam.engine.candidates import Candidates
 from napari_sam.engine.follow import innermost
+from napari_sam.engine.predict import predict
 from napari_sam.engine.propagate import propagate
+from napari_sam.engine.propose import Proposer
+from napari_sam.engine.propose_options import ProposeOptions, SelectOptions
+from napari_sam.engine.refine import refine
+from napari_sam.engine.select import select
 from napari_sam.errors import Cancelled, PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from napari_sam.core.candidates import PlaneCandidate
+    from napari_sam.core.masks import Bbox
     from napari_sam.core.planes import Plane
     from napari_sam.engine.engine import Engine
     from napari_sam.engine.exemplars import Exemplars
+    from napari_sam.engine.looks import Look, Taken
+    from napari_sam.engine.select import Selection
 
     Cancel = Callable[[], bool]
+
+_SHARED = 0.3
+"""Share of the smaller of two suggestions that both may cover."""
+_SHOWN = 64
+"""Times that what was found on a plane is shown while it is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +44,12 @@ class SuggestRules:
     """What a proposal must be like; names and meanings are those of SAM's generator."""
 
     pred_iou_thresh: float | None = field(default=None, metadata={"range": (0, 1)})
-    """Least predicted IoU; None: 0.7 of the known objects' lowest, or 0.5."""
+    """Least predicted IoU; None: 0.7 of the known objects' lowest, or what suits the
+    model."""
     stability_score_thresh: float | None = field(
         default=None, metadata={"range": (0, 1)}
     )
-    """Least IoU of the mask cut at logit +1 and at -1; None: likewise, or 0.7."""
+    """Least IoU of the mask cut at logit +1 and at -1; None: likewise."""
     max_doubt: float = field(default=0.8, metadata={"range": (0, 1)})
     """Proposals that are more doubtful are not made."""
     min_area: float | None = field(default=None, metadata={"range": (1, 10**9)})
@@ -61,21 +77,153 @@ class SuggestRules:
             )
 
 
-def judged(
-    engine: Engine, plane: Plane, mask: PlaneCandidate, like: Exemplars | None
-) -> tuple[float, float]:
-    """How doubtful a mask is, 1 - predicted IoU x stability score, and how like.
+@dataclass(frozen=True, slots=True, eq=False)
+class News:
+    """What looking at one more window of a plane changed."""
 
-    With known objects the product is measured by theirs, and counts the less the less
-    the mask is like them in size and look. Both 0..1.
+    found: tuple[Proposal, ...] = ()
+    withdrawn: tuple[Proposal, ...] = ()
+    """Earlier ones whose place better ones took."""
+
+
+@dataclass
+class PlaneSuggestions:
+    """New objects of one plane, shown while they are found.
+
+    Parameters
+    ----------
+    engine : Engine
+    plane : Plane
+    taken : callable
+        (bbox, step) -> (h, w) bool: every `step`-th pixel of a level-0 box, whether it
+        is annotated.
+    rules : SuggestRules
+    like : Exemplars, optional
+        Known objects; they decide on level, points, scores and areas.
+    region : tuple of int, optional
+        (y0, x0, y1, x1), level-0 pixels: look only for objects prompted in here.
+    known : list of Proposal
+        Proposals of this plane so far, whose pixels are left to them.
+    refused : sequence of Proposal
+        Proposals never to be made again.
+    cancel : callable, optional
+        Asked before each batch; True raises `Cancelled`.
+
+    Raises
+    ------
+    ModelError
+        If the model takes no points.
     """
-    sure = min(max(mask.predicted_iou, 0.0), 1.0) * mask.stability_score
-    likeness = 1.0
-    if like is not None:
-        seen = look_of(engine, plane, MaskPrompt(mask.bbox, mask.mask))
-        likeness = like.likeness(mask.area, seen)
-        sure = min(sure / max(like.sure, 1e-6), 1.0) * likeness
-    return float(min(max(1 - sure, 0.0), 1.0)), likeness
+
+    engine: Engine
+    plane: Plane
+    taken: Taken
+    rules: SuggestRules
+    like: Exemplars | None = None
+    region: Bbox | None = None
+    known: list[Proposal] = field(default_factory=list)
+    refused: Sequence[Proposal] = ()
+    cancel: Cancel | None = None
+
+    def __post_init__(self) -> None:
+        rules, like = self.rules, self.like
+        h, w = self.plane.shape(self.engine.volume.shape)
+        options = ProposeOptions(
+            points_per_side=rules.points_per_side,
+            points_per_batch=rules.points_per_batch,
+            thorough=False,
+            least_predicted_iou=_least(0.3, rules.pred_iou_thresh),
+            least_stability_score=_least(0.5, rules.stability_score_thresh),
+        )
+        self._proposer = Proposer(
+            self.engine, self.plane, options, self.region, self._is_taken, like,
+            self.cancel,
+        )  # fmt: skip
+        self._options = SelectOptions(
+            rules.pred_iou_thresh,
+            rules.stability_score_thresh,
+            min_area=16 if like is None and rules.min_area is None else rules.min_area,
+            max_area=h * w / 2
+            if like is None and rules.max_area is None
+            else rules.max_area,
+            max_doubt=rules.max_doubt,
+            max_overlap=_SHARED,
+        )
+        self._shown: dict[tuple[int, ...], Proposal | None] = {}
+        """By the candidates that make it; None: looked at, and not wanted."""
+
+    @property
+    def looks(self) -> list[Look]:
+        """Windows that are looked at."""
+        return self._proposer.looks
+
+    def run(self) -> Iterator[News]:
+        """Look at one window after the other; yields after each.
+
+        Raises
+        ------
+        Cancelled
+        """
+        parts = []
+        every = max(1, len(self.looks) // _SHOWN)
+        for step in self._proposer.run():
+            parts.append(step.found)
+            news = News()
+            if step.done % every == 0 or step.done == step.total:
+                news = self._news(select(Candidates.together(parts), self._options))
+            yield news
+
+    def _news(self, chosen: Selection) -> News:
+        now = {tuple(chosen.groups[k].tolist()): k for k in range(len(chosen))}
+        gone = [key for key in self._shown if key not in now]
+        withdrawn = [p for key in gone if (p := self._shown.pop(key)) is not None]
+        found = []
+        for key, k in now.items():
+            if key in self._shown:
+                continue
+            proposal: Proposal | None = chosen.proposal(k)
+            assert proposal is not None
+            if self.like is not None:
+                proposal = replace(proposal, origin="like")
+            proposal = self._sharp(proposal)
+            if any(r.overlap(proposal.bbox, proposal.mask) > 0.5 for r in self.refused):
+                proposal = None
+            self._shown[key] = proposal
+            if proposal is not None:
+                found.append(proposal)
+        return News(tuple(found), tuple(withdrawn))
+
+    def _sharp(self, p: Proposal) -> Proposal:
+        """Draw what was seen on a coarse level with the details of the finest."""
+        if p.prompts.level == 0:
+            return p
+        seen = predict(self.engine, p.prompts, self.plane)
+        overlap = [p.overlap(c.bbox, c.mask) for c in seen.candidates]
+        best = int(np.argmax(overlap))
+        if overlap[best] < 0.5:
+            return p
+        seen = seen.choose(best)
+        for sharper in refine(self.engine, seen, self.plane, self.cancel):
+            seen = sharper
+        return replace(p, bbox=seen.chosen.bbox, mask=seen.chosen.mask)
+
+    def _is_taken(self, bbox: Bbox, step: int) -> np.ndarray:
+        """Whether pixels are annotated, or known proposals have them."""
+        out = np.array(self.taken(bbox, step), bool)
+        for p in self.known:
+            if boxes_meet(bbox, p.bbox):
+                y0, x0 = bbox[0] - p.bbox[0], bbox[1] - p.bbox[1]
+                rows = np.arange(out.shape[0]) * step + y0
+                cols = np.arange(out.shape[1]) * step + x0
+                h, w = p.mask.shape
+                inside = np.ix_((rows >= 0) & (rows < h), (cols >= 0) & (cols < w))
+                rows, cols = (v[v >= 0] for v in (rows, cols))
+                out[inside] |= p.mask[np.ix_(rows[rows < h], cols[cols < w])]
+        return out
+
+
+def _least(usual: float, wanted: float | None) -> float:
+    return usual if wanted is None else min(usual, wanted)
 
 
 def suggest_along(
@@ -128,24 +276,6 @@ def suggest_along(
             yield object_id, found
             raise
         yield object_id, found
-
-
-def proposal_of(
-    plane: Plane,
-    prompts: Prompts,
-    candidates: Sequence[PlaneCandidate],
-    k: int,
-    doubt: float,
-    likeness: float,
-    origin: str,
-) -> Proposal:
-    """Keep what a review needs of a candidate; its logits would fill the memory."""
-    c = candidates[k]
-    scores = tuple(float(c.predicted_iou) for c in candidates)
-    return Proposal(
-        plane, c.bbox, c.mask, scores[k], float(c.stability_score), doubt,
-        origin, likeness, prompts, k, scores,
-    )  # fmt: skip
 
 
 def regrouped(found: Proposal, others: Sequence[Proposal], new_group: int) -> Proposal:

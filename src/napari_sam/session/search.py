@@ -11,8 +11,7 @@ import numpy as np
 from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import crops_overlap
 from napari_sam.engine.exemplars import Exemplars
-from napari_sam.engine.plane_search import PlaneSearch
-from napari_sam.engine.suggest import SuggestRules, suggest_along
+from napari_sam.engine.suggest import PlaneSuggestions, SuggestRules, suggest_along
 from napari_sam.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class Search:
     refused: Mapping[Plane, list[Proposal]] = field(default_factory=dict)
 
     def run(self, cancel: Cancel | None = None) -> Iterator[Found]:
-        """Look; yields after each object followed and each batch of points.
+        """Look; yields after each object followed and each window.
 
         Once `cancel` returns True, it ends.
         """
@@ -78,7 +77,7 @@ class Search:
         points = "points" in self.engine.model.spec.prompts
         looks = self.rules.grid and (points or not walks)
         searches = self._searches(like, cancel) if looks else {}
-        total = len(walks) + sum(len(s.tiles) for s in searches.values())
+        total = len(walks) + sum(len(s.looks) for s in searches.values())
         done = 0
         here: dict[Plane, list[Proposal]] = defaultdict(list)
         for plane, kept in self.kept.items():
@@ -94,19 +93,17 @@ class Search:
                 yield Found(done, total, tuple(news))
         for plane, search in searches.items():
             search.known.extend(here[plane])
-            for tile in search.tiles:
-                for batch in search.tile(tile):
-                    yield Found(done, total, tuple(batch.found), tuple(batch.withdrawn))
+            for step in search.run():
                 done += 1
-                yield Found(done, total)
+                yield Found(done, total, step.found, step.withdrawn)
         if not total:
             yield Found(0, 0)
 
     def _searches(
         self, like: Exemplars | None, cancel: Cancel | None
-    ) -> dict[Plane, PlaneSearch]:
+    ) -> dict[Plane, PlaneSuggestions]:
         return {
-            plane: PlaneSearch(
+            plane: PlaneSuggestions(
                 self.engine, plane, annotated_on(self.labels, plane), self.rules, like,
                 self.region, refused=self.refused.get(plane, ()), cancel=cancel,
             )

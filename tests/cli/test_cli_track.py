@@ -44,8 +44,15 @@ def test_labels_of_frames_become_tracks_in_a_file_and_a_session(
     assert not _run("track", work, "--no-divisions", "--frames", "1-4", "--json")
     again = Session.load(work, model=ToyModel(64), embeddings=False)
     assert not again.lineage().divisions
+    again.export(tmp_path / "true.ctc", truth=True)
     assert again.undo() and len(again.lineage().divisions) == 1
+    again.save()
     again.close()
+    true = tmp_path / "true.ctc"
+    assert not _run("track", work, "--truth", true, "--json")
+    said = capsys.readouterr().out
+    scores = json.loads(said[said.rindex("\n{\n") :])["scores"]
+    assert scores["det"] == 1 > scores["tra"] > 0.9
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,6 +69,10 @@ def track(
     axes: Axes = None,
     channels: Channels = None,
     series: Series = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(help="True tracks (.ctc, .geff, ...) to score these by."),
+    ] = None,
     out: Out = None,
     format: Format = None,  # noqa: A002
     as_json: AsJson = False,
@@ -104,6 +109,15 @@ def track(
             f"  doubtful: object {a.object_id} in frame {a.frame} to object "
             f"{b.object_id} in frame {b.frame}, {lineage.edges[a, b]:.2f}"
         )
+    scores = None
+    if truth is not None:
+        name = "ctc" if (Path(truth) / "man_track.txt").exists() else None
+        scores = opened.tracks.score(truth, name)
+        report.say(
+            f"  TRA {scores.tra:.4f}, DET {scores.det:.4f}, SEG {scores.seg:.4f}; "
+            f"edges F1 {scores.edge_f1:.4f}; {scores.divisions_found} of "
+            f"{scores.divisions} divisions found, {scores.divisions_reported} reported"
+        )
     for path in out or ():
         with report.timed("write") as step:
             told = write(path, opened, name=format)
@@ -111,9 +125,11 @@ def track(
     if opened.path is not None:
         opened.save()
     opened.close()
-    if not (out or opened.path or session):
+    if not (out or opened.path or session or truth):
         report.say("  nothing was written: -o tracks.tif, .geff ... keeps it")
     report.data = {**_facts(lineage), "written": [str(p) for p in out or ()]}
+    if scores is not None:
+        report.data["scores"] = asdict(scores)
     report.finish()
 
 

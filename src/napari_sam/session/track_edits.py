@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from napari_sam.core.tracks import Link, Node, Tracks
 from napari_sam.errors import SessionError
+from napari_sam.results.results import Results
+from napari_sam.results.track_scores import TrackScores, track_scores
+from napari_sam.session.exchange import find
 from napari_sam.session.gaps import expected
 from napari_sam.session.lineage import Change, Presence, family
+from napari_sam.session.provenance import results_of
 from napari_sam.session.track_tables import read_table, write_table
 
 if TYPE_CHECKING:
@@ -350,6 +354,26 @@ class TrackEdits:
         after, unknown = read_table(path, before.nodes, self._frame, spacing)
         self._session.restructure(before, after)
         return unknown
+
+    def score(self, truth: Any, name: str | None = None) -> TrackScores:
+        """Compare the tracks with true ones: TRA, DET, SEG, edges, divisions.
+
+        Parameters
+        ----------
+        truth : path-like or Results
+            Such as a folder of the Cell Tracking Challenge (``name="ctc"`` where its
+            own does not end in ``.ctc``).
+        name : str, optional
+            Name of its format, where neither suffix nor content says.
+
+        Raises
+        ------
+        VolumeError
+            If it cannot be read, is of another shape, or holds no object.
+        """
+        if not isinstance(truth, Results):
+            truth = find(self._session.volume, truth, name)
+        return track_scores(results_of(cast("Any", self._session)), truth)
 
     def _frame(self, number: int) -> np.ndarray:
         return np.asarray(self._session.labels[number])

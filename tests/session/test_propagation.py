@@ -12,6 +12,7 @@ from napari_sam.errors import Cancelled, PromptError, VolumeError
 from napari_sam.session import Session
 from napari_sam.session.doubts import worth
 from napari_sam.testing import ToyModel, phantom_volume
+from napari_sam.volume.opening import open_volume
 
 PHANTOM = phantom_volume((24, 96, 112), n_objects=3)
 
@@ -276,3 +277,28 @@ def test_numpy_ids_and_options_are_taken(session):
     strict = session.propagate(np.int64(1), options=options)
     session.undo()
     assert len(strict) < len(session.propagate(np.array([1])))
+
+
+def test_an_object_of_a_volume_is_followed_through_time_at_its_depth():
+    movie = np.full((7, 4, 64, 64), 30, np.uint8)
+    for t in range(7):
+        movie[t, 1:, 20:40, 10 + 3 * t : 30 + 3 * t] = 200
+    movie[5:, 3] = 30  # it leaves this depth
+    session = Session(open_volume(movie, axes="tzyx"), ToyModel(64), embeddings=False)
+    session.segment(1, plane=(1, 2), points=[(30, 22)])
+    session.segment(1, plane=(0, 3), points=[(30, 20)])
+    before = session.labels.copy()
+
+    session.propagate(1, plane=(0, 2), through="t")
+
+    assert np.array_equal(session.labels[:, 2] == 1, movie[:, 2] == 200)
+    assert np.array_equal(session.labels[:, [0, 1, 3]], before[:, [0, 1, 3]])
+    session.propagate(1, plane=(0, 3), through="t", planes=(0, 5))
+    assert np.array_equal(session.labels[:, 3] == 1, movie[:, 3] == 200)
+    session.undo()
+    session.undo()
+    assert np.array_equal(session.labels, before)
+    with pytest.raises(VolumeError, match=r"one of \['t'\]"):
+        session.propagate(1, through="z")
+    with pytest.raises(PromptError, match="no plane"):
+        session.propagate(1, plane=(0, 0), through="t")

@@ -31,6 +31,10 @@ def propagate(
         str | None, typer.Option(help="A plane of the stack, to name the time point.")
     ] = None,
     axis: Axis = "z",
+    through: Annotated[
+        str | None,
+        typer.Option(help="Follow through this axis, as t, at the depth of --plane."),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(help="auto, memory (SAM 2), projection, or interpolate."),
@@ -81,6 +85,7 @@ def propagate(
         object_ids or sorted(opened.objects),
         None if plane is None else arguments.plane(plane),
         axis=arguments.axis(axis),
+        through=through,
         planes=(min(numbers), max(numbers)) if numbers else None,
         options=PropagateOptions(
             method,  # type: ignore[arg-type]

@@ -97,6 +97,24 @@ class Plane:
             checked.append(i % shape[a])
         return cls(tuple(checked), axis)
 
+    def at(self, number: int, along: int = -1) -> Plane:
+        """Return the plane of another number in a stack.
+
+        Parameters
+        ----------
+        number : int
+        along : int
+            Which index counts the stack's planes: -1 is the sliced axis, 0 the first
+            leading one, such as time.
+        """
+        index = list(self.index)
+        index[along] = number
+        return Plane(tuple(index), self.axis)
+
+    def stack(self, along: int = -1) -> tuple[int, tuple[int, ...]]:
+        """Return what all planes of a stack share; `along` as `at` takes it."""
+        return self.axis, self.at(0, along).index
+
     def slicer(self) -> tuple[Index, ...]:
         """Index that cuts this plane out of an array of the volume's spatial shape."""
         if not self.index:

@@ -11,17 +11,17 @@ from napari_sam.core.candidates import PlaneCandidate
 from napari_sam.core.frames import Frame, touches_cut_edge, window_prompts
 from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import MaskCandidate, crop_iou, depth_of, union_bbox
-from napari_sam.core.planes import Plane
 from napari_sam.core.prompts import Prompts, WindowPrompts
 from napari_sam.core.sampling import sample_mask
 from napari_sam.engine.windows import choose_window
 from napari_sam.errors import PromptError, VolumeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.masks import Bbox
+    from napari_sam.core.planes import Plane
     from napari_sam.core.tiles import TileGrid, Window
     from napari_sam.engine.engine import Engine
 
@@ -73,9 +73,11 @@ class Stack:
     n_planes: int
     shape: tuple[int, int]
     keys: dict[int, MaskPrompt]
+    along: int = -1
+    """Which index of a plane counts them, as `Plane.at` takes it."""
 
     @classmethod
-    def of(cls, engine: Engine, keys: Mapping[Plane, Mask]) -> Stack:
+    def of(cls, engine: Engine, keys: Mapping[Plane, Mask], along: int = -1) -> Stack:
         """Sort key planes into their stack.
 
         Raises
@@ -95,19 +97,19 @@ class Stack:
                 f"got {len(keys)} planes, of which an empty one helps nothing"
             )
         planes = list(keys)
-        if len({(p.axis, p.index[:-1]) for p in planes}) > 1:
+        if len({p.stack(along) for p in planes}) > 1:
             raise PromptError(
-                "key planes must lie along one axis at one time point; got "
-                f"{[p.to_json() for p in planes]}"
+                "key planes must lie along one axis at one time point, or through time "
+                f"at one depth; got {[p.to_json() for p in planes]}"
             )
         plane = planes[0]
-        n_planes = shape[len(shape) - 3 + plane.axis]
-        masks = {p.index[-1]: MaskPrompt(k.bbox, k.mask) for p, k in keys.items()}
-        return cls(plane, n_planes, plane.shape(shape), masks)
+        n_planes = count_in_stack(shape, plane, along)
+        masks = {p.index[along]: MaskPrompt(k.bbox, k.mask) for p, k in keys.items()}
+        return cls(plane, n_planes, plane.shape(shape), masks, along)
 
     def plane(self, number: int) -> Plane:
         """Plane of that number."""
-        return Plane((*self.template.index[:-1], number), self.template.axis)
+        return self.template.at(number, self.along)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,6 +126,11 @@ class Found:
         """Draw a candidate."""
         mask = MaskPrompt(one.bbox, one.mask)
         return cls(mask, one.predicted_iou, one.stability_score)
+
+
+def count_in_stack(shape: Sequence[int], plane: Plane, along: int = -1) -> int:
+    """Return how many planes a stack has; `along` as `Plane.at` takes it."""
+    return shape[len(shape) - 3 + plane.axis if along == -1 else along]
 
 
 class Follower(Protocol):

@@ -129,6 +129,7 @@ def propagate(
     options: PropagateOptions | None = None,
     first: int = 0,
     last: int | None = None,
+    along: int = -1,
     guard: Guard | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Iterator[PlaneMask]:
@@ -143,6 +144,9 @@ def propagate(
     first, last : int
         Planes to fill, both included; `last` None is the volume's last. Key planes may
         lie among them or next to them.
+    along : int
+        Which index of a plane is walked along, as `Plane.at` takes it: 0 walks through
+        time, where that comes first, at one depth.
     guard : callable, optional
         Given a plane and what was found on it; returns what of it may be the object,
         since other objects are known to hold the rest; empty: it is one of theirs.
@@ -165,7 +169,7 @@ def propagate(
     Cancelled
     """
     options = options or PropagateOptions()
-    stack = Stack.of(engine, keys)
+    stack = Stack.of(engine, keys, along)
     last = stack.n_planes - 1 if last is None else min(last, stack.n_planes - 1)
     first = max(first, 0)
     numbers = [n for n in sorted(stack.keys) if first - 1 <= n <= last + 1]

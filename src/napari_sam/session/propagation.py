@@ -12,6 +12,7 @@ import numpy as np
 from napari_sam.core.mask_prompt import MaskPrompt
 from napari_sam.core.masks import crop_mask
 from napari_sam.core.objects import FOLLOWED
+from napari_sam.engine.follow import count_in_stack
 from napari_sam.engine.look import most_unlike
 from napari_sam.engine.propagate import PlaneMask, PropagateOptions, propagate
 from napari_sam.errors import PromptError
@@ -51,6 +52,8 @@ class Propagation:
     """What a person should look at: key planes that seem wrong. `run` adds to it."""
     rivals: Rivals = field(default_factory=Rivals)
     """What others hold on planes that a person made."""
+    along: int = -1
+    """Which index of a plane counts those of the stack, as `Plane.at` takes it."""
 
     @property
     def total(self) -> int:
@@ -81,7 +84,7 @@ class Propagation:
         cancel: Callable[[], bool] | None,
     ) -> Iterator[tuple[int, PlaneMask]]:
         """Fill one stretch from the keys next to it; nothing else decides it."""
-        keys = {p.index[-1]: p for p in self.keys[object_id]}
+        keys = {p.index[self.along]: p for p in self.keys[object_id]}
         known = {*keys, *self.ends.get(object_id, ())}
         below = max((n for n in known if n < span[0]), default=-1)
         above = min((n for n in known if n > span[1]), default=-1)
@@ -93,9 +96,10 @@ class Propagation:
         }
         for found in propagate(
             self.engine, used, options=self.options,
-            first=first, last=last, guard=self.rivals.guard(object_id), cancel=cancel,
+            first=first, last=last, along=self.along,
+            guard=self.rivals.guard(object_id), cancel=cancel,
         ):  # fmt: skip
-            if span[0] <= found.plane.index[-1] <= span[1]:
+            if span[0] <= found.plane.index[self.along] <= span[1]:
                 yield object_id, found
 
     def _compare(self, object_id: int, keys: Mapping[Plane, MaskPrompt]) -> None:
@@ -105,8 +109,9 @@ class Propagation:
         a, b, unlike = most_unlike(self.engine, keys)
         if unlike > self.options.max_contrast:
             self.notes.append(
-                f"object {object_id} looks unlike itself on planes {a.index[-1]} and "
-                f"{b.index[-1]}, which were made by hand: is one of them wrong?"
+                f"object {object_id} looks unlike itself on planes "
+                f"{a.index[self.along]} and {b.index[self.along]}, which were "
+                "made by hand: is one of them wrong?"
             )
 
 
@@ -118,6 +123,7 @@ def prepare(
     options: PropagateOptions,
     *,
     anew: bool,
+    along: int = -1,
 ) -> Propagation:
     """Take a snapshot of what `Session.propagate` is to do.
 
@@ -127,40 +133,43 @@ def prepare(
         If an object was made on no plane of this stack.
     """
     document = session.document
-    count = session.volume.shape[len(session.volume.shape) - 3 + plane.axis]
+    count = count_in_stack(session.volume.shape, plane, along)
     first, last = planes or (0, count - 1)
     keys, spans, ends, replaced = {}, {}, {}, set()
     notes: list[str] = []
     for object_id in object_ids:
-        keys[object_id], ends[object_id] = key_masks(session, object_id, plane)
+        keys[object_id], ends[object_id] = key_masks(session, object_id, plane, along)
         if not keys[object_id]:
             raise PromptError(
                 f"object {object_id} was drawn on no plane along axis {plane.axis}: "
                 "segment it on one or more of them first"
             )
-        numbers = sorted(p.index[-1] for p in keys[object_id])
+        numbers = sorted(p.index[along] for p in keys[object_id])
         bounds = max(first, 0), min(last, count - 1)
         near = list(_stretches(numbers, ends[object_id], *bounds))
         wanted = near
         if not anew:
-            wanted = [s for s in near if _is_stale(document, object_id, plane, *s)]
+            wanted = [
+                s for s in near if _is_stale(document, object_id, plane, *s, along)
+            ]
         spans[object_id] = tuple(wanted)
         notes += _poor_keys(document, object_id, keys[object_id])
         replaced |= {
             (object_id, p)
-            for p in followed_planes(document, object_id, plane)
-            if _lies_in(p, wanted) or (_lies_in(p, [bounds]) and not _lies_in(p, near))
+            for p in followed_planes(document, object_id, plane, along)
+            if _lies_in(n := p.index[along], wanted)
+            or (_lies_in(n, [bounds]) and not _lies_in(n, near))
         }
     document.order += 1
     return Propagation(
         session.engine, keys, spans, options, document.order,
         document.journal.position, session.rule, frozenset(replaced), ends, notes,
-        Rivals.of(session, lambda p: _same_stack(p, plane)),
+        Rivals.of(session, lambda p: _same_stack(p, plane, along), along), along,
     )  # fmt: skip
 
 
 def key_masks(
-    session: Annotation, object_id: int, plane: Plane
+    session: Annotation, object_id: int, plane: Plane, along: int = -1
 ) -> tuple[dict[Plane, MaskPrompt], tuple[int, ...]]:
     """Return an object's pixels on the planes of a stack that a person made.
 
@@ -173,7 +182,7 @@ def key_masks(
     out, ends = {}, []
     claims = session.document.pixels.claims
     for where, record in session.document.planes(object_id).items():
-        if record.origin in FOLLOWED or not _same_stack(where, plane):
+        if record.origin in FOLLOWED or not _same_stack(where, plane, along):
             continue
         claim = claims.get((object_id, where))
         # Painted pixels lie anywhere on the plane, a mask within its box.
@@ -188,7 +197,7 @@ def key_masks(
             moved = (found[0] + y, found[1] + x, found[2] + y, found[3] + x)
             out[where] = MaskPrompt(moved, mask)
         elif session.document.is_painted((object_id, where)):
-            ends.append(where.index[-1])
+            ends.append(where.index[along])
     return out, tuple(ends)
 
 
@@ -207,13 +216,13 @@ def _poor_keys(
 
 
 def followed_planes(
-    document: Document, object_id: int, plane: Plane
+    document: Document, object_id: int, plane: Plane, along: int = -1
 ) -> dict[Plane, PlaneRecord]:
     """Return what is known of an object on the planes of a stack that were filled."""
     return {
         p: record
         for p, record in document.planes(object_id).items()
-        if record.origin in FOLLOWED and _same_stack(p, plane)
+        if record.origin in FOLLOWED and _same_stack(p, plane, along)
     }
 
 
@@ -243,8 +252,8 @@ def settled(
     return out
 
 
-def _same_stack(a: Plane, b: Plane) -> bool:
-    return (a.axis, a.index[:-1]) == (b.axis, b.index[:-1]) and bool(a.index)
+def _same_stack(a: Plane, b: Plane, along: int = -1) -> bool:
+    return bool(a.index) and a.stack(along) == b.stack(along)
 
 
 def _stretches(
@@ -258,26 +267,31 @@ def _stretches(
             yield a, b
 
 
-def _lies_in(plane: Plane, spans: Iterable[tuple[int, int]]) -> bool:
-    return any(a <= plane.index[-1] <= b for a, b in spans)
+def _lies_in(number: int, spans: Iterable[tuple[int, int]]) -> bool:
+    return any(a <= number <= b for a, b in spans)
 
 
 def _is_stale(
-    document: Document, object_id: int, plane: Plane, first: int, last: int
+    document: Document,
+    object_id: int,
+    plane: Plane,
+    first: int,
+    last: int,
+    along: int = -1,
 ) -> bool:
     """Whether a key next to a stretch is newer than what fills it, or nothing does."""
     claims = document.pixels.claims
     filled = [
         claims[object_id, p].order
-        for p in followed_planes(document, object_id, plane)
-        if first <= p.index[-1] <= last and (object_id, p) in claims
+        for p in followed_planes(document, object_id, plane, along)
+        if first <= p.index[along] <= last and (object_id, p) in claims
     ]
     if not filled:
         return True
     for number in (first - 1, last + 1):
         if number < 0:
             continue
-        key = object_id, replace(plane, index=(*plane.index[:-1], number))
+        key = object_id, plane.at(number, along)
         record = document.painted.get(key)
         if record is not None and record.origin not in FOLLOWED:
             return True  # painted: nothing tells since when

@@ -41,9 +41,13 @@ class Rivals:
     by_plane: Mapping[Plane, Sequence[Rival]] = field(default_factory=dict)
     met: dict[tuple[int, int], int] = field(default_factory=dict)
     """Objects that ran into others, and the first plane on which they did."""
+    along: int = -1
+    """Which index of a plane counts those of the stack, as `Plane.at` takes it."""
 
     @classmethod
-    def of(cls, session: Annotation, in_stack: Callable[[Plane], bool]) -> Rivals:
+    def of(
+        cls, session: Annotation, in_stack: Callable[[Plane], bool], along: int = -1
+    ) -> Rivals:
         """Take a snapshot of what was made; masks stay packed.
 
         Parameters
@@ -51,6 +55,7 @@ class Rivals:
         session : Annotation
         in_stack : callable
             Whether a plane is one of those to be walked through.
+        along : int
         """
         document = session.document
         found: dict[Plane, list[Rival]] = {}
@@ -70,7 +75,7 @@ class Rivals:
                 else:
                     continue
                 found.setdefault(plane, []).append(rival)
-        return cls(found)
+        return cls(found, along=along)
 
     def guard(self, object_id: int) -> Callable[[Plane, MaskPrompt], MaskPrompt]:
         """Return what leaves of an object's mask that which is no other's."""
@@ -86,7 +91,7 @@ class Rivals:
                         _MOST_LOST * size
                     ):
                         pair = object_id, rival.object_id
-                        self.met.setdefault(pair, plane.index[-1])
+                        self.met.setdefault(pair, plane.index[self.along])
                         return _NOTHING
                     left = left.without(theirs)
             return left

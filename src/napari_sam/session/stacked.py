@@ -41,6 +41,7 @@ class Stacked(Annotation):
         planes: tuple[int, int] | None = None,
         plane: int | Sequence[int] | Plane | None = None,
         axis: int = 0,
+        through: str | None = None,
         method: str = "auto",
         options: PropagateOptions | None = None,
         anew: bool = True,
@@ -59,6 +60,9 @@ class Stacked(Annotation):
         plane, axis
             A plane of the stack, as `Plane.of` takes it: only needed to name the axis,
             or the time point.
+        through : str, optional
+            Name of an axis before the last three, such as "t": the object is followed
+            through that, on the planes at the depth that `plane` names.
         method : {"auto", "memory", "projection", "interpolate"}
             As `PropagateOptions` says; `options` holds the rest.
         anew : bool
@@ -77,8 +81,9 @@ class Stacked(Annotation):
         """
         chosen = replace(options or PropagateOptions(), method=method)  # type: ignore[arg-type]
         task = self.set_propagation(
-            object_id, plane, axis=axis, planes=planes, options=chosen, anew=anew
-        )
+            object_id, plane, axis=axis, through=through, planes=planes,
+            options=chosen, anew=anew,
+        )  # fmt: skip
         found = list(task.run(cancel))
         self.accept_propagation(task, found)
         for note in task.notes:
@@ -113,6 +118,7 @@ class Stacked(Annotation):
         plane: int | Sequence[int] | Plane | None = None,
         *,
         axis: int = 0,
+        through: str | None = None,
         planes: tuple[int, int] | None = None,
         options: PropagateOptions | None = None,
         anew: bool = True,
@@ -127,7 +133,18 @@ class Stacked(Annotation):
             self, [self._check_id(i) for i in ids],
             Plane.of(self.volume.shape, stack, axis=axis),
             planes, options or PropagateOptions(), anew=anew,
+            along=-1 if through is None else self._leading(through),
         )  # fmt: skip
+
+    def _leading(self, name: str) -> int:
+        """Place of a leading axis of the volume."""
+        leading = self.volume.axes[: max(len(self.volume.shape) - 3, 0)]
+        if name not in leading:
+            raise VolumeError(
+                f"objects are followed through an axis before the last three, one of "
+                f"{list(leading)}, or through depth; got through={name!r}"
+            )
+        return leading.index(name)
 
     def accept_propagation(
         self, task: Propagation, found: Iterable[tuple[int, PlaneMask]]

@@ -1,5 +1,6 @@
 """Filling a volume in a real window: one click, one button, doubt, undo."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -135,6 +136,32 @@ def test_keys_go_through_what_is_doubtful(opened):
     assert session.objects[1].planes[plane].reviewed
     assert view.doubtful.text() == "Next doubtful (0)"
     assert "1 reviewed" in view.legend.text()
+
+
+def test_planes_appear_in_the_strip_as_they_are_found(opened):
+    _, widget, z, settle = opened
+    following = widget.controller.following
+    release = threading.Event()
+    model = widget.controller.session.engine.model
+    decode, asked = model.decode, []
+
+    def slowly(*given):
+        asked.append(given)
+        if len(asked) == 3:
+            release.wait(20)
+        return decode(*given)
+
+    model.decode = slowly
+    widget.panel.volume.fill.click()
+    assert following.state.running
+    before = kinds(widget)
+    while len(kinds(widget)) < 2:
+        QTest.qWait(20)
+    assert before == {z: "clicked"} and following.state.running
+    widget.panel.volume.fill.click()  # stop
+    release.set()
+    settle()
+    assert kinds(widget) == {z: "clicked"}
 
 
 def test_a_hole_is_tidied_away_and_comes_back(opened):

@@ -108,9 +108,21 @@ class Following:
             lambda cancel: _run(task, found, cancel),
             lambda _: self._on_done(session, task, found),
             self._on_failed,
-            progress=lambda done: self._show(done=done),
+            progress=lambda done: self._on_found(found[:done]),
             priority=PREPARE,
         )
+
+    def _on_found(self, found: list[tuple[int, PlaneMask]]) -> None:
+        """Show how far it is, and in the strip what was found of the object at hand."""
+        plane, bars = self._plane, {p.number: p for p in self.state.strip}
+        for object_id, one in found:
+            if plane is not None and object_id == self.board.state.object_id:
+                if one.plane.stack() == plane.stack():
+                    number = one.plane.index[-1]
+                    doubtful = one.doubt >= DOUBTFUL
+                    bars[number] = StripPlane(number, one.origin, doubtful)
+        strip = tuple(bars[n] for n in sorted(bars))
+        self._show(done=len(found), strip=strip)
 
     def _task(
         self,
@@ -132,6 +144,7 @@ class Following:
         self.jobs.cancel(KEY)
         if self.state.running:
             self._show(running=False)
+            self._draw()
             self.board.say("Stopped; nothing was filled.")
 
     def tidy(self, whole: bool, options: CleanOptions) -> None:
@@ -254,6 +267,7 @@ class Following:
             self.board.fail(error)
             return
         if filled is None:
+            self._draw()
             self.board.say("Too much was changed meanwhile: fill again.")
         else:
             self.board.say(
@@ -269,6 +283,7 @@ class Following:
 
     def _on_failed(self, error: Exception) -> None:
         self._show(running=False)
+        self._draw()
         self.board.fail(error)
 
     def _waiting(self) -> str:

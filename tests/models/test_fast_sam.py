@@ -292,3 +292,9 @@ def test_names_outside_networks_packages_are_refused(
     torch.save({"model": whole}, tmp_path / "FastSAM-t.pt")
     with pytest.raises(CheckpointError, match=r"__builtin__\.exec.*no part"):
         checkpoints.read(tmp_path / "FastSAM-t.pt")
+
+
+def test_its_licence_is_told_wherever_the_file_is_from(checkpoint: Checkpoint) -> None:
+    model = from_checkpoint(checkpoint, ModelSpec("mine", 0, {}, 0, ""))
+    assert model.spec.license == "AGPL-3.0-only"
+    assert model.spec.proposal_thresholds == (0.4, 0.0)

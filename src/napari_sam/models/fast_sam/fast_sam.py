@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SIDE = 1024
+LICENSE = "AGPL-3.0-only"
+"""Of the published weights; assumed of any file of this layout."""
 CITATION = "Zhao et al., Fast Segment Anything, 2023, arXiv:2306.12156"
 _MASK_SIDE = SIDE // 4
 _GRAY = 114 / 255
@@ -169,7 +171,9 @@ def from_checkpoint(
     )  # fmt: skip
     config = FastSamConfig.infer(checkpoint)
     network = load_strict(lambda: FastSamNetwork(config), checkpoint).fold()
-    spec = replace(spec, proposal_thresholds=(CONFIDENT, 0.0))
+    spec = replace(
+        spec, proposal_thresholds=(CONFIDENT, 0.0), license=spec.license or LICENSE
+    )
     model = FastSam.of(PromptedInstances(network), spec, checkpoint.sha256, device)
     assert isinstance(model, FastSam)
     return model

@@ -229,3 +229,44 @@ def test_a_model_of_boxes_answers_every_tool_or_has_it_not(desk_for, tool):
     assert desk.state.polarity == 1
     draw(desk, tool, [(10, 8), (10, 40), (40, 40), (40, 8)])
     assert (desk.labels == 1)[25, 25] and desk.state.status_kind != "error"
+
+
+def test_each_shape_of_a_layer_becomes_an_object_as_one_step(halves):
+    # Twice as large and shifted: places count in the world.
+    corners = [np.array([(9, 7), (9, 40), (41, 40), (41, 7)]) / 2 - 5,
+               np.array([(9, 38), (9, 72), (41, 72), (41, 38)]) / 2 - 5]  # fmt: skip
+    mine = halves.viewer.add_shapes(corners, scale=(2, 2), translate=(10, 10))
+    assert halves.controller.many.layers == [mine]
+    halves.controller.many.from_selected_layer()
+    halves.main.settle()
+    image = halves.annotation.image.data
+    np.testing.assert_array_equal(halves.labels == 1, (image == 200))
+    assert (halves.labels == 2)[20, 60] and "2 objects of 2" in halves.state.status
+    assert halves.state.progress is None
+    halves.controller.undo()
+    assert not halves.labels.any()
+
+
+def test_points_of_a_layer_and_boxes_of_a_file(halves, tmp_path):
+    halves.viewer.add_points([(20, 20), (2, 2)], name="seeds")
+    halves.controller.many.from_layer(halves.viewer.layers["seeds"])
+    halves.main.settle()
+    assert (halves.labels == 1).sum() == 30 * 32
+    path = tmp_path / "boxes.csv"
+    path.write_text("y0,x0,y1,x1\n9,39,41,71\n")
+    halves.controller.many.from_file(str(path))
+    halves.main.settle()
+    assert halves.labels[20, 60] == halves.state.object_id
+    path.write_text("nothing")
+    halves.controller.many.from_file(str(path))
+    assert halves.state.status_kind == "error" and "boxes.csv" in halves.state.status
+
+
+def test_points_in_a_volume_lie_on_their_planes(desk, stack):
+    desk.open(stack.image)
+    z, y, x = stack.center(1)
+    layer = desk.viewer.add_points([(z, y, x), (z + 1, y, x)])
+    desk.controller.many.from_layer(layer)
+    desk.main.settle()
+    places = [p.index for i in (1, 2) for p in desk.session.states(i)]
+    assert places == [(round(z),), (round(z) + 1,)]

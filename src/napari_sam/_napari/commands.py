@@ -151,6 +151,16 @@ def merge(viewer: Viewer) -> None:
     controller_of(viewer).tools.merge()
 
 
+def each_of_layer(viewer: Viewer) -> None:
+    """Make an object of each shape or point of the layer that is selected."""
+    controller_of(viewer).many.from_selected_layer()
+
+
+def each_of_file(viewer: Viewer) -> None:
+    """Make an object of each box, point or outline of a file."""
+    contents_of(viewer).open_many()
+
+
 def refine(viewer: Viewer) -> None:
     """Let the model draw the object at hand again, from its pixels."""
     controller_of(viewer).reshaping.refine()

@@ -21,6 +21,7 @@ from napari_sam._napari.image_facts import (
 from napari_sam._napari.image_list import ImageList
 from napari_sam._napari.intensity import Intensity
 from napari_sam._napari.loading import Loading
+from napari_sam._napari.many import ManyPrompts
 from napari_sam._napari.plane_view import order_for_axis
 from napari_sam._napari.reshaping import Reshaping
 from napari_sam._napari.review import Review
@@ -81,6 +82,7 @@ class Controller:
         self.classes = Classes(self.board, jobs)
         self.training = Training(self.board, jobs)
         self.reshaping = Reshaping(self.board, jobs)
+        self.many = ManyPrompts(self.board, jobs)
         self.intensity = Intensity(self.board)
         self.files = Files(self.board, jobs, lambda: self.session)
         self.parts = (
@@ -93,6 +95,7 @@ class Controller:
             self.classes,
             self.training,
             self.reshaping,
+            self.many,
         )
         """What works on the image in use beside clicks, one a tab."""
         self.intensity.changed.connect(self.encoding.renew)

@@ -161,11 +161,11 @@ class PromptLayers:
 
     def prompts(self) -> dict[Plane, Prompts]:
         """What the layers say now, for each plane on which they say something."""
-        figures = ((f, [self._split(c) for c in f.corners]) for f in self._figures)
+        figures = ((f, [self.on_plane(c) for c in f.corners]) for f in self._figures)
         said = said_by((at[0][0], f, np.array([p for _, p in at])) for f, at in figures)
         for click in self._clicks:
             if click.sign not in MARKING:
-                plane, place = self._split(np.array(click.coordinates))
+                plane, place = self.on_plane(np.array(click.coordinates))
                 entry = said.setdefault(plane, {})
                 entry.setdefault("points", []).append(place)
                 sign = int(click.sign == SIGNS[1])
@@ -176,7 +176,7 @@ class PromptLayers:
     def marks(self) -> list[Place]:
         """Where clicks that are no prompts lie."""
         marks = (c for c in self._clicks if c.sign in MARKING)
-        return [self._split(np.array(c.coordinates)) for c in marks]
+        return [self.on_plane(np.array(c.coordinates)) for c in marks]
 
     def drop_marks(self) -> None:
         """Take the clicks that are no prompts off again."""
@@ -189,7 +189,7 @@ class PromptLayers:
     def drop_older(self) -> None:
         """Keep the newest box and the newest outline of each plane."""
         newest = {
-            (f.kind, self._split(f.corners[0])[0]): f
+            (f.kind, self.on_plane(f.corners[0])[0]): f
             for f in self._figures
             if f.kind in ("box", "outline")
         }
@@ -333,7 +333,7 @@ class PromptLayers:
             next(shown) if isinstance(s, slice) else float(s) for s in plane.slicer()
         )
 
-    def _split(self, coordinates: np.ndarray) -> Place:
+    def on_plane(self, coordinates: np.ndarray) -> Place:
         """n-dimensional data coordinates -> the plane they lie on, and (y, x)."""
         ndim = len(self.shape)
         if ndim == 2:

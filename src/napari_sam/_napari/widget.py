@@ -30,6 +30,7 @@ from napari_sam.results.registry import FORMATS, formats_of
 if TYPE_CHECKING:
     import napari
 
+BOXES = "Boxes and points (*.csv *.json *.txt);;All files (*)"
 CHECKPOINTS = "Checkpoints (*.pth *.pt *.safetensors);;All files (*)"
 
 CLASSES = "Lists of classes, COCO (*.json)"
@@ -203,6 +204,13 @@ class Contents(QWidget):  # type: ignore[misc]
         panel.prompt.rule_chosen.connect(do.set_rule)
         panel.prompt.tool_chosen.connect(do.tools.arm)
         panel.prompt.refine_wanted.connect(do.reshaping.refine)
+        panel.prompt.layers_wanted.connect(
+            lambda: panel.prompt.offer_layers([x.name for x in do.many.layers])
+        )
+        panel.prompt.layer_chosen.connect(
+            lambda i: do.many.from_layer(do.many.layers[i])
+        )
+        panel.prompt.file_wanted.connect(self.open_many)
         panel.prompt.candidate_chosen.connect(do.choose)
         panel.prompt.undo_wanted.connect(do.undo)
         panel.prompt.redo_wanted.connect(do.redo)
@@ -356,6 +364,14 @@ class Contents(QWidget):  # type: ignore[misc]
         path = QFileDialog.getExistingDirectory(self, "Session folder (.nsam) to join")
         if path:
             self.controller.files.combine(path)
+
+    def open_many(self) -> None:
+        """Ask for a file of boxes, points or outlines, and make an object of each."""
+        path, _ = QFileDialog.getOpenFileName(
+            self, "An object for each box or point", "", BOXES
+        )
+        if path:
+            self.controller.many.from_file(path)
 
     def open_folder(self) -> None:
         """Ask for a folder, and go through its images."""

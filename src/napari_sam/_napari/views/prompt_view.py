@@ -9,6 +9,7 @@ from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
     QButtonGroup,
     QLabel,
+    QMenu,
     QPushButton,
     QSizePolicy,
     QToolButton,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from napari_sam._napari.drawn import Tool
     from napari_sam._napari.state import PanelState, Thumbnail
 
-RULES = {"keep": "keeps other objects", "overwrite": "overwrites others"}
+RULES = {"keep": "keeps others", "overwrite": "overwrites others"}
 """What a mask does where it meets another object, in words."""
 N_CANDIDATES = 3
 THUMBNAIL_SIDE = 52
@@ -70,6 +71,11 @@ class PromptView(Section):
     tool_chosen = Signal(str, int)
     """`Tool`, and the sign of what it draws (1 or 0)."""
     refine_wanted = Signal()
+    layers_wanted = Signal()
+    """The menu of many prompts opens: `offer_layers` fills it."""
+    layer_chosen = Signal(int)
+    """Number of the layer among those offered."""
+    file_wanted = Signal()
     candidate_chosen = Signal(int)
     rule_chosen = Signal(str)
     """"keep" or "overwrite"."""
@@ -106,6 +112,10 @@ class PromptView(Section):
         self.redo = button("Redo", "Do it again (Ctrl-Shift-Z)")
         for made in (self.undo, self.redo):
             made.setFixedWidth(62)
+        self.many = button("Many", "An object for each box or point, all at once")
+        self.many.setFixedWidth(62)
+        self.many.setMenu(QMenu(self.many))
+        self.many.menu().aboutToShow.connect(self.layers_wanted)
         self.rule = combo("What a mask does where another object already is")
         for rule, text in RULES.items():
             self.rule.addItem(text, rule)
@@ -119,7 +129,7 @@ class PromptView(Section):
         self.add("", *at[4:], self.refine)
         self.add("", self.elsewhere)
         self.add("", *self.candidates)
-        self.add("", self.undo, self.redo, self.rule)
+        self.add("", self.undo, self.redo, self.many, self.rule)
         self._drawn: tuple[Thumbnail, ...] | None = None
 
     def show_state(self, state: PanelState) -> None:
@@ -149,6 +159,18 @@ class PromptView(Section):
                 _draw(made, given[0] if given else None)
         for k, made in enumerate(self.candidates):
             made.setChecked(k == state.chosen and k < len(state.thumbnails))
+
+    def offer_layers(self, names: list[str]) -> None:
+        """Fill the menu of many prompts: layers, and a file."""
+        menu = self.many.menu()
+        menu.clear()
+        for number, name in enumerate(names):
+            entry = menu.addAction(f"Each of “{name}”")
+            entry.triggered.connect(lambda _=False, n=number: self.layer_chosen.emit(n))
+        if not names:
+            menu.addAction("No Points or Shapes layer of your own").setEnabled(False)
+        menu.addSeparator()
+        menu.addAction("Each of a file…").triggered.connect(self.file_wanted)
 
     def _candidate(self, k: int) -> QToolButton:
         made = QToolButton()

@@ -105,9 +105,9 @@ def test_a_model_that_is_refused_or_fails_leaves_the_one_that_answers(
 def test_everything_is_found_and_accepted_without_a_prompt(bench):
     panel = bench.widget.panel
     assert panel.tabs.tabText(panel.tabs.currentIndex()) == "Find"
-    assert panel.review.suggest.text() == "All objects"
-    press(bench, panel.review.suggest)
-    assert panel.review.rows.count() == 1
+    assert panel.review.everything.text() == "All objects"
+    press(bench, panel.review.everything)
+    assert panel.review.rows.count() == 2  # the object, and what is around it
     press(bench, panel.review.accept_all)
     assert (bench.labels[20:40, 10:80] > 0).all()
     assert "No proposal is waiting" in bench.state.status

@@ -401,7 +401,8 @@ class Controller:
         if self.review.state.pending and not (session.differing or made.copied):
             self.review.tell()
         elif told := opening.told(made, annotation.image.name):
-            self.board.say(*told)
+            over = covering(self.viewer, annotation.image)
+            self.board.say(f"{told[0]} {over}".strip(), told[1])
 
     def _on_session_wanted(self) -> None:
         if self.loading.going_on:

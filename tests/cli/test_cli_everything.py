@@ -61,6 +61,17 @@ def test_they_wait_in_a_session(run, cells, tmp_path):
     session.close()
 
 
+def test_a_session_that_is_kept_is_gone_on_with(run, cells, tmp_path):
+    path, _ = cells
+    work = tmp_path / "work.nsam"
+    for _ in range(2):
+        code, _, err = run("everything", path, "--session", work, *FEW)
+        assert not code, err
+    session = Session.load(work, model=ToyModel(64), embeddings=False)
+    assert len(session.proposals) == 6  # found again, not twice
+    session.close()
+
+
 def test_a_wrong_region_is_one_message(run, cells):
     code, _, err = run("everything", cells[0], "--region", "1,2,3", *FEW)
     assert code == 2 and "--region takes four numbers" in err

@@ -59,6 +59,14 @@ def test_they_wait_in_a_session(run, tmp_path):
     session.close()
 
 
+def test_labels_beside_a_session_that_is_kept_are_refused(run, tmp_path):
+    work, labels = tmp_path / "work.nsam", tmp_path / "labels.tif"
+    tifffile.imwrite(labels, two_kinds()[1])
+    assert not run("--text", "round", "--session", work, *FEW)[0]
+    code, _, err = run("--labels", labels, "--like", 1, "--session", work, *FEW)
+    assert code == 2 and "leave --labels out" in err
+
+
 def test_objects_like_labelled_ones_are_found_here_and_on_another_image(run, tmp_path):
     labels = np.where(np.isin(two_kinds()[1], (1, 4)), two_kinds()[1], 0)
     color = np.array([(60, 60, 60), *[(220, 70, 60)] * 3, *[(70, 80, 210)] * 3])

@@ -107,6 +107,18 @@ def box(text: str) -> tuple[float, float, float, float]:
     return y0, x0, y1, x1
 
 
+def region(text: str | None) -> tuple[int, int, int, int] | None:
+    """Read "y0,x0,y1,x1", whole pixels, half-open."""
+    if text is None:
+        return None
+    form = "y0,x0,y1,x1"
+    values = whole_numbers(text, "--region", form)
+    if len(values) != 4:
+        raise ArgumentError(f"--region takes four numbers, {form}; got {text!r}")
+    y0, x0, y1, x1 = values
+    return y0, x0, y1, x1
+
+
 def channels(text: str | None) -> list[int] | None:
     """Read "0" or "0,2"."""
     return None if text is None else list(whole_numbers(text, "--channels", "0 or 0,2"))

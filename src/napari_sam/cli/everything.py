@@ -107,11 +107,11 @@ def everything(
 ) -> None:
     """Find all objects of a plane; the surest come first where they overlap."""
     from napari_sam.cli import arguments
-    from napari_sam.cli.report import Report, load_with_progress
-    from napari_sam.cli.results import check_results, write
+    from napari_sam.cli.report import Report
+    from napari_sam.cli.results import check_results
+    from napari_sam.cli.work import hand_on, load, open_image, session_of
     from napari_sam.engine.propose_options import parted
     from napari_sam.engine.select import select
-    from napari_sam.session import Session
 
     check_results(tuple(out or ()), format)
     asked, chosen = parted({
@@ -122,28 +122,20 @@ def everything(
         "min_mask_region_area": min_mask_region_area, "max_doubt": max_doubt,
         "detail": detail, "cover": cover, "max_overlap": max_overlap,
     })  # fmt: skip
-    where = region and arguments.whole_numbers(region, "--region", "y0,x0,y1,x1")
-    if where and len(where) != 4:
-        raise arguments.ArgumentError(
-            f"--region takes four numbers, y0,x0,y1,x1; got {region!r}"
-        )
+    where = arguments.region(region)
     report = Report(as_json)
-    with report.timed("open") as step:
-        volume = arguments.VolumeOptions(
-            source, axes, channels, series, intensity, spacing
-        ).open()
-        step["detail"] = repr(volume)
+    given = arguments.VolumeOptions(source, axes, channels, series, intensity, spacing)
+    volume = open_image(report, given)
     on = arguments.plane_of(
         volume, None if plane is None else arguments.plane(plane), arguments.axis(axis)
     )
-    with report.timed("model") as step:
-        network = load_with_progress(model, device, precision)
-        step["detail"] = f"{network.spec.name} on {network.device}"
-    opened = Session(
-        volume, network, embeddings=False if no_store else store, path=session
-    )
+    network = load(report, model, device, precision)
+    opened = session_of(
+        volume, network, path=session, store=False if no_store else store,
+        intensity=None if intensity is None else volume.intensity,
+    )  # fmt: skip
     with report.timed("everything") as step:
-        proposer = opened.set_everything(on, asked, region=where or None)  # type: ignore[arg-type]
+        proposer = opened.set_everything(on, asked, region=where)
         candidates = _searched(proposer)
         found = opened.accept_everything(on, select(candidates, chosen))
         step["detail"] = (
@@ -156,16 +148,10 @@ def everything(
         "accepted": 0 if session else opened.proposals.accept(found),
         "written": [str(p) for p in out or ()],
     }
-    for path in out or ():
-        with report.timed("write") as step:
-            told = write(path, opened, on, name=format)
-            step["detail"] = "; ".join((str(path), *told))
-    opened.close()
-    if session is not None:
-        report.say(f"  {len(found)} wait in {session}: review them in napari")
-    elif not out:
-        report.say("  nothing was written: -o cells.json, .tif, .zarr ... keeps it")
-    report.finish()
+    hand_on(
+        report, opened, on, len(found), path=session, out=tuple(out or ()),
+        format=format,
+    )  # fmt: skip
 
 
 def _searched(proposer: Proposer) -> Candidates:

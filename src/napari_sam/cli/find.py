@@ -104,31 +104,22 @@ def find(
 ) -> None:
     """Find objects that a word names (hardly one of science) or that are like some."""
     from napari_sam.cli import arguments
-    from napari_sam.cli.report import Report, load_with_progress
-    from napari_sam.cli.results import check_results, write
-    from napari_sam.session import Session
+    from napari_sam.cli.report import Report
+    from napari_sam.cli.results import check_results
+    from napari_sam.cli.work import hand_on, load, open_image, session_of
 
     check_results(tuple(out or ()), format)
-    where = region and arguments.whole_numbers(region, "--region", "y0,x0,y1,x1")
-    if where and len(where) != 4:
-        raise arguments.ArgumentError(
-            f"--region takes four numbers, y0,x0,y1,x1; got {region!r}"
-        )
+    where = arguments.region(region)
     report = Report(as_json)
-    with report.timed("open") as step:
-        volume = arguments.VolumeOptions(
-            source, axes, channels, series, intensity, spacing
-        ).open()
-        step["detail"] = repr(volume)
+    given = arguments.VolumeOptions(source, axes, channels, series, intensity, spacing)
+    volume = open_image(report, given)
     on = arguments.plane_of(
         volume, None if plane is None else arguments.plane(plane), arguments.axis(axis)
     )
-    with report.timed("model") as step:
-        network = load_with_progress(model, device, precision)
-        step["detail"] = f"{network.spec.name} on {network.device}"
-    opened = Session(
-        volume, network, embeddings=False if no_store else store, path=session,
-        labels=labels,
+    network = load(report, model, device, precision)
+    opened = session_of(
+        volume, network, path=session, store=False if no_store else store,
+        intensity=None if intensity is None else volume.intensity, labels=labels,
     )  # fmt: skip
     if scorer is not None:
         opened.scorer = scorer
@@ -139,7 +130,7 @@ def find(
     with report.timed("find") as step:
         search = opened.search_kind(
             text, on, like=wanted, unlike=unwanted, examples=examples,
-            region=where or None, min_score=min_score, min_likeness=min_likeness,  # type: ignore[arg-type]
+            region=where, min_score=min_score, min_likeness=min_likeness,
             points_per_side=points_per_side, min_area=min_area, max_area=max_area,
         )  # fmt: skip
         kept = None
@@ -158,16 +149,10 @@ def find(
         "accepted": 0 if session else opened.proposals.accept(found),
         "written": [str(p) for p in out or ()],
     }
-    for path in out or ():
-        with report.timed("write") as step:
-            told = write(path, opened, on, name=format)
-            step["detail"] = "; ".join((str(path), *told))
-    opened.close()
-    if session is not None:
-        report.say(f"  {len(found)} wait in {session}: review them in napari")
-    elif not out:
-        report.say("  nothing was written: -o cells.json, .tif, .zarr ... keeps it")
-    report.finish()
+    hand_on(
+        report, opened, on, len(found), path=session, out=tuple(out or ()),
+        format=format,
+    )  # fmt: skip
 
 
 def _searched(session: Session, search: KindSearch) -> list[Proposal]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari_sam.cli import arguments
 from napari_sam.cli.arguments import ArgumentError
-from napari_sam.cli.report import Report, load_with_progress, progress
-from napari_sam.cli.results import check_results, check_target, write
+from napari_sam.cli.report import Report, progress
+from napari_sam.cli.results import check_results, check_target
+from napari_sam.cli.work import load, open_image, session_of, write_all
 from napari_sam.core.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_sam.cli.arguments import VolumeOptions
-    from napari_sam.core.intensity import IntensityMapping
     from napari_sam.core.planes import Plane
     from napari_sam.results.detections import Detection
     from napari_sam.session import Session
@@ -83,17 +83,15 @@ def run(
         check_target(options.picture)
     tasks = [] if options.many is not None else _tasks(options)
     report = Report(as_json)
-    with report.timed("open") as step:
-        volume = source.open()
-        step["detail"] = repr(volume)
+    volume = open_image(report, source)
     detected, where = _many(options, volume)
     for task in tasks:  # loading a model takes longer than finding out
         task.prompts.check(task.where(volume).shape(volume.shape))
-    with report.timed("model") as step:
-        network = load_with_progress(model, device, precision)
-        step["detail"] = f"{network.spec.name} on {network.device}"
+    network = load(report, model, device, precision)
     asked = None if source.intensity is None else volume.intensity
-    session = _session(volume, network, options, asked)
+    session = session_of(
+        volume, network, path=options.session, store=options.store, intensity=asked
+    )
     report.data = {"volume": repr(volume), "model": network.spec.name, "objects": []}
     for task in tasks:
         _segment(session, task, report)
@@ -101,10 +99,7 @@ def run(
     assert where is not None
     if detected:
         _segment_many(session, detected, where, report)
-    for path in options.out:
-        with report.timed("write") as step:
-            told = write(path, session, where, name=options.format)
-            step["detail"] = "; ".join((str(path), *told))
+    write_all(report, session, where, options.out, options.format)
     if options.picture is not None:
         _draw(options.picture, session, where)
         report.say(f"  picture            {options.picture}")
@@ -254,24 +249,6 @@ def _tasks(options: SegmentOptions) -> list[Task]:
             options.candidate,
         )
     ]
-
-
-def _session(
-    volume: Any,
-    network: Any,
-    options: SegmentOptions,
-    intensity: IntensityMapping | None,
-) -> Session:
-    from napari_sam.session import Session
-
-    if options.session is not None and options.session.exists():
-        session = Session.load(
-            options.session, volume=volume, model=network, embeddings=options.store
-        )
-        if intensity is not None and intensity != session.engine.intensity:
-            session.use(intensity=intensity)  # as asked for, from here on
-        return session
-    return Session(volume, network, embeddings=options.store, path=options.session)
 
 
 def _segment(session: Session, task: Task, report: Report) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from napari_sam.errors import ModelError
 from napari_sam.models.input_frame import to_candidate
+from napari_sam.models.torch_model import TorchModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,3 +185,29 @@ class _Features:
 def _as_row(x: Tensor) -> Tensor:
     """(C, h, w) -> (h * w, 1, C)."""
     return x.flatten(1).T[:, None]
+
+
+class Remembers(TorchModel):
+    """A model whose network follows objects by memory: SAM 2 and SAM 3."""
+
+    network: Any
+
+    def tracker(
+        self,
+        embedding: Callable[[int], Embedding],
+        n_planes: int,
+        window_size: tuple[int, int],
+    ) -> MemoryTracker:
+        """Return what follows one object through a window of consecutive planes.
+
+        Parameters
+        ----------
+        embedding : callable
+            Gives the embedding of that window of a plane, by number.
+        n_planes : int
+            Planes there are, numbered from 0.
+        window_size : tuple of int
+            (height, width) of the window in its own pixels.
+        """
+        resize = self._resize(window_size)
+        return MemoryTracker(self.network, embedding, n_planes, resize, self._device)

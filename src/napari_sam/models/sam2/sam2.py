@@ -24,12 +24,11 @@ from napari_sam.errors import ModelError
 from napari_sam.models.checkpoints import load_strict
 from napari_sam.models.input_frame import IMAGE_MEAN, IMAGE_STD
 from napari_sam.models.sam2 import keys as sam2_keys
-from napari_sam.models.sam2.memory import MemoryTracker
+from napari_sam.models.sam2.memory import Remembers
 from napari_sam.models.sam2.network import Sam2Network, check_installed
-from napari_sam.models.torch_model import TorchModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from napari_sam.core.embedding import Embedding
     from napari_sam.core.masks import MaskCandidate
@@ -47,7 +46,7 @@ _LOGIT_LIMIT = 32.0
 masks are made of the uncut ones."""
 
 
-class Sam2(TorchModel):
+class Sam2(Remembers):
     """SAM 2 behind the protocol: windows are stretched, not padded.
 
     Parameters
@@ -75,26 +74,6 @@ class Sam2(TorchModel):
 
     def _frame(self, image: np.ndarray, resize: ResizeTransform) -> Tensor:
         return stretched_frame(image, resize.side, bicubic=self._bicubic)
-
-    def tracker(
-        self,
-        embedding: Callable[[int], Embedding],
-        n_planes: int,
-        window_size: tuple[int, int],
-    ) -> MemoryTracker:
-        """Return what follows one object through a window of consecutive planes.
-
-        Parameters
-        ----------
-        embedding : callable
-            Gives the embedding of that window of a plane, by number.
-        n_planes : int
-            Planes there are, numbered from 0.
-        window_size : tuple of int
-            (height, width) of the window in its own pixels.
-        """
-        resize = self._resize(window_size)
-        return MemoryTracker(self.network, embedding, n_planes, resize, self._device)
 
     def _decode(
         self,

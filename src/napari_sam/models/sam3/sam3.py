@@ -17,15 +17,13 @@ from torch.nn import functional as F
 
 from napari_sam.errors import CheckpointError, PromptError, reason
 from napari_sam.models.checkpoints import load_strict
-from napari_sam.models.sam2.memory import MemoryTracker
+from napari_sam.models.sam2.memory import Remembers
 from napari_sam.models.sam2.network import check_installed
 from napari_sam.models.sam3.network import Sam3Network, compute_constants
 from napari_sam.models.sam3.roi_align import supply
 from napari_sam.models.tokens import Tokenizer
-from napari_sam.models.torch_model import TorchModel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -44,7 +42,7 @@ _TEXTS = 64
 """Texts whose features are kept."""
 
 
-class Sam3(TorchModel):
+class Sam3(Remembers):
     """SAM 3 behind the protocol: windows are stretched, not padded.
 
     Parameters
@@ -111,26 +109,6 @@ class Sam3(TorchModel):
             for one, score in zip(logits, scores.tolist(), strict=True)
         ]
         return [c for c in found if c.area]
-
-    def tracker(
-        self,
-        embedding: Callable[[int], Embedding],
-        n_planes: int,
-        window_size: tuple[int, int],
-    ) -> MemoryTracker:
-        """Return what follows one object through a window of consecutive planes.
-
-        Parameters
-        ----------
-        embedding : callable
-            Gives the embedding of that window of a plane, by number.
-        n_planes : int
-            Planes there are, numbered from 0.
-        window_size : tuple of int
-            (height, width) of the window in its own pixels.
-        """
-        resize = self._resize(window_size)
-        return MemoryTracker(self.network, embedding, n_planes, resize, self._device)
 
     @torch.inference_mode()
     def _find(

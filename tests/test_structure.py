@@ -74,3 +74,9 @@ def test_no_file_is_too_long():
         for path in SOURCE.rglob("*.py")
     }
     assert {f: n for f, n in lengths.items() if n > MOST_LINES} == {}
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    """Two of one name end the whole run before its first test."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -1,11 +1,15 @@
 """A time-lapse in a real window: tracked, checked, corrected, undone, exported."""
 
+import threading
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 from time_lapses import drifting
 
+from napari_sam._napari import time_lapse
 from napari_sam._napari.controller import Controller
 from napari_sam.core.tracks import Node
 from napari_sam.testing import ToyModel
@@ -174,3 +178,32 @@ def test_a_single_image_has_no_time(make_napari_viewer, qtbot, monkeypatch):
     assert "needs an image with frames" in widget.controller.board.state.said
     widget.controller.close()
     widget.jobs.close(timeout_s=5)
+
+
+def test_a_change_that_comes_while_tracks_are_found_out_is_shown(opened, monkeypatch):
+    _, widget, session, settle = opened
+    widget.panel.time.track.click()
+    settle()
+    read, may_end = threading.Event(), threading.Event()
+
+    def slow(*given):
+        found = drawn(*given)
+        read.set()
+        assert may_end.wait(30)
+        return found
+
+    drawn = time_lapse._drawn
+    mother, *rest = (line[0].object_id for line in session.lineage().lines())
+    for object_id in (mother, rest[0]):
+        session.tracks.cut((5, object_id))
+    settle()
+    first, second = (i for i in session.objects if i not in (mother, *rest))
+    assert "division" not in widget.panel.time.summary.text()
+    monkeypatch.setattr(time_lapse, "_drawn", slow)
+    session.objects[first].parent = mother
+    QApplication.processEvents()
+    assert read.wait(30)  # tracks are read; what comes now they do not know
+    session.objects[second].parent = mother
+    may_end.set()
+    settle()
+    assert "1 division" in widget.panel.time.summary.text()

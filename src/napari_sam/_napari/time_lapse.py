@@ -54,7 +54,7 @@ class TimeLapse:
         """As they were found last; None before."""
         self._places: Places = {}
         self._mark: Place | None = None
-        self._drawing = False
+        self._drawing = self._stale = False
         self._at: Edge | None = None
         """Link that was gone to last."""
 
@@ -118,20 +118,22 @@ class TimeLapse:
             self._show(running=False)
             self.board.say("Stopped; nothing was linked.")
 
-    def _run(self, session: Session, task: Tracking, said: str) -> None:
+    def _run(self, session: Session, task: Tracking, said: str, told: str = "") -> None:
         self._show(running=True, done=0, total=len(task.frames))
         self.board.say(said, "busy")
         plans: list[Plan] = []
         self.jobs.submit(
             KEY,
             lambda cancel: _planned(session, task, plans, cancel),
-            lambda _: self._on_tracked(session, task, plans),
+            lambda _: self._on_tracked(session, task, plans, told),
             self._on_failed,
             progress=lambda done: self._show(done=done),
             priority=PREPARE,
         )
 
-    def _on_tracked(self, session: Session, task: Tracking, plans: list[Plan]) -> None:
+    def _on_tracked(
+        self, session: Session, task: Tracking, plans: list[Plan], told: str
+    ) -> None:
         self._show(running=False)
         if session is not self._session:
             return
@@ -141,8 +143,9 @@ class TimeLapse:
             return
         self.show_tracks(True)
         self.board.say(
-            f"{count} tracks (one Ctrl-Z takes them back). U goes through what is to "
-            "be checked.",
+            told
+            or f"{count} tracks (one Ctrl-Z takes them back). U goes through what is "
+            "to be checked.",
             guide=False,
         )
 
@@ -230,7 +233,8 @@ class TimeLapse:
             return
         frames = session.tracks.beside(frame)
         task = session.set_tracking(frames=frames, object_ids=[object_id])
-        self._run(session, task, f"Linking object {object_id} here…")
+        told = f"Object {object_id} is here again, and linked to the frames beside."
+        self._run(session, task, f"Linking object {object_id} here…", told)
 
     # -- corrections -----------------------------------------------------------------
 
@@ -405,6 +409,7 @@ class TimeLapse:
 
     def _on_changed(self) -> None:
         """Find the tracks out once for all changes made in one go."""
+        self._stale = True
         if not self._drawing and self.state.shown:
             self._drawing = True
             self.jobs.post(self._find_out)
@@ -414,7 +419,7 @@ class TimeLapse:
         if session is None or not self._drawing:
             self._drawing = False
             return
-        known = self._places
+        known, self._stale = self._places, False
         self.jobs.submit(
             DRAW,
             lambda cancel: _drawn(session, known, cancel),
@@ -432,8 +437,8 @@ class TimeLapse:
         self._tracks, places, drawing = found
         if known is self._places:
             self._places = places
-        else:
-            self._on_changed()  # pixels have changed meanwhile
+        if self._stale:
+            self._on_changed()  # links, records or pixels have changed meanwhile
         if self.state.shown:
             self._layer.show(drawing)
         self._show(summary=_summary(self._tracks), to_check=len(self._waiting()))

@@ -15,7 +15,22 @@ from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QFileDialog,
+    QInputDialog,
+    QLineEdit,
+    QMessageBox,
+    QScrollArea,
+    QScrollBar,
+    QTabBar,
+    QTabWidget,
+)
+from superqt.sliders._labeled import SliderLabel
 
 from napari_sam.errors import ModelError
 from napari_sam.testing import phantom_image, phantom_volume
@@ -641,9 +656,44 @@ def a_folder_image_by_image(user, files):
 
 
 @path
+def every_control_is_reached_by_tab(user):
+    at_work(user, np.stack([bar()] * 3), "stack")
+    user.click(0, 30, 20)
+    kinds = (QAbstractButton, QComboBox, QLineEdit, QAbstractSpinBox, QAbstractSlider)
+    window = user.viewer.window._qt_window
+    for name in user.panel.names:
+        if not user.panel.tabs.isTabVisible(user.panel.names.index(name)):
+            continue
+        user.tab(name)
+        controls = {
+            w for kind in kinds for w in user.panel.findChildren(kind)
+            if w.isVisible() and w.isEnabled() and not is_part(w)
+        }  # fmt: skip
+        reached, at = set(), window
+        while (at := at.nextInFocusChain()) is not window:
+            if at.focusPolicy() & Qt.FocusPolicy.TabFocus:
+                reached.add(at)
+        missed = [(type(w).__name__, w.toolTip()) for w in controls - reached]
+        assert len(controls) > 12 and not missed, name
+
+
+def is_part(control):
+    """Whether a control belongs to another one, which has the focus for both."""
+    if isinstance(control, SliderLabel):  # the number beside a slider that has the keys
+        return True
+    owner = control.parent()
+    while owner is not None and not isinstance(owner, QTabWidget):
+        if isinstance(owner, (QComboBox, QAbstractSpinBox, QTabBar, QAbstractItemView)):
+            return True
+        if isinstance(owner, (QAbstractSlider, QScrollArea)):
+            return isinstance(control, (QScrollBar, QAbstractSlider))
+        owner = owner.parent()
+    return isinstance(control, QScrollBar)
+
+
+@path
 def a_report_for_a_question(user, monkeypatch):
     at_work(user)
-    user.tab("Results")
-    user.press(user.panel.output.report)
+    user.command("Copy a report for a question")
     assert "on the clipboard" in user.status
     assert "Python" in QGuiApplication.clipboard().text()

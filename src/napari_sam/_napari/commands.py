@@ -284,3 +284,43 @@ def import_objects(viewer: Viewer) -> None:
 def export(viewer: Viewer) -> None:
     """Write the objects to a file; its suffix says in which format."""
     contents_of(viewer).export()
+
+
+def combine(viewer: Viewer) -> None:
+    """Join somebody else's session to the one at work."""
+    contents_of(viewer).combine()
+
+
+def copy_report(viewer: Viewer) -> None:
+    """Put what a question should tell on the clipboard."""
+    contents_of(viewer).copy_report()
+
+
+def checkpoint(viewer: Viewer) -> None:
+    """Go on with a model in a file."""
+    contents_of(viewer).choose_checkpoint()
+
+
+def stop(viewer: Viewer) -> None:
+    """Stop all work; what is finished is kept."""
+    controller_of(viewer).cancel()
+
+
+def tidy(viewer: Viewer) -> None:
+    """Tidy the object at hand, as the tab Volume says."""
+    contents_of(viewer).panel.volume.tidy.click()
+
+
+def restore_proposal(viewer: Viewer) -> None:
+    """Bring back the proposal rejected last."""
+    controller_of(viewer).review.restore()
+
+
+def accept_proposals(viewer: Viewer) -> None:
+    """Accept all proposals that are shown, as one change."""
+    controller_of(viewer).review.accept_all()
+
+
+def reject_proposals(viewer: Viewer) -> None:
+    """Reject all proposals that are shown, as one change."""
+    controller_of(viewer).review.reject_all()

@@ -157,7 +157,7 @@ class Contents(QWidget):  # type: ignore[misc]
     def _connect_wishes(self) -> None:
         do, panel = self.controller, self.panel
         panel.model.model_chosen.connect(do.use_model)
-        panel.model.file_wanted.connect(self._choose_checkpoint)
+        panel.model.file_wanted.connect(self.choose_checkpoint)
         panel.image.image_chosen.connect(lambda i: do.use_image(do.images[i]))
         panel.image.axis_chosen.connect(do.use_axis)
         panel.image.previous_wanted.connect(do.image_list.previous)
@@ -263,7 +263,8 @@ class Contents(QWidget):  # type: ignore[misc]
         shown = self.controller.annotation
         return "#888888" if shown is None else shown.writer.color(object_id)
 
-    def _choose_checkpoint(self) -> None:
+    def choose_checkpoint(self) -> None:
+        """Ask for a checkpoint file, and go on with the model in it."""
         path, _ = QFileDialog.getOpenFileName(self, "Checkpoint", "", CHECKPOINTS)
         if not path:
             return

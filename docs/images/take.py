@@ -317,6 +317,85 @@ def words(model: str) -> None:
     desk.settle()
     desk.viewer.reset_view()
     desk.shoot("words.png")
+
+
+def everything(model: str) -> None:
+    """Coins: all proposed, a threshold moved, reviewed, named, exported and undone."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+    from skimage.data import coins
+
+    desk = Desk(coins(), model)
+    desk.viewer.reset_view()
+    desk.show_tab("Find")
+    film, do, view = Film(desk), desk.controller, desk.widget.panel.review
+    film.keep(2)
+    view.everything.click()
+    desk.wait(lambda: do.board.state.review.done, 600)
+    film.keep()
+    desk.wait(lambda: not do.board.state.review.running, 600)
+    desk.settle()
+    film.keep(3)
+    slider = view.thresholds.sliders["max_doubt"]
+    for most in (0.9, 0.6, 0.4, 0.25, 0.3, 0.6):
+        slider.setValue(most)
+        desk.settle()
+        film.keep()
+    canvas = desk.viewer.window._qt_viewer.canvas.native
+    for _ in range(3):
+        do.review.next()
+        desk.settle()
+        film.keep()
+        QTest.keyClick(canvas, Qt.Key.Key_R)
+        desk.settle()
+    for _ in range(2):
+        do.review.next()
+        desk.settle()
+        y0, x0, y1, x1 = do.review.current.bbox
+        view.redraw.click()
+        desk.settle()
+        film.keep()
+        desk.drag((max(y0 - 2, 0), max(x0 - 2, 0)), (min(y1 + 1, 302), x1 + 1))
+        if do.review.current is not None:
+            QTest.keyClick(canvas, Qt.Key.Key_R)
+            desk.settle()
+        film.keep()
+    view.accept_all.click()
+    desk.viewer.reset_view()
+    desk.settle()
+    film.keep(2)
+    do.classes.add("coin")
+    do.classes.add("worn coin")
+    labels = do.session.labels
+    do.tools.arm("split")
+    desk.click(275, 150)
+    desk.click(275, 190)
+    film.keep(2)
+    for y, x, key in ((55, 162, Qt.Key.Key_1), (60, 108, Qt.Key.Key_2)):
+        do.select_object(int(labels[y, x]))
+        QTest.keyClick(canvas, key, Qt.KeyboardModifier.AltModifier)
+        desk.settle()
+    desk.show_tab("Objects")
+    table = desk.widget.panel.objects
+    table.rows.sortByColumn(table.table.names.index("class"), descending())
+    desk.settle()
+    film.keep(3)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("coins.json", "coins.csv"):
+            do.files.run(
+                "Writing…",
+                lambda s, name=name: s.export(Path(folder) / name),
+                lambda told: "Wrote.",
+            )
+            desk.settle()
+            written = Path(folder) / name
+            print(name, written.stat().st_size, "bytes,", len(do.session.objects))
+    while do.session.can_undo:
+        QTest.keyClick(canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+        desk.settle()
+    film.keep(2)
+    print("left after undo:", int((do.session.labels != 0).sum()), "pixels")
+    film.save("everything.webp", 500)
     desk.close()
 
 
@@ -410,8 +489,8 @@ def embedding(model: str) -> None:
 
 
 PICTURES = (
-    first_steps, first_click, refine, fill_volume, tools, proposals, words, objects,
-    many_images, embedding,
+    first_steps, first_click, refine, fill_volume, tools, proposals, words,
+    everything, objects, many_images, embedding,
 )  # fmt: skip
 """What can be taken, by name."""
 

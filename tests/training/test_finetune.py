@@ -307,3 +307,8 @@ def test_a_result_without_a_name_is_called_after_its_model(
     given: str, name: str
 ) -> None:
     assert finetune._called(given) == name
+
+
+def test_a_file_to_write_to_is_refused_before_anything_is_read():
+    with pytest.raises(ModelError, match=r"out is a folder.*name="):
+        train("nano", "nowhere", "nowhere", out="cells.safetensors")

@@ -106,7 +106,7 @@ def _show(
             objects.append(
                 {
                     "area": best.area,
-                    "predicted_iou": round(float(best.predicted_iou), 3),
+                    "predicted_iou": round(float(best.predicted_iou), 6),
                 }
             )
         step["detail"] = f"{len(objects)} objects, predicted IoU " + ", ".join(

@@ -168,7 +168,7 @@ def train(
     Raises
     ------
     ModelError
-        If the model cannot be trained, or the name not be given.
+        If the model cannot be trained, the name not be given, or `out` is a file's.
     VolumeError
         If there are no labelled objects, or too few images.
     Cancelled
@@ -181,6 +181,11 @@ def train(
     """
     if epochs < 1 or patience < 1:
         raise ModelError(f"epochs and patience are 1 or more; got {epochs}, {patience}")
+    if out is not None and Path(out).suffix in (".safetensors", ".pth", ".pt"):
+        raise ModelError(
+            f"out is a folder, for the checkpoint and the work on it; got {out}: name "
+            "the result by name="
+        )
     called = _called(model)
     name = name or f"{called}_tuned"
     check_own_name(name)

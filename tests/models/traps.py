@@ -361,8 +361,8 @@ _SAM2 = (
     _trap(
         "an image without a past is not marked as one",
         "models/sam2/network.py",
-        '(features["image_embedding"] + no_memory)[None]',
-        '(features["image_embedding"] + 0 * no_memory)[None]',
+        "(coarse + no_memory)[None]",
+        "(coarse + 0 * no_memory)[None]",
         "test_sam2.py::test_masks_equal_the_authors",
     ),
     _trap(

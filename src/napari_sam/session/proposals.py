@@ -206,7 +206,7 @@ class Proposals:
         before = [(p.number, self._found.get(id(p))) for p in found.withdrawn]
         gone = {number if new is None else new[1] for number, new in before}
         self.drop(p for p in self.waiting if p.number in gone)
-        number = max(*document.proposals, *document.rejected, *document.accepted, 0, 0)
+        number = max((0, *document.proposals, *document.rejected, *document.accepted))
         taken: dict[int, Proposal] = {}
         fresh: dict[Plane, list[Proposal]] = defaultdict(list)
         for given in found.proposals:

@@ -114,8 +114,6 @@ class ReviewView(Section):
         self.reject_all.clicked.connect(self.reject_all_wanted)
         self.rules = OptionsForm(SuggestRules, leave_out=("points_per_batch",))
         self.asking = OptionsForm(ProposeOptions, leave_out=("points_per_batch",))
-        # In a window, a search that ends soon is worth more than the last few masks.
-        self.asking.form.thorough.value = False
         self.folded = fold("More thresholds, how to look", _more(self))
         self.add("", self.everything, self.suggest, self.stop, self.scope)
         self.add("", self.bar)
